@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A privacy guarantee as a document: for machines to keep, for people to read."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+__all__ = ["TRAININGS", "PrivacyGuarantee"]
+
+TRAININGS = ("private", "dp-sgd", "public")  # weakest first
+
+
+@dataclass(frozen=True)
+class PrivacyGuarantee:
+    r"""What a release promises to the person whom it is about: local differential privacy.
+
+    For any two images x, x' of the same public facts, and any set S of outputs,
+
+    .. math:: \Pr[M(x) \in S] \le e^\epsilon \Pr[M(x') \in S] + \delta.
+
+    Args:
+        epsilon: 0 or more, finite.
+        mechanism: name of the mechanism.
+        unit: what is protected as a whole: image, volume or patient.
+        relation: which two inputs are compared; always replace-one.
+        delta: 0 or more, below 1.
+        parameters: plain data (numbers, strings, lists, dictionaries) that define the mechanism; public.
+        public: names of the facts that are released as they are.
+        training: how the network was trained: on public data, by dp-sgd, or on private data without protection.
+        training_guarantee: epsilon, delta and unit of the training; exactly if training is dp-sgd.
+        fingerprint: of the network.
+
+    Raises:
+        ValueError: if a part is not usable.
+
+    Example:
+        >>> guarantee = PrivacyGuarantee(epsilon=1.0, mechanism="SubsetSelection", public=("diagnosis",))
+        >>> round(guarantee.attacker_auc_bound, 3)
+        0.731
+        >>> PrivacyGuarantee.from_json(guarantee.to_json()) == guarantee
+        True
+    """
+
+    epsilon: float
+    mechanism: str
+    unit: str = "image"
+    relation: str = "replace-one"
+    delta: float = 0.0
+    parameters: dict[str, Any] = field(default_factory=dict, hash=False)
+    public: tuple[str, ...] = ()
+    training: str = "private"
+    training_guarantee: dict[str, Any] | None = field(default=None, hash=False)
+    fingerprint: str | None = None
+
+    def __post_init__(self) -> None:
+        keep = object.__setattr__
+        keep(self, "epsilon", _number("epsilon", self.epsilon, math.inf))
+        keep(self, "delta", _number("delta", self.delta, 1.0))
+        for name in ("mechanism", "unit"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value.strip():
+                raise ValueError(f"The {name} of a guarantee is {value!r}; expected a word.")
+        if self.relation != "replace-one":
+            raise ValueError(f"The relation is {self.relation!r}; expected 'replace-one', the only one proved here.")
+        if isinstance(self.public, str) or not all(isinstance(fact, str) for fact in self.public):
+            raise ValueError("The public facts are not usable; expected a tuple of names.")
+        keep(self, "public", tuple(self.public))
+        if self.training not in TRAININGS:
+            raise ValueError(f"The training is {self.training!r}; expected one of {', '.join(TRAININGS)}.")
+        if (self.training == "dp-sgd") != (self.training_guarantee is not None):
+            raise ValueError("A training guarantee belongs to dp-sgd training and to no other; give both or neither.")
+        if self.training_guarantee is not None:
+            _check_training(self.training_guarantee)
+        if self.fingerprint is not None and not isinstance(self.fingerprint, str):
+            raise ValueError(f"The fingerprint is of type {type(self.fingerprint).__name__}; expected text or None.")
+        for name in ("parameters", "training_guarantee"):
+            keep(self, name, _plain(name, getattr(self, name)))
+
+    @property
+    def attacker_auc_bound(self) -> float:
+        r"""The largest area under the ROC curve with which any attacker tells two candidate inputs apart.
+
+        Proof. A test with false-positive rate x and true-positive rate y obeys the promise for its set of outputs and
+        for the complement, so :math:`y \le \min(\delta + e^\epsilon x,\; 1 - e^{-\epsilon}(1 - \delta - x),\; 1)`.
+        The first two lines meet at :math:`x = a,\; y = 1 - a` with :math:`a = (1 - \delta) / (1 + e^\epsilon)`; the
+        second reaches 1 at :math:`x = 1 - \delta`. The area below is the sum of two trapezoids and a rectangle,
+
+        .. math:: \frac{a (\delta + 1 - a)}{2} + \frac{(1 - \delta - a)(2 - a)}{2} + \delta = 1 - a (1 - \delta)
+                  = 1 - \frac{(1 - \delta)^2}{1 + e^\epsilon}.
+
+        With delta 0 this is :math:`e^\epsilon / (1 + e^\epsilon)`, which binary randomized response attains: the
+        bound is tight. (It also bounds the accuracy of guessing between the two.)
+        """
+        share = math.exp(-self.epsilon)
+        return 1 - (1 - self.delta) ** 2 * share / (1 + share)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the guarantee as plain data."""
+        plain = {item.name: copy.deepcopy(getattr(self, item.name)) for item in fields(self)}
+        plain["public"] = list(self.public)
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> PrivacyGuarantee:
+        """Return the guarantee that ``to_dict`` has written; raises ValueError for anything else."""
+        known = {item.name for item in fields(cls)}
+        if not isinstance(plain, dict) or set(plain) - known or not {"epsilon", "mechanism"} <= set(plain):
+            raise ValueError("This is not a guarantee; expected the plain data that to_dict writes.")
+        if not isinstance(plain.get("public", []), (list, tuple)):
+            raise ValueError("The public facts are not usable; expected a list of names.")
+        return cls(**{**plain, "public": tuple(plain.get("public", ()))})
+
+    def to_json(self) -> str:
+        """Return the guarantee as JSON text, with sorted keys."""
+        return json.dumps(self.to_dict(), sort_keys=True, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> PrivacyGuarantee:
+        """Return the guarantee that ``to_json`` has written; raises ValueError for anything else."""
+        try:
+            plain = json.loads(text)
+        except ValueError:
+            raise ValueError("This is not a guarantee; expected the JSON text that to_json writes.") from None
+        return cls.from_dict(plain)
+
+    def explain(self) -> str:
+        """Return in plain words what is promised, to whom, and what is not."""
+        bound = math.ceil(self.attacker_auc_bound * 1e4) / 1e4
+        if self.epsilon == 0 and self.delta == 0:
+            promise = (
+                f"The release does not depend on the content of the {self.unit} at all (epsilon = 0): whatever the "
+                f"{self.unit} looks like, every outcome has the same probability."
+            )
+        else:
+            promise = (
+                f"The protected unit is one {self.unit}. Replacing it by any other {self.unit} with the same public "
+                f"facts changes the probability of any outcome of the release by a factor of at most e^{self.epsilon:g}"
+                + (f", up to an extra probability of delta = {self.delta:g}" if self.delta else "")
+                + f" (epsilon = {self.epsilon:g}, delta = {self.delta:g}, mechanism {self.mechanism}). "
+                "No attacker, whatever else he knows, tells two candidates apart with an area under the ROC curve "
+                f"above {bound:g} (0.5 is a coin toss, 1 is certainty)."
+            )
+        if self.public:
+            facts = f"Not protected, because declared public and released as it is: {', '.join(self.public)}."
+        else:
+            facts = "No fact was declared public."
+        training = {
+            "public": "The network was trained on public data, so its training puts nobody at risk.",
+            "private": (
+                "The network was trained on private data without protection: this guarantee does not cover the people "
+                "in its training set."
+            ),
+        }.get(self.training) or (
+            "The people in the training set of the network are covered by a separate guarantee of its dp-sgd training: "
+            + ", ".join(f"{name} = {value}" for name, value in sorted((self.training_guarantee or {}).items()))
+            + "."
+        )
+        adding = (
+            f"The promise holds for one release of one {self.unit}: if several {self.unit}s show the same person, or "
+            "one is released several times, the epsilons and the deltas add up."
+        )
+        general = "It does not hide what is true of people in general, nor anything that is published elsewhere."
+        return " ".join([promise, facts, training, adding, general])
+
+
+def _number(name: str, value: Any, limit: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"The {name} of a guarantee is of type {type(value).__name__}; expected a number, 0 or more.")
+    if not 0 <= value < limit:
+        raise ValueError(f"The {name} of a guarantee is {value}; expected a number of 0 or more, below {limit:g}.")
+    return float(value)
+
+
+def _check_training(training: Any) -> None:
+    if not isinstance(training, dict) or not {"epsilon", "delta", "unit"} <= set(training):
+        raise ValueError("The training guarantee is not usable; expected a dictionary with epsilon, delta and unit.")
+    _number("epsilon", training["epsilon"], math.inf)
+    _number("delta", training["delta"], 1.0)
+
+
+def _plain(name: str, value: Any) -> Any:
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError):
+        raise ValueError(f"The {name} of a guarantee are not plain data; give finite numbers, texts, lists.") from None

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guarantee is complete, exact and readable."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monai_cadp.privacy import GaussianMechanism, PrivacyGuarantee, RandomizedResponse, SubsetSelection
+
+FULL = PrivacyGuarantee(
+    epsilon=4.0,
+    delta=1e-6,
+    mechanism="GaussianMechanism",
+    unit="patient",
+    parameters={"clipping_bound": 2.0, "sizes": [1, 2]},
+    public=("diagnosis", "sex"),
+    training="dp-sgd",
+    training_guarantee={"epsilon": 8.0, "delta": 1e-5, "unit": "patient"},
+    fingerprint="abc",
+)
+
+
+@pytest.mark.parametrize("guarantee", [FULL, PrivacyGuarantee(epsilon=0.0, mechanism="PriorOnly")])
+def test_json_and_plain_data_bring_back_the_same_guarantee(guarantee):
+    assert PrivacyGuarantee.from_json(guarantee.to_json()) == guarantee
+    assert PrivacyGuarantee.from_dict(json.loads(json.dumps(guarantee.to_dict()))) == guarantee
+    assert pickle.loads(pickle.dumps(guarantee)) == guarantee
+
+
+@pytest.mark.parametrize(
+    "mechanism", [SubsetSelection(4.0).configured(3), GaussianMechanism(1.0, 1e-5, 1.0), RandomizedResponse(1.0, 4)]
+)
+def test_every_mechanism_writes_a_guarantee_that_survives_json(mechanism):
+    guarantee = mechanism.guarantee(unit="volume", public=("age",))
+    assert PrivacyGuarantee.from_json(guarantee.to_json()) == guarantee
+    assert guarantee.mechanism == type(mechanism).__name__
+    assert (guarantee.epsilon, guarantee.delta) == (mechanism.epsilon, mechanism.delta)
+    assert (guarantee.unit, guarantee.public, guarantee.training) == ("volume", ("age",), "private")
+
+
+def test_a_guarantee_cannot_be_changed_afterwards():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        FULL.epsilon = 1.0
+    settings_given = {"a": [1]}
+    guarantee = PrivacyGuarantee(epsilon=1.0, mechanism="x", parameters=settings_given)
+    settings_given["a"].append(2)
+    guarantee.to_dict()["parameters"]["a"].append(3)
+    assert guarantee.parameters == {"a": [1]}
+
+
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(st.floats(0, 30), st.floats(0, 0.9))
+def test_the_auc_bound_is_the_area_under_the_best_possible_roc_curve(epsilon, delta):
+    x = np.concatenate([np.linspace(0, 1, 20_001), np.geomspace(1e-14, 1, 20_001)])
+    x.sort()
+    y = np.minimum(np.minimum(delta + np.exp(epsilon) * x, 1 - np.exp(-epsilon) * (1 - delta - x)), 1.0)
+    bound = PrivacyGuarantee(epsilon=epsilon, delta=delta, mechanism="x").attacker_auc_bound
+    assert bound == pytest.approx(float(np.trapezoid(y, x)), abs=1e-6)
+
+
+@pytest.mark.parametrize(("epsilon", "bound"), [(0.0, 0.5), (1.0, 0.731058), (4.0, 0.982014), (5000.0, 1.0)])
+def test_the_auc_bound_of_pure_privacy_is_that_of_binary_randomized_response(epsilon, bound):
+    assert PrivacyGuarantee(epsilon=epsilon, mechanism="x").attacker_auc_bound == pytest.approx(bound, abs=1e-6)
+
+
+def test_the_explanation_names_what_is_promised_and_what_is_not():
+    text = FULL.explain()
+    for words in ("patient", "epsilon = 4", "delta = 1e-06", "diagnosis, sex", "dp-sgd", "add up", "ROC curve"):
+        assert words in text
+    assert text.count(". ") >= 4
+
+
+@pytest.mark.parametrize(("training", "words"), [("private", "does not cover the people"), ("public", "public data")])
+def test_the_explanation_says_whether_the_training_set_is_covered(training, words):
+    text = PrivacyGuarantee(epsilon=1.0, mechanism="x", training=training).explain()
+    assert words in text
+    assert ("does not cover" in text) == (training == "private")
+
+
+def test_the_explanation_of_no_content_says_so():
+    assert "does not depend on the content" in PrivacyGuarantee(epsilon=0.0, mechanism="PriorOnly").explain()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epsilon": -1.0},
+        {"epsilon": float("nan")},
+        {"epsilon": float("inf")},
+        {"epsilon": True},
+        {"epsilon": "1"},
+        {"delta": 1.0},
+        {"delta": -0.1},
+        {"mechanism": ""},
+        {"unit": " "},
+        {"relation": "add-remove"},
+        {"public": "label"},
+        {"public": (1,)},
+        {"training": "none"},
+        {"training": "dp-sgd"},
+        {"training_guarantee": {"epsilon": 1.0, "delta": 0.0, "unit": "image"}},
+        {"training": "dp-sgd", "training_guarantee": {"epsilon": 1.0}},
+        {"training": "dp-sgd", "training_guarantee": {"epsilon": -1.0, "delta": 0.0, "unit": "image"}},
+        {"parameters": {"a": float("nan")}},
+        {"parameters": {"a": object()}},
+        {"fingerprint": 3},
+    ],
+)
+def test_an_unusable_part_is_refused_in_one_sentence(change):
+    with pytest.raises(ValueError, match=r"^[A-Z][^\n]*\.$"):
+        PrivacyGuarantee(**{"epsilon": 1.0, "mechanism": "x", **change})
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"epsilon": 1, "mechanism": "x", "more": 1}', "3"])
+def test_other_text_is_refused(text):
+    with pytest.raises(ValueError, match="This is not a guarantee"):
+        PrivacyGuarantee.from_json(text)

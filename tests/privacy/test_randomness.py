@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The coins are fair, exact and fresh."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from monai_cadp.privacy.randomness import (
+    lattice_gaussian,
+    lattice_laplace,
+    random_below,
+    random_normal,
+    random_words,
+)
+
+# Every statistical test here rejects a right sampler with probability 1e-7 at most, and accepts the broken twin next
+# to it with less than 1e-7.
+ALPHA = 1e-7
+
+
+def uniform_p_value(values: torch.Tensor, bound: int, bins: int) -> float:
+    edges = (values.double() / bound * bins).long().clamp(max=bins - 1)
+    return stats.chisquare(torch.bincount(edges, minlength=bins).numpy()).pvalue
+
+
+@pytest.mark.parametrize("bound", [1, 2, 7, 1000, 3 * 2**60, 2**62])
+def test_integers_stay_below_their_bound(bound):
+    values = random_below(torch.zeros(5000, 1), bound)
+    assert values.dtype == torch.int64
+    assert int(values.min()) >= 0
+    assert int(values.max()) < bound
+
+
+@pytest.mark.parametrize("bound", [7, 12, 3 * 2**60])
+def test_integers_are_uniform(bound):
+    assert uniform_p_value(random_below(torch.zeros(60_000, 1), bound), bound, bins=6 if bound > 7 else 7) > ALPHA
+
+
+def test_a_twin_without_rejection_is_not_uniform():
+    bound = 3 * 2**60
+    words = np.frombuffer(os.urandom(8 * 60_000), dtype=np.int64) & np.int64(2**63 - 1)
+    assert uniform_p_value(torch.from_numpy(words % bound), bound, bins=6) < ALPHA
+
+
+@pytest.mark.parametrize("bound", [0, -3, 2**62 + 1])
+def test_a_bound_out_of_range_is_refused(bound):
+    with pytest.raises(ValueError, match="bound of a random integer"):
+        random_below(torch.zeros(2, 1), bound)
+
+
+def test_every_bit_of_a_word_is_a_fair_coin():
+    words = random_words(torch.zeros(20_000, 3), 2)
+    assert words.shape == (20_000, 2)
+    for bit in range(64):
+        ones = int(((words >> bit) & 1).sum())
+        assert stats.binomtest(ones, words.numel()).pvalue > ALPHA / 64
+
+
+@pytest.mark.parametrize("generator", [None, torch.Generator().manual_seed(1)])
+def test_words_take_both_signs(generator):
+    words = random_words(torch.zeros(100, 3), 1, generator)
+    assert bool((words < -(2**61)).any())
+    assert bool((words > 2**61).any())
+
+
+def test_normal_noise_is_standard_normal():
+    noise = random_normal(torch.zeros(40_000, 2))
+    assert noise.dtype == torch.float32
+    assert stats.kstest(noise.flatten().double().numpy(), "norm").pvalue > ALPHA
+
+
+def test_lattice_noise_saturates_and_never_wraps():
+    top = torch.full((50, 2), 2**63 - 1)
+    for noisy in (lattice_gaussian(top, 2.0**40), lattice_laplace(top, 2.0**40)):
+        assert int(noisy.min()) > 2**62
+
+
+def test_small_discrete_gaussian_has_its_law():
+    values = lattice_gaussian(torch.zeros(40_000, 1, dtype=torch.int64), 1.5).flatten().clamp(-5, 5) + 5
+    support = np.arange(-40, 41)
+    law = np.exp(-(support**2) / (2 * 1.5**2))
+    law /= law.sum()
+    expected = np.array([law[support <= -5].sum(), *law[(support > -5) & (support < 5)], law[support >= 5].sum()])
+    assert stats.chisquare(torch.bincount(values, minlength=11).numpy(), expected * 40_000).pvalue > ALPHA
+
+
+def test_small_discrete_laplace_has_its_law():
+    values = lattice_laplace(torch.zeros(40_000, 1, dtype=torch.int64), 1.5).flatten().clamp(-5, 5) + 5
+    support = np.arange(-100, 101)
+    law = np.exp(-np.abs(support) / 1.5)
+    law /= law.sum()
+    expected = np.array([law[support <= -5].sum(), *law[(support > -5) & (support < 5)], law[support >= 5].sum()])
+    assert stats.chisquare(torch.bincount(values, minlength=11).numpy(), expected * 40_000).pvalue > ALPHA
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda like, generator: random_words(like, 2, generator),
+        lambda like, generator: random_below(like, 2**40, generator),
+        lambda like, generator: random_normal(like, generator),
+        lambda like, generator: lattice_gaussian(like.long(), 2.0**20, generator),
+        lambda like, generator: lattice_laplace(like.long(), 2.0**20, generator),
+    ],
+    ids=["words", "below", "normal", "gaussian", "laplace"],
+)
+class TestCoins:
+    def test_differ_at_every_call(self, draw):
+        like = torch.zeros(3, 4)
+        assert not torch.equal(draw(like, None), draw(like, None))
+
+    def test_ignore_the_global_seed(self, draw):
+        like = torch.zeros(3, 4)
+        torch.manual_seed(0)
+        first = draw(like, None)
+        torch.manual_seed(0)
+        assert not torch.equal(first, draw(like, None))
+
+    def test_repeat_with_a_given_generator(self, draw):
+        like = torch.zeros(3, 4)
+        first, second = (draw(like, torch.Generator().manual_seed(5)) for _ in range(2))
+        assert torch.equal(first, second)
+
+    def test_of_two_calls_in_a_traced_function_are_never_merged(self, draw):
+        def twice(like):
+            return torch.stack([draw(like, None), draw(like, None)])
+
+        traced = torch.jit.trace(twice, torch.zeros(3, 4), check_trace=False)
+        like = torch.zeros(5, 4)
+        for _ in range(4):  # the optimiser of TorchScript starts after some runs
+            first, second = traced(like)
+            again, _ = traced(like)
+            assert first.shape[0] == 5
+            assert not torch.equal(first, second)
+            assert not torch.equal(first, again)
+
+    def test_are_fresh_in_an_exported_module(self, draw):
+        class Module(torch.nn.Module):
+            def forward(self, like):
+                return draw(like, None), draw(like, None)
+
+        module = torch.export.export(Module(), (torch.zeros(3, 4),)).module()
+        first, second = module(torch.zeros(3, 4))
+        again, _ = module(torch.zeros(3, 4))
+        assert not torch.equal(first, second)
+        assert not torch.equal(first, again)
