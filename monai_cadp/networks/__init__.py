@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The conditional invertible network and what counts as the content of its images."""
+
+from monai_cadp.networks.base import InvertibleNetwork
+from monai_cadp.networks.condition import ConditionSpace
+from monai_cadp.networks.content_basis import ContentBasis
+from monai_cadp.networks.declared_content import CandidateTable, DeclaredContent
+from monai_cadp.networks.inn import ConditionalINN
+from monai_cadp.networks.moments import fit_moments
+from monai_cadp.networks.paper import PaperINN
+from monai_cadp.networks.provenance import Provenance
+
+__all__ = [
+    "CandidateTable",
+    "ConditionSpace",
+    "ConditionalINN",
+    "ContentBasis",
+    "DeclaredContent",
+    "InvertibleNetwork",
+    "PaperINN",
+    "Provenance",
+    "fit_moments",
+]

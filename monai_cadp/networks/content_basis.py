@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The latent directions along which images change most."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from monai_cadp.networks.base import InvertibleNetwork
+from monai_cadp.networks.inn import ConditionalINN
+
+__all__ = ["ContentBasis"]
+
+OVERSAMPLING = 16
+
+
+class ContentBasis(nn.Module):
+    r"""Orthonormal latent directions that carry the content of images, with the share of change that each carries.
+
+    With :math:`J(z)` the Jacobian of ``decode``, the directions are the leading eigenvectors of
+
+    .. math:: M = E_{z \sim N(0, I)} [ J(z)^T J(z) ],
+
+    so that :math:`w^T M w` is the mean squared change of the image for a unit step along w. The expectation runs over
+    the network's own prior, never over images: the basis costs no privacy.
+
+    Args:
+        directions: orthonormal columns (D, k).
+        weights: positive eigenvalues (k,), largest first; only their ratios matter.
+
+    Raises:
+        ValueError: if shapes do not fit, or the columns are not orthonormal within 1e-3.
+    """
+
+    directions: Tensor
+    weights: Tensor
+
+    def __init__(self, directions: Tensor, weights: Tensor) -> None:
+        super().__init__()
+        if directions.ndim != 2 or weights.shape != directions.shape[1:] or weights.numel() == 0:
+            raise ValueError(
+                f"The basis got directions of shape {tuple(directions.shape)} and weights of shape "
+                f"{tuple(weights.shape)}; expected (D, k) and (k,)."
+            )
+        error = (directions.T @ directions - torch.eye(len(weights)).to(directions)).abs().max()
+        if not bool(error < 1e-3) or not bool((weights > 0).all()):
+            raise ValueError("The basis got directions that are not orthonormal, or weights that are not positive.")
+        self.register_buffer("directions", directions.detach().float())
+        self.register_buffer("weights", weights.detach().float())
+
+    @property
+    def num_directions(self) -> int:
+        """k, the number of directions."""
+        return self.directions.shape[1]
+
+    @classmethod
+    def fit(
+        cls,
+        inn: InvertibleNetwork,
+        num_directions: int = 64,
+        *,
+        num_samples: int = 2048,
+        num_passes: int = 3,
+        batch_size: int = 128,
+        seed: int = 0,
+        progress: bool = False,
+    ) -> ContentBasis:
+        r"""Find the content of a network without looking at data.
+
+        Vector-Jacobian products with Gaussian probes, :math:`y = J(z)^T g`, have the covariance M. Randomised
+        subspace iteration on their sample covariance needs memory for a few D x k matrices only; the same samples are
+        drawn again in every pass.
+
+        Args:
+            inn: the network; not changed.
+            num_directions: k, cut to D.
+            num_samples: prior samples (and probes).
+            num_passes: passes of subspace iteration over the samples.
+            batch_size: samples decoded at once.
+            seed: of the prior samples; public.
+            progress: show a progress bar.
+
+        Returns:
+            The basis, with weights whose mean is 1.
+
+        References:
+            Halko, Martinsson, Tropp: Finding structure with randomness, SIAM Review 53, 2011, algorithm 4.4.
+
+        Example:
+            >>> inn = ConditionalINN(spatial_shape=(), in_channels=4)
+            >>> basis = ContentBasis.fit(inn, num_directions=2, num_samples=64)
+            >>> basis.directions.shape, basis.weights.shape
+            (torch.Size([4, 2]), torch.Size([2]))
+        """
+        size = inn.num_latents
+        num_directions = min(num_directions, size)
+        width = min(size, num_directions + OVERSAMPLING)
+        device = inn.device
+        directions = torch.randn(size, width, generator=torch.Generator().manual_seed(seed)).to(device)
+        small = torch.zeros(width, width, device=device)
+        num_batches = -(-num_samples // batch_size)
+        with tqdm(total=(num_passes + 1) * num_batches, desc="content basis", disable=not progress) as bar:
+            for index in range(num_passes + 1):
+                directions = torch.linalg.qr(directions).Q
+                product = torch.zeros_like(directions)
+                small = torch.zeros(width, width, device=device)
+                generator = torch.Generator().manual_seed(seed + 1)
+                for _ in range(num_batches):
+                    gradients = _probe(inn, batch_size, generator, device)
+                    inside = gradients @ directions
+                    small += inside.T @ inside
+                    if index < num_passes:
+                        product += gradients.T @ inside
+                    bar.update()
+                directions = product if index < num_passes else directions
+        values, vectors = torch.linalg.eigh(small.double())
+        vectors = vectors.flip(1)[:, :num_directions].float()
+        values = values.flip(0)[:num_directions].float().clamp(min=1e-12)
+        return cls(directions @ vectors, values / values.mean())
+
+    @classmethod
+    def leading(cls, inn: ConditionalINN, num_directions: int = 64) -> ContentBasis:
+        """Return the leading directions of the whitening layer with equal weights: the shape of a basis, before any
+        fit.
+
+        Args:
+            inn: the network.
+            num_directions: k, cut to the rank of the whitening layer.
+
+        Returns:
+            A basis into which a fitted one can be loaded.
+        """
+        directions = torch.zeros(inn.num_latents, min(num_directions, inn.whitening.rank))
+        directions[: inn.whitening.size] = inn.whitening.basis[:, : directions.shape[1]].cpu()
+        return cls(torch.linalg.qr(directions).Q, torch.ones(directions.shape[1]))
+
+    def project(self, z: Tensor) -> Tensor:
+        """Return the content (B, k) of latents (B, D)."""
+        return z @ self.directions
+
+    def complete(self, content: Tensor, rest: Tensor) -> Tensor:
+        """Return latents (B, D) with this content (B, k), and all other directions taken from ``rest`` (B, D)."""
+        return rest + (content - rest @ self.directions) @ self.directions.T
+
+
+def _probe(inn: InvertibleNetwork, batch_size: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    z = torch.randn(batch_size, inn.num_latents, generator=generator).to(device).requires_grad_()
+    condition = inn.condition_space.sample(batch_size, generator)
+    with torch.enable_grad():
+        image = inn.decode(z, None if condition is None else condition.to(device))
+        probe = torch.randn(image.shape, generator=generator).to(image)
+        (gradient,) = torch.autograd.grad(image, z, probe)
+    return gradient

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The invertible block in which the network learns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from FrEIA.modules import InvertibleModule
+from torch import Tensor, nn
+
+__all__ = ["AffineCoupling"]
+
+CLAMP = 2.0
+
+
+class AffineCoupling(InvertibleModule):
+    r"""Affine coupling that transforms some channels, given the others and the condition.
+
+    With the channels split into passive :math:`x_p` and active :math:`x_a`,
+
+    .. math:: y_a = x_a \, e^{s} + t, \qquad y_p = x_p, \qquad (s', t) = f(x_p; c), \qquad s = 2 \tanh(s' / 2).
+
+    Unlike FrEIA's own blocks it conditions its subnetwork by an embedded bias and not by extra input channels, keeps
+    the order of the channels, and is the identity when the subnetwork returns zeros, so that a new network is exactly
+    its whitening.
+
+    Args:
+        dims_in: one shape (C, \*spatial) or (K,), as FrEIA passes it.
+        dims_c: shapes of the conditions.
+        passive: indices of the channels that stay as they are.
+        subnet: called with (number of input channels, number of output channels), returns a module that maps
+            (x_p, \*conditions) to (B, 2 \* active channels, \*spatial).
+
+    References:
+        Dinh, Sohl-Dickstein, Bengio: Density estimation using Real NVP, ICLR 2017, equations 7 and 8.
+    """
+
+    def __init__(
+        self,
+        dims_in: Sequence[Sequence[int]],
+        dims_c: Sequence[Sequence[int]] | None = None,
+        *,
+        passive: Sequence[int],
+        subnet: Callable[[int, int], nn.Module],
+    ) -> None:
+        super().__init__(dims_in, dims_c)
+        channels = dims_in[0][0]
+        active = [i for i in range(channels) if i not in set(passive)]
+        self.register_buffer("passive", torch.tensor(list(passive), dtype=torch.long), persistent=False)
+        self.register_buffer("active", torch.tensor(active, dtype=torch.long), persistent=False)
+        self.register_buffer("order", torch.tensor([*passive, *active]).argsort(), persistent=False)
+        self.subnet = subnet(len(passive), 2 * len(active))
+
+    def forward(
+        self, x_or_z: Sequence[Tensor], c: Sequence[Tensor] = (), rev: bool = False, jac: bool = True
+    ) -> tuple[tuple[Tensor], Tensor | None]:
+        """Map x to z, or back with ``rev``; FrEIA's calling convention."""
+        (x,) = x_or_z
+        passive, active = x.index_select(1, self.passive), x.index_select(1, self.active)
+        raw_scale, shift = self.subnet(passive, *c).chunk(2, dim=1)
+        log_scale = CLAMP * torch.tanh(raw_scale / CLAMP)
+        active = (active - shift) * torch.exp(-log_scale) if rev else active * torch.exp(log_scale) + shift
+        y = torch.cat([passive, active], dim=1).index_select(1, self.order)
+        log_det = log_scale.flatten(1).sum(1) if jac else None
+        return (y,), (-log_det if rev and log_det is not None else log_det)
+
+    def output_dims(self, input_dims: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """Shapes are kept."""
+        return input_dims

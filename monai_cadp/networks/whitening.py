@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The linear layer that carries the global structure: a Gaussian of low rank for every class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from FrEIA.modules import InvertibleModule
+from torch import Tensor
+
+from monai_cadp.networks.chain import Chain
+
+__all__ = ["LowRankWhitening"]
+
+
+class LowRankWhitening(InvertibleModule):
+    r"""Whiten a vector inside a subspace, class by class, run a flow there, and divide what is outside by one scale.
+
+    With an orthonormal basis :math:`E` (D x K), a mean :math:`\mu`, and for every group g (a class, or everything) a
+    mean :math:`m_g` and an invertible factor :math:`L_g` of the covariance :math:`L_g L_g^T` inside the subspace,
+
+    .. math::
+        a = E^T (x - \mu), \quad r = x - \mu - E a, \quad a' = f(L_g^{-1} (a - m_g - B c); c), \\
+        z = r / \sigma + E a'.
+
+    The inverse is a' = E^T z, r = sigma (z - E a'), and so on; the log-determinant is that of f minus log \|det L_g\|
+    minus (D - K) log sigma. The factor is the symmetric square root of the covariance, and not a Cholesky factor: of
+    all factors it turns the coordinates least, so they mean nearly the same in every class, and couplings and content
+    basis serve all classes. (B c is a linear regression on a condition that is a vector.) All of it is fitted by
+    :mod:`monai_cadp.networks.moments`.
+
+    Args:
+        dims_in: one shape (D,).
+        dims_c: not used.
+        rank: K, the dimension of the subspace, at most D.
+        num_groups: number of groups with moments of their own.
+        embedding_size: length of the embedded condition c.
+        flow: the flow f inside the subspace, or None for the identity.
+    """
+
+    mean: Tensor
+    basis: Tensor
+    group_mean: Tensor
+    slope: Tensor
+    factor: Tensor
+    inverse_factor: Tensor
+    residual_scale: Tensor
+
+    def __init__(
+        self,
+        dims_in: Sequence[Sequence[int]],
+        dims_c: Sequence[Sequence[int]] | None = None,
+        *,
+        rank: int,
+        num_groups: int,
+        embedding_size: int,
+        flow: Chain | None = None,
+    ) -> None:
+        super().__init__(dims_in, dims_c)
+        size = dims_in[0][0]
+        self.size, self.rank = size, rank
+        self.flow = flow
+        identity = torch.eye(rank).repeat(num_groups, 1, 1)
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("basis", _orthonormal(size, rank))
+        self.register_buffer("group_mean", torch.zeros(num_groups, rank))
+        self.register_buffer("slope", torch.zeros(rank, embedding_size))
+        self.register_buffer("factor", identity)
+        self.register_buffer("inverse_factor", identity.clone())
+        self.register_buffer("residual_scale", torch.ones(()))
+
+    def forward(
+        self, x_or_z: Sequence[Tensor], c: Sequence[Tensor] = (), rev: bool = False, jac: bool = True
+    ) -> tuple[tuple[Tensor], Tensor | None]:
+        """Map x (B, D) to z (B, D), or back with ``rev``; the conditions are (group index (B,), embedding (B, E))."""
+        (x,) = x_or_z
+        group, embedding = c
+        offset = self.group_mean[group] + embedding @ self.slope.T
+        log_det = None
+        if rev:
+            inside = x @ self.basis
+            outside = (x - inside @ self.basis.T) * self.residual_scale
+            if self.flow is not None:
+                (inside,), log_det = self.flow([inside], c=[embedding], rev=True, jac=jac)
+            inside = torch.einsum("bij,bj->bi", self.factor[group], inside) + offset
+            y = outside + inside @ self.basis.T + self.mean
+        else:
+            centred = x - self.mean
+            inside = centred @ self.basis
+            outside = (centred - inside @ self.basis.T) / self.residual_scale
+            inside = torch.einsum("bij,bj->bi", self.inverse_factor[group], inside - offset)
+            if self.flow is not None:
+                (inside,), log_det = self.flow([inside], c=[embedding], jac=jac)
+            y = outside + inside @ self.basis.T
+        if not jac:
+            return (y,), None
+        linear = self.log_volume()[group]
+        linear = linear if rev else -linear
+        return (y,), (linear if log_det is None else linear + log_det)
+
+    def log_volume(self) -> Tensor:
+        """Return log |det| of the linear map from latent to image, for every group (G,)."""
+        inside = torch.linalg.slogdet(self.factor.double()).logabsdet
+        return (inside + (self.size - self.rank) * self.residual_scale.double().log()).float()
+
+    def output_dims(self, input_dims: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """Shapes are kept."""
+        return input_dims
+
+
+def _orthonormal(size: int, rank: int) -> Tensor:
+    """Cosines of growing frequency (the discrete cosine transform), the usual subspace before any data are seen."""
+    position = torch.arange(size, dtype=torch.float64)[:, None] + 0.5
+    basis = torch.cos(math.pi / size * position * torch.arange(rank, dtype=torch.float64))
+    return (basis / basis.norm(dim=0)).float()

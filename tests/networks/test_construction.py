@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a network can be built for, and what is refused before anything is built."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from monai_cadp.networks import ConditionalINN, ConditionSpace, PaperINN, Provenance
+
+PAPER = {"depths": (1, 1), "num_dense": 1, "dense_width": 8}
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "match"),
+    [
+        ((8,), {}, "spatial_shape .*expected"),
+        ((2, 2, 2, 2), {}, "spatial_shape .*expected"),
+        ((0, 4), {}, "spatial_shape .*expected"),
+        ((-4, 4), {}, "spatial_shape .*expected"),
+        ((4, 4), {"in_channels": 0}, "in_channels 0.*expected"),
+        ((6, 6), {"num_levels": 2}, "multiples of 4"),
+        ((5, 4), {"num_levels": 1}, "multiples of 2"),
+        ((4, 4), {"num_levels": -1}, "num_levels is -1"),
+        ((), {"in_channels": 4, "num_levels": 1}, "num_levels is 1"),
+        ((4, 4), {"num_classes": 0}, "num_classes is 0; expected"),
+        ((4, 4), {"condition_size": -1}, "condition_size is -1; expected"),
+        ((4, 4), {"num_classes": 2, "condition_size": 2}, "both given"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused_in_one_sentence(refused, shape, options, match):
+    with refused(ValueError, match):
+        ConditionalINN(shape, **options)
+
+
+@pytest.mark.parametrize("shape", [(), (8, 8, 8), (6, 8), (4, 2)])
+def test_the_papers_network_takes_only_flat_images_that_its_stages_divide(refused, shape):
+    with refused(ValueError, "multiples of 4"):
+        PaperINN(shape, **PAPER)
+
+
+def test_the_papers_mnist_network_has_its_5_3_million_parameters():
+    assert round(sum(p.numel() for p in PaperINN.mnist().parameters()) / 1e6, 1) == 5.3
+
+
+def test_building_the_papers_network_leaves_the_global_generator_of_numpy_alone():
+    np.random.seed(7)
+    expected = np.random.rand(4)
+    np.random.seed(7)
+    PaperINN((8, 8), **PAPER)
+    assert np.array_equal(np.random.rand(4), expected)
+
+
+@pytest.mark.parametrize("shape", [(27, 27), (28, 28), (64, 64), (16, 16, 16), ()])
+def test_the_default_levels_fit_every_shape(shape):
+    inn = ConditionalINN(shape, 1, width=8, rank=8, num_couplings=1)
+    x = torch.rand(2, 1, *shape)
+    assert (inn.decode(inn.encode(x)[0]) - x).abs().max() < 1e-4
+
+
+def test_a_new_network_is_exactly_its_whitening():
+    torch.manual_seed(0)
+    inn = ConditionalINN((4, 4), num_levels=0)
+    flow_free = ConditionalINN((4, 4), num_levels=0, num_couplings=0)
+    x = torch.rand(3, 1, 4, 4)
+    torch.testing.assert_close(inn.encode(x)[0], flow_free.encode(x)[0], rtol=0, atol=1e-6)
+
+
+def test_a_network_is_private_until_somebody_says_otherwise():
+    assert ConditionalINN((4, 4)).training_data == Provenance("private")
+
+
+def test_provenance_travels_with_the_state_dict():
+    inn, other = ConditionalINN((4, 4)), ConditionalINN((4, 4))
+    inn.training_data = Provenance("dp-sgd", {"epsilon": 2.0, "delta": 1e-6, "unit": "patient"})
+    other.load_state_dict(inn.state_dict())
+    assert other.training_data == inn.training_data
+
+
+@pytest.mark.parametrize(
+    "arguments", [("open",), ("dp-sgd",), ("public", {"epsilon": 1.0}), ("private", {"epsilon": 1.0})]
+)
+def test_a_provenance_that_says_nothing_or_too_much_is_refused(refused, arguments):
+    with refused(ValueError, "expected|exactly when"):
+        Provenance(*arguments)
+
+
+def test_sampled_conditions_belong_to_their_space():
+    for space in (ConditionSpace(), ConditionSpace(num_classes=4), ConditionSpace(condition_size=3)):
+        condition = space.sample(10, torch.Generator().manual_seed(0))
+        space.check(condition, 10)
+        assert space.embed(condition, 10).shape == (10, space.embedding_size)

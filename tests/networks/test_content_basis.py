@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The content basis finds the directions along which images change most, and needs no image for it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from monai_cadp.networks import ConditionalINN, ContentBasis, fit_moments
+
+
+def linear_network(num_classes=None):
+    """Whitening of data whose covariance has two large, two middle and four small eigenvalues."""
+    generator = torch.Generator().manual_seed(0)
+    axes = torch.linalg.qr(torch.randn(8, 8, generator=generator)).Q
+    deviations = torch.tensor([10.0, 8.0, 1.0, 0.8, 0.1, 0.09, 0.08, 0.07])
+    inn = ConditionalINN((), 8, num_classes=num_classes, num_couplings=0)
+    x = torch.randn(4000, 8, generator=generator) * deviations @ axes.T
+    labels = None if num_classes is None else torch.arange(4000) % num_classes
+    fit_moments(inn, lambda: [(x, labels)])
+    return inn
+
+
+def exact_second_moment(inn):
+    """E[J^T J]: the network is linear, so one Jacobian for each class is all there is."""
+    classes = inn.condition_space.num_classes
+    total = torch.zeros(inn.num_latents, inn.num_latents, dtype=torch.float64)
+    for label in [None] if classes is None else torch.arange(classes).split(1):
+        point = torch.zeros(1, inn.num_latents)
+        jacobian = torch.autograd.functional.jacobian(lambda z, label=label: inn.decode(z, label).flatten(), point)
+        jacobian = jacobian.reshape(-1, inn.num_latents).double()
+        total += jacobian.T @ jacobian / (classes or 1)
+    return total
+
+
+@pytest.mark.parametrize("num_classes", [None, 2])
+@pytest.mark.parametrize("k", [2, 4])
+def test_the_directions_span_the_leading_eigenvectors_wherever_there_is_a_gap(num_classes, k):
+    inn = linear_network(num_classes)
+    exact = torch.linalg.eigh(exact_second_moment(inn)).eigenvectors[:, -k:]
+    found = ContentBasis.fit(inn, k, num_samples=8192).directions.double()
+    difference = exact @ exact.T - found @ found.T
+    assert torch.linalg.matrix_norm(difference, 2) < 1e-2
+
+
+def test_the_weights_are_the_eigenvalues_up_to_one_factor():
+    inn = linear_network()
+    values = torch.linalg.eigvalsh(exact_second_moment(inn)).flip(0)[:4].float()
+    weights = ContentBasis.fit(inn, 4, num_samples=8192).weights
+    assert weights.mean() == pytest.approx(1.0, rel=1e-5)
+    torch.testing.assert_close(weights, values / values.mean(), rtol=0.1, atol=0)
+    assert (weights[:-1] >= weights[1:]).all()
+
+
+@pytest.mark.parametrize("condition", [{}, {"num_classes": 3}, {"condition_size": 2}])
+def test_the_directions_are_orthonormal(condition):
+    inn = ConditionalINN((4, 6), 1, **condition, num_levels=1, rank=4, width=8, num_couplings=2)
+    directions = ContentBasis.fit(inn, 5, num_samples=128).directions
+    assert (directions.T @ directions - torch.eye(5)).abs().max() < 1e-5
+
+
+def test_a_basis_depends_on_the_network_and_the_seed_and_on_nothing_else():
+    inn = linear_network()
+    torch.manual_seed(1)
+    first = ContentBasis.fit(inn, 3, num_samples=256, seed=5)
+    torch.manual_seed(2)
+    again = ContentBasis.fit(inn, 3, num_samples=256, seed=5)
+    assert torch.equal(first.directions, again.directions) and torch.equal(first.weights, again.weights)
+    assert not torch.equal(first.directions, ContentBasis.fit(inn, 3, num_samples=256, seed=6).directions)
+
+
+def test_fitting_leaves_the_network_and_the_global_generator_as_they_were():
+    inn = ConditionalINN((), 6, num_couplings=2, width=8)
+    inn.train()
+    before, state = inn.fingerprint(), torch.random.get_rng_state()
+    ContentBasis.fit(inn, 3, num_samples=128)
+    assert inn.fingerprint() == before and inn.training
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(parameter.grad is None for parameter in inn.parameters())
+
+
+def test_no_more_directions_are_found_than_there_are():
+    assert ContentBasis.fit(ConditionalINN((), 3), 64, num_samples=128).num_directions == 3
+
+
+def test_completion_keeps_the_content_and_takes_all_else_from_the_rest():
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.linalg.qr(torch.randn(12, 4, generator=generator)).Q
+    basis = ContentBasis(directions, torch.ones(4))
+    content, rest = torch.randn(5, 4, generator=generator), torch.randn(5, 12, generator=generator)
+    completed = basis.complete(content, rest)
+    torch.testing.assert_close(basis.project(completed), content, rtol=0, atol=1e-5)
+    outside = torch.eye(12) - directions @ directions.T
+    torch.testing.assert_close(completed @ outside, rest @ outside, rtol=0, atol=1e-5)
+
+
+def test_completion_of_prior_content_is_a_sample_of_the_prior():
+    generator = torch.Generator().manual_seed(0)
+    basis = ContentBasis(torch.linalg.qr(torch.randn(6, 2, generator=generator)).Q, torch.ones(2))
+    z = basis.complete(torch.randn(20000, 2, generator=generator), torch.randn(20000, 6, generator=generator))
+    assert (z.T.cov() - torch.eye(6)).abs().max() < 0.05
+    assert z.mean(0).abs().max() < 0.05
+
+
+def test_the_leading_directions_are_a_place_for_a_fitted_basis():
+    inn = linear_network()
+    fitted, place = ContentBasis.fit(inn, 3, num_samples=128), ContentBasis.leading(inn, 3)
+    assert not torch.equal(place.directions, fitted.directions) and place.weights.tolist() == [1.0] * 3
+    place.load_state_dict(fitted.state_dict())
+    assert torch.equal(place.directions, fitted.directions) and torch.equal(place.weights, fitted.weights)
+    assert ContentBasis.leading(inn, 100).num_directions == 8
+
+
+@pytest.mark.parametrize(
+    ("directions", "weights", "match"),
+    [
+        (torch.eye(4)[:, :2], torch.ones(3), "expected \\(D, k\\) and \\(k,\\)"),
+        (torch.eye(4)[0], torch.ones(4), "expected \\(D, k\\) and \\(k,\\)"),
+        (torch.zeros(4, 0), torch.ones(0), "expected \\(D, k\\) and \\(k,\\)"),
+        (2 * torch.eye(4), torch.ones(4), "not orthonormal"),
+        (torch.full((4, 2), float("nan")), torch.ones(2), "not orthonormal"),
+        (torch.eye(4), torch.tensor([1.0, 1.0, 0.0, 1.0]), "not positive"),
+        (torch.eye(4), torch.tensor([1.0, 1.0, float("nan"), 1.0]), "not positive"),
+    ],
+)
+def test_what_is_no_basis_is_refused(refused, directions, weights, match):
+    with refused(ValueError, match):
+        ContentBasis(directions, weights)

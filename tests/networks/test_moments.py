@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fitted moments make the latents of Gaussian data white, class by class."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from monai_cadp.networks import ConditionalINN, fit_moments
+
+
+def gaussian(label, count, seed, size=6):
+    """Class-conditional Gaussian data with a mean and a covariance of the class's own."""
+    own = torch.Generator().manual_seed(label)
+    mixing = torch.eye(size) + 0.5 * torch.randn(size, size, generator=own)
+    mean = 3 * torch.randn(size, generator=own)
+    return mean + torch.randn(count, size, generator=torch.Generator().manual_seed(1000 + seed)) @ mixing.T
+
+
+def labelled(counts, seed=0):
+    x = torch.cat([gaussian(label, count, seed + 10 * label) for label, count in enumerate(counts)])
+    return x, torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+
+
+def white(z, tolerance):
+    return z.mean(0).abs().max() < tolerance and (z.T.cov() - torch.eye(z.shape[1])).abs().max() < tolerance
+
+
+def test_unseen_gaussian_data_become_white_in_every_class():
+    x, labels = labelled([20000, 10000, 15000])
+    inn = ConditionalINN((), 6, num_classes=3, num_couplings=0)
+    fit_moments(inn, lambda: [(x, labels)])
+    unseen, classes = labelled([10000] * 3, seed=500)
+    z, _ = inn.encode(unseen, classes)
+    for label in range(3):
+        assert white(z[classes == label], 0.1)
+
+
+def test_whitening_does_not_hide_what_another_class_looks_like():
+    x, labels = labelled([5000, 5000])
+    inn = ConditionalINN((), 6, num_classes=2, num_couplings=0)
+    fit_moments(inn, lambda: [(x, labels)])
+    assert not white(inn.encode(x, 1 - labels)[0][labels == 0], 0.5)
+
+
+def test_a_float_condition_is_regressed_out():
+    generator = torch.Generator().manual_seed(0)
+    condition = torch.randn(20000, 2, generator=generator)
+    x = gaussian(0, 20000, 0) + condition @ torch.randn(2, 6, generator=generator)
+    inn = ConditionalINN((), 6, condition_size=2, num_couplings=0)
+    fit_moments(inn, lambda: [(x, condition)])
+    z, _ = inn.encode(x, condition)
+    assert white(z, 0.02)
+    assert (z.T @ condition / len(z)).abs().max() < 0.02
+
+
+def test_the_order_and_the_size_of_batches_do_not_matter():
+    x, labels = labelled([600, 600])
+    whole, parts = (ConditionalINN((), 6, num_classes=2, num_couplings=0) for _ in range(2))
+    fit_moments(whole, lambda: [(x, labels)])
+    order = torch.randperm(1200, generator=torch.Generator().manual_seed(0))
+    fit_moments(parts, lambda: [(x[i], labels[i]) for i in order.split(100)])
+    torch.testing.assert_close(whole.log_prob(x, labels), parts.log_prob(x, labels), rtol=1e-3, atol=1e-3)
+
+
+def test_the_subspace_is_that_of_most_variance():
+    generator = torch.Generator().manual_seed(0)
+    deviations = torch.tensor([9.0, 7.0] + [0.5] * 14)
+    axes = torch.linalg.qr(torch.randn(16, 16, generator=generator)).Q
+    x = (torch.randn(3000, 16, generator=generator) * deviations @ axes.T).reshape(3000, 1, 4, 4)
+    inn = ConditionalINN((4, 4), rank=2, num_couplings=0, num_levels=0)
+    fit_moments(inn, lambda: [(x, None)])
+    rest = x.flatten(1) - inn.decode(inn.encode(x)[0] @ inn.whitening.basis @ inn.whitening.basis.T).flatten(1)
+    assert rest.square().mean() < 0.3
+    assert white(inn.encode(x)[0], 0.15)
+
+
+@pytest.mark.parametrize("counts", [[500, 1], [500, 0], [1, 500], [500, 2]])
+def test_a_class_with_hardly_a_sample_does_not_break_the_network(counts):
+    x, labels = labelled(counts)
+    inn = ConditionalINN((), 6, num_classes=2, num_couplings=0)
+    fit_moments(inn, lambda: [(x, labels)])
+    for label in (0, 1):
+        condition = torch.full((8,), label)
+        z = torch.randn(8, 6, generator=torch.Generator().manual_seed(1))
+        images = inn.decode(z, condition)
+        latents, log_det = inn.encode(images, condition)
+        assert torch.isfinite(images).all() and torch.isfinite(log_det).all()
+        assert (latents - z).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("count", [1, 2, 40])
+def test_constant_data_leave_an_invertible_network(count):
+    x = torch.full((count, 1, 4, 4), 0.5)
+    inn = ConditionalINN((4, 4), num_couplings=0, num_levels=1)
+    fit_moments(inn, lambda: [(x, None)])
+    other = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    latents, log_det = inn.encode(other)
+    assert torch.isfinite(latents).all() and torch.isfinite(log_det).all()
+    assert (inn.decode(latents) - other).abs().max() < 1e-4
+
+
+def test_a_full_subspace_is_inverted_to_the_last_digits():
+    x = gaussian(0, 2000, 0)
+    inn = ConditionalINN((), 6, num_couplings=0)
+    fit_moments(inn, lambda: [(x, None)])
+    assert (inn.decode(inn.encode(x)[0]) - x).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_data_that_are_not_finite_are_refused_before_anything_is_changed(refused, value):
+    x = gaussian(0, 100, 0)
+    x[7, 3] = value
+    inn = ConditionalINN((), 6)
+    before = inn.fingerprint()
+    with refused(ValueError, "NaN or infinity; expected finite pixels"):
+        fit_moments(inn, lambda: [(x, None)])
+    assert inn.fingerprint() == before
+
+
+def test_no_data_are_refused(refused):
+    with refused(ValueError, "No data came .*expected at least one batch"):
+        fit_moments(ConditionalINN((), 6), lambda: [])
