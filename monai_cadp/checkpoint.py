@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that hold everything a release needs: the network, its content basis, and how it was trained."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from monai_cadp import networks
+from monai_cadp.networks import ContentBasis, InvertibleNetwork
+from monai_cadp.privacy import Mechanism, RandomizedResponse
+from monai_cadp.privatizer import Privatizer
+
+__all__ = ["KEY", "load_privatizer", "save_privatizer"]
+
+# The key under which MONAI's ckpt_export finds the weights.
+KEY = "privatizer"
+
+
+def save_privatizer(privatizer: Privatizer, path: str | Path) -> None:
+    """Write a privatizer's network and content basis; a reader meets the whole file or the one before.
+
+    Args:
+        privatizer: with a content basis; its mechanism is not written, for the budget is chosen at the time of release.
+        path: of the file; its folder is made if need be.
+
+    Raises:
+        ValueError: if the content is declared, which is code and not data.
+    """
+    if not isinstance(privatizer.content, ContentBasis):
+        raise ValueError("The privatizer has declared content, which is code; save one with a ContentBasis.")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    torch.save({KEY: privatizer.state_dict()}, temporary)
+    os.replace(temporary, path)
+
+
+def load_privatizer(
+    path: str | Path, mechanism: Mechanism, label_epsilon: float | None = None, **options: Any
+) -> Privatizer:
+    """Read a privatizer; the file says which network to build.
+
+    Args:
+        path: file of :func:`save_privatizer`; only tensors and plain data are read from it.
+        mechanism: what spends the budget.
+        label_epsilon: budget of the class label, spent by randomized response; None declares labels public.
+        options: further arguments of :class:`Privatizer`; ``content`` replaces the basis of the file.
+
+    Returns:
+        The privatizer.
+
+    Raises:
+        ValueError: if the file is missing, damaged, or not a privatizer's.
+
+    Example:
+        >>> import tempfile
+        >>> from monai_cadp.networks import ConditionalINN
+        >>> from monai_cadp.privacy import PriorOnly, SubsetSelection
+        >>> inn = ConditionalINN(spatial_shape=(8, 8))
+        >>> path = Path(tempfile.mkdtemp()) / "model.pt"
+        >>> save_privatizer(Privatizer(inn, PriorOnly(), ContentBasis.leading(inn, 4)), path)
+        >>> load_privatizer(path, SubsetSelection(epsilon=2.0)).guarantee.epsilon
+        2.0
+    """
+    try:
+        # torch writes checksums and does not look at them.
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                raise ValueError
+        state = torch.load(path, map_location="cpu", weights_only=True)[KEY]
+        description = state["inn._extra_state"]
+        directions, weights = state["content.directions"], state["content.weights"]
+        kind = getattr(networks, description["kind"])
+        if not issubclass(kind, InvertibleNetwork):
+            raise TypeError
+        inn = kind(**description["config"])
+        inn.load_state_dict({name.removeprefix("inn."): v for name, v in state.items() if name.startswith("inn.")})
+        content = ContentBasis(directions, weights)
+    except Exception:
+        # What the inner errors say names the path.
+        raise ValueError(
+            "The checkpoint could not be read; expected an undamaged file that this package has written."
+        ) from None
+    if label_epsilon is not None:
+        options["label_mechanism"] = RandomizedResponse(label_epsilon, inn.condition_space.num_groups)
+    return Privatizer(inn, mechanism, options.pop("content", content), **options)

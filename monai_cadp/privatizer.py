@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Encode, randomize the content, complete from the prior, decode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from monai_cadp.networks import CandidateTable, ContentBasis, DeclaredContent, InvertibleNetwork
+from monai_cadp.privacy import Mechanism, PrivacyGuarantee, RandomizedResponse, SubsetSelection, compose
+from monai_cadp.privacy.randomness import random_normal
+from monai_cadp.privacy.subset_selection import choose_subset_size, select_candidates
+from monai_cadp.privacy.threshold import acceptance_threshold
+
+__all__ = ["Privatizer"]
+
+
+class Privatizer(nn.Module):
+    r"""Release images in place of images, each with the guarantee of its mechanism.
+
+    With a :class:`ContentBasis` the content :math:`u = P^T z` of an image's latents z is all that the mechanism sees;
+    what it returns, v, is completed by fresh noise :math:`\xi` from the network's prior, :math:`z' = P v + (I - P
+    P^T) \xi`, and decoded. With :class:`DeclaredContent` the features of the image only rank the public candidates of
+    a subset selection, and the candidate that comes out is decoded.
+
+    Proof. The mechanism's input is a function of one image (and of the public condition); every pixel of the result
+    is a function of the mechanism's output, the condition and noise that is independent of the image. So the result
+    is post-processing, and inherits epsilon and delta (Dwork and Roth 2014, proposition 2.1). What is not finite is
+    set to 0 before the image is encoded. With a ``label_mechanism`` the label is randomized first, and encoding and
+    decoding see the randomized label only: for each of its values the image's guarantee holds, and the two compose:
+    epsilons add.
+
+    Do not train the network while it releases: candidate tables are made once.
+
+    Args:
+        inn: the network; put in evaluation mode.
+        mechanism: what spends the budget.
+        content: what the budget is spent on.
+        condition: public condition of a sample, () or (condition_size,), for calls that give none.
+        label_mechanism: randomizes class labels; None declares the condition public.
+        temperature: factor on the completion, 0 to 1; less is smoother. Post-processing.
+        unit: what one image is in the guarantee: "image", "volume" or "patient".
+
+    Raises:
+        TypeError: if a part is of the wrong kind.
+        ValueError: if the parts do not fit each other.
+
+    References:
+        Toelle, Koethe, Andre, Meder, Engelhardt: Content-aware differential privacy with conditional invertible neural
+        networks, MICCAI DeCaF 2022.
+
+    Example:
+        >>> from monai_cadp.networks import ConditionalINN
+        >>> inn = ConditionalINN(spatial_shape=(8, 8), in_channels=1, num_classes=3)
+        >>> content = ContentBasis.leading(inn, num_directions=8)
+        >>> privatizer = Privatizer(inn, SubsetSelection(epsilon=4.0, num_candidates=256), content)
+        >>> privatizer(torch.rand(2, 1, 8, 8), torch.tensor([0, 2])).shape
+        torch.Size([2, 1, 8, 8])
+        >>> privatizer.guarantee.epsilon
+        4.0
+    """
+
+    default_condition: Tensor | None
+
+    def __init__(
+        self,
+        inn: InvertibleNetwork,
+        mechanism: Mechanism,
+        content: ContentBasis | DeclaredContent,
+        *,
+        condition: int | Sequence[float] | None = None,
+        label_mechanism: RandomizedResponse | None = None,
+        temperature: float = 1.0,
+        unit: str = "image",
+    ) -> None:
+        super().__init__()
+        _check_parts(inn, mechanism, content, label_mechanism)
+        if not 0 <= temperature <= 1:
+            raise ValueError(f"temperature is {temperature}; expected a number from 0 to 1.")
+        self.inn = inn.eval()
+        self.content = content
+        self.label_mechanism = label_mechanism
+        default = None if condition is None else torch.as_tensor(condition)
+        if default is not None:
+            inn.condition_space.check(default[None], 1)
+        # A tensor that moves with the module, and an argument of the constructor and not of a checkpoint.
+        self.register_buffer("default_condition", default, persistent=False)
+        self.temperature = temperature
+        self.unit = unit
+        self._configured_for: tuple[float, ...] = ()
+        self.mechanism = mechanism
+        self._configure()
+        self._tables: dict[tuple[float, ...], tuple[CandidateTable, int, int]] = {}
+        # A loaded basis has weights of its own, and a loaded network candidates of its own.
+        self.register_load_state_dict_post_hook(_after_loading)
+
+    @property
+    def guarantee(self) -> PrivacyGuarantee:
+        """What one call promises for each image, with everything a reader needs to judge it."""
+        space = self.inn.condition_space
+        public = [] if self.label_mechanism is not None or space.embedding_size == 0 else ["condition"]
+        provenance = self.inn.training_data
+        fingerprint = self.inn.fingerprint()
+        guarantees = [
+            mechanism.guarantee(
+                unit=self.unit,
+                public=tuple(public),
+                training=provenance.training,
+                training_guarantee=provenance.guarantee,
+                fingerprint=fingerprint,
+            )
+            for mechanism in (self.mechanism, self.label_mechanism)
+            if mechanism is not None
+        ]
+        return guarantees[0] if len(guarantees) == 1 else compose(guarantees)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        r"""Release images; every call spends the budget of every image in it.
+
+        Args:
+            x: originals (B, C, \*spatial), float.
+            condition: class indices (B,), float vectors (B, condition_size), or None.
+
+        Returns:
+            Releases (B, C, \*spatial), float32.
+
+        Raises:
+            ValueError: if a shape or a class does not fit; nothing is spent then.
+            TypeError: if a dtype does not.
+        """
+        return self.release(x, condition)[0]
+
+    @torch.no_grad()
+    def release(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Release images and the conditions that they were made for; arguments and errors as in a call.
+
+        Returns:
+            Releases and conditions; a condition is the original one where it is public, and the randomized one
+            otherwise.
+        """
+        x, condition = _plain(x), None if condition is None else _plain(condition)
+        if condition is None and self.default_condition is not None and x.ndim > 0:
+            condition = self.default_condition.to(x.device).expand(x.shape[0], *self.default_condition.shape)
+        self.inn.check_images(x)
+        self.inn.condition_space.check(condition, x.shape[0])
+        x = torch.nan_to_num(x.float(), nan=0.0, posinf=0.0, neginf=0.0)
+        if self.label_mechanism is not None and condition is not None:
+            condition = self.label_mechanism(condition)
+        if isinstance(self.content, ContentBasis):
+            return self._release_directions(x, condition), condition
+        return self._release_declared(x, condition), condition
+
+    def prepare(self, progress: bool = True) -> Privatizer:
+        """Make the candidate tables of all classes now, and not at the first image of each class."""
+        if isinstance(self.content, DeclaredContent) and self.inn.condition_space.condition_size is None:
+            classes = self.inn.condition_space.num_classes
+            for label in [None] if classes is None else torch.arange(classes).split(1):
+                self._table(label, progress)
+        return self
+
+    def _release_directions(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        assert isinstance(self.content, ContentBasis)
+        z, _ = self.inn.encode(x, condition)
+        # Pixels of any size reach the mechanism as finite content.
+        content = self.mechanism(self.content.project(torch.nan_to_num(z, nan=0.0, posinf=0.0, neginf=0.0)))
+        return self.inn.decode(self.content.complete(content, random_normal(z) * self.temperature), condition)
+
+    def _release_declared(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        assert isinstance(self.content, DeclaredContent)
+        features = self.content.describe(x)
+        groups = torch.zeros(len(x), dtype=torch.long)
+        rows: list[Tensor | None] = [None]
+        if condition is not None:
+            distinct, groups = condition.unique(dim=0, return_inverse=True)
+            rows = list(distinct.split(1))
+        indices = torch.empty(len(x), dtype=torch.long, device=x.device)
+        for group, row in enumerate(rows):
+            table, subset_size, threshold = self._table(row)
+            members = groups == group
+            scores = torch.cdist(table.standardise(features[members]), table.candidates)
+            indices[members] = select_candidates(scores, subset_size, threshold)
+        return self.content.images(self.inn, indices, condition, self.temperature)
+
+    def _table(self, condition: Tensor | None, progress: bool = False) -> tuple[CandidateTable, int, int]:
+        key = () if condition is None else tuple(condition.flatten().tolist())
+        if key not in self._tables:
+            assert isinstance(self.content, DeclaredContent) and isinstance(self.mechanism, SubsetSelection)
+            table = self.content.table(self.inn, condition, self.temperature, progress)
+            ones = torch.ones(table.candidates.shape[1])
+            size = choose_subset_size(table.targets.cpu(), table.candidates.cpu(), ones, self.mechanism.epsilon)
+            threshold = acceptance_threshold(self.mechanism.epsilon, len(table.candidates), size)
+            if self.inn.condition_space.condition_size is not None:
+                # A continuous condition hardly ever comes back.
+                return table, size, threshold
+            self._tables[key] = (table, size, threshold)
+        return self._tables[key]
+
+    def _configure(self) -> None:
+        if isinstance(self.content, ContentBasis):
+            weights = self.content.weights.detach().cpu()
+            if self._configured_for != tuple(weights.tolist()):
+                self.mechanism = self.mechanism.configured(len(weights), weights)
+                self._configured_for = tuple(weights.tolist())
+        elif isinstance(self.mechanism, SubsetSelection):
+            # One choice among the candidates of the content, whose subset size each table has of its own.
+            self.mechanism = SubsetSelection(self.mechanism.epsilon, self.content.num_candidates, 1, self.content.seed)
+
+
+def _after_loading(privatizer: nn.Module, incompatible_keys: object) -> None:
+    assert isinstance(privatizer, Privatizer)
+    privatizer._tables.clear()
+    privatizer._configure()
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.as_tensor() if hasattr(tensor, "as_tensor") else tensor
+
+
+def _check_parts(inn: object, mechanism: object, content: object, label_mechanism: object) -> None:
+    for part, kinds, name in (
+        (inn, InvertibleNetwork, "inn"),
+        (mechanism, Mechanism, "mechanism"),
+        (content, (ContentBasis, DeclaredContent), "content"),
+        (label_mechanism, (RandomizedResponse, type(None)), "label_mechanism"),
+    ):
+        if not isinstance(part, kinds):
+            expected = " or ".join(k.__name__ for k in (kinds if isinstance(kinds, tuple) else (kinds,)))
+            raise TypeError(f"{name} is a {type(part).__name__}; expected {expected}.")
+    assert isinstance(inn, InvertibleNetwork)
+    if isinstance(content, ContentBasis) and content.directions.shape[0] != inn.num_latents:
+        raise ValueError(
+            f"The basis has directions of length {content.directions.shape[0]}, but the network has {inn.num_latents} "
+            "latents; fit the basis to this network."
+        )
+    if isinstance(content, DeclaredContent) and not isinstance(mechanism, SubsetSelection):
+        raise TypeError(f"The mechanism is a {type(mechanism).__name__}; declared content needs SubsetSelection.")
+    if label_mechanism is not None and inn.condition_space.num_classes is None:
+        raise ValueError("A label mechanism was given, but the network takes no class labels; leave it out.")
+    if (
+        isinstance(label_mechanism, RandomizedResponse)
+        and label_mechanism.num_classes != inn.condition_space.num_classes
+    ):
+        raise ValueError(
+            f"The label mechanism has {label_mechanism.num_classes} classes, but the network has "
+            f"{inn.condition_space.num_classes}; give both the same."
+        )

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The file to release with is read whole or refused, and never runs code."""
+
+from __future__ import annotations
+
+import copy
+import os
+
+import pytest
+import torch
+
+from monai_cadp import Privatizer
+from monai_cadp.checkpoint import KEY, load_privatizer, save_privatizer
+from monai_cadp.networks import ConditionalINN, ContentBasis, DeclaredContent, PaperINN, Provenance
+from monai_cadp.privacy import PriorOnly, RandomizedResponse, SubsetSelection
+
+CONDITIONS = {"none": {}, "class": {"num_classes": 3}, "vector": {"condition_size": 2}}
+MECHANISM = SubsetSelection(4.0, num_candidates=64)
+
+
+def network(kind="class", paper=False):
+    torch.manual_seed(0)
+    if paper:
+        return PaperINN((4, 4), 1, **CONDITIONS[kind], depths=(1,), num_dense=1, dense_width=8)
+    return ConditionalINN((4, 4), 1, **CONDITIONS[kind], num_levels=1, num_couplings=2, width=8)
+
+
+def privatizer(inn=None):
+    inn = network() if inn is None else inn
+    return Privatizer(inn, MECHANISM, ContentBasis.fit(inn, 3, num_samples=64))
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "Mustermann" / "model.pt"
+    save_privatizer(privatizer(), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", CONDITIONS)
+@pytest.mark.parametrize("paper", [False, True])
+def test_what_was_saved_is_what_is_loaded(tmp_path, kind, paper):
+    inn = network(kind, paper)
+    inn.training_data = Provenance("dp-sgd", {"epsilon": 2.0, "delta": 1e-6, "unit": "patient"})
+    original = privatizer(inn)
+    save_privatizer(original, tmp_path / "model.pt")
+    loaded = load_privatizer(tmp_path / "model.pt", MECHANISM)
+    assert type(loaded.inn) is type(inn)
+    assert loaded.inn.fingerprint() == inn.fingerprint()
+    assert torch.equal(loaded.content.directions, original.content.directions)
+    assert loaded.guarantee == original.guarantee
+
+
+def test_the_budget_is_chosen_when_loading_and_not_written(path):
+    assert load_privatizer(path, SubsetSelection(1.0, num_candidates=64)).guarantee.epsilon == 1.0
+    assert load_privatizer(path, PriorOnly()).guarantee.epsilon == 0.0
+    label = RandomizedResponse(2.0, num_classes=3)
+    assert load_privatizer(path, MECHANISM, label_mechanism=label).guarantee.epsilon == 6.0
+    assert load_privatizer(path, MECHANISM, label_epsilon=2.0).guarantee.epsilon == 6.0
+
+
+def test_options_reach_the_privatizer_and_content_replaces_that_of_the_file(path):
+    content = DeclaredContent(lambda x: x.mean((1, 2, 3))[:, None], num_candidates=64)
+    loaded = load_privatizer(path, MECHANISM, content=content, condition=1, unit="volume")
+    assert loaded.content is content and loaded.guarantee.unit == "volume"
+    assert loaded(torch.rand(2, 1, 4, 4)).shape == (2, 1, 4, 4)
+
+
+def test_saving_anew_replaces_the_whole_file_and_leaves_no_other(path):
+    inn = network()
+    with torch.no_grad():
+        next(inn.parameters()).add_(1.0)
+    save_privatizer(privatizer(inn), path)
+    assert load_privatizer(path, MECHANISM).inn.fingerprint() == inn.fingerprint()
+    assert [item.name for item in path.parent.iterdir()] == ["model.pt"]
+
+
+def test_a_file_that_cannot_be_written_leaves_the_one_before(path, monkeypatch):
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="no space"):
+        save_privatizer(privatizer(), path)
+    assert path.read_bytes() == before
+
+
+def test_declared_content_is_code_and_is_not_saved(tmp_path, refused):
+    declared = Privatizer(network(), MECHANISM, DeclaredContent(lambda x: x.flatten(1)))
+    with refused(ValueError, "declared content, which is code"):
+        save_privatizer(declared, tmp_path / "model.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def altered(path, change):
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+
+
+class RunsCode:
+    """What a hostile pickle does."""
+
+    def __reduce__(self):
+        return os.mkdir, ("ran-code",)
+
+
+DAMAGES = {
+    "missing": lambda path: path.unlink(),
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("no checkpoint"),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "cut at the end": lambda path: path.write_bytes(path.read_bytes()[:-1000]),
+    "another dictionary": lambda path: torch.save({"model": {}}, path),
+    "a tensor": lambda path: torch.save(torch.zeros(3), path),
+    "code": lambda path: torch.save({KEY: RunsCode()}, path),
+    "a missing tensor": lambda path: altered(path, lambda c: c[KEY].popitem()),
+    "no basis": lambda path: altered(path, lambda c: c[KEY].pop("content.weights")),
+    "an unknown network": lambda path: altered(path, lambda c: c[KEY]["inn._extra_state"].update(kind="Transformer")),
+    "no network": lambda path: altered(path, lambda c: c[KEY]["inn._extra_state"].update(kind="fit_moments")),
+    "other sizes": lambda path: altered(
+        path, lambda c: c[KEY]["inn._extra_state"]["config"].update(spatial_shape=[8, 8])
+    ),
+    "a broken basis": lambda path: altered(path, lambda c: c[KEY]["content.directions"].mul_(2)),
+    "an unknown training": lambda path: altered(
+        path, lambda c: c[KEY]["inn._extra_state"]["training_data"].update(training="harmless")
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_refused_in_a_sentence_that_names_no_path(path, refused, damage, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    DAMAGES[damage](path)
+    with refused(ValueError, "could not be read; expected an undamaged file") as _:
+        load_privatizer(path, MECHANISM)
+    assert not (tmp_path / "ran-code").exists()
+
+
+def test_the_sentence_hides_the_inner_error_that_names_the_path(path):
+    path.unlink()
+    with pytest.raises(ValueError) as caught:
+        load_privatizer(path, MECHANISM)
+    assert caught.value.__cause__ is None and caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("position", [0.3, 0.5, 0.7])
+def test_a_flipped_bit_in_a_weight_is_found(path, position):
+    content = bytearray(path.read_bytes())
+    reference = copy.deepcopy(load_privatizer(path, MECHANISM).state_dict())
+    content[int(len(content) * position)] ^= 0x40
+    path.write_bytes(bytes(content))
+    try:
+        loaded = load_privatizer(path, MECHANISM).state_dict()
+    except ValueError:
+        return
+    # A bit that nothing is read from may flip unseen.
+    for name, value in reference.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(loaded[name], value), "a changed weight was read as if nothing had happened"
