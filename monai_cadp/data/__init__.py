@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading originals and writing releases: only voxels come in, only what was released goes out."""
+
+from __future__ import annotations
+
+from monai_cadp.data.array_images import ArrayImages
+from monai_cadp.data.class_folder import ClassFolder, FlatFolder
+from monai_cadp.data.datalist import ImageList
+from monai_cadp.data.digits import Digits
+from monai_cadp.data.image_reading import ReadImage, ReadImageD, ReadImaged, ReadImageDict
+from monai_cadp.data.medmnist import NpzImages
+from monai_cadp.data.released_folder import ReleasedFolder
+from monai_cadp.data.source import open_images
+
+__all__ = [
+    "ArrayImages",
+    "ClassFolder",
+    "Digits",
+    "FlatFolder",
+    "ImageList",
+    "NpzImages",
+    "ReadImage",
+    "ReadImageD",
+    "ReadImageDict",
+    "ReadImaged",
+    "ReleasedFolder",
+    "open_images",
+]

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Folders of image files, with or without one sub folder a class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from monai_cadp.data.decoding import IMAGE_SUFFIXES
+from monai_cadp.data.image_reading import ReadImage
+
+__all__ = ["ClassFolder", "FlatFolder", "class_folder_names"]
+
+
+class ClassFolder(Dataset):
+    r"""Items {"image": float32 (C, \*spatial) in [0, 1], "label": int64} from one sub folder of image files a class.
+
+    This is the layout of the OCT and chest X-ray sets of Kermany et al. (``root`` is then their ``train`` or ``test``)
+    and of MedNIST. Files are read when an item is asked for. Hidden files and files that are not images are passed
+    over. The names of the classes are public; the names of the files are not, and appear nowhere.
+
+    Args:
+        root: folder that holds the class folders.
+        spatial_shape: public size in voxels.
+        in_channels: 1 or 3; gray and color are converted.
+        intensity_range: the values (low, high) that become 0 and 1; see :class:`~monai_cadp.data.ReadImage`.
+        classes: names of the class folders in the order of their labels; sorted by name if left out. A class that is
+            named here may have no folder in this split; a folder that is not named is an error.
+
+    Raises:
+        ValueError: if the folder is missing, a class folder is unknown, or no image is found; when an item is read, as
+            :class:`~monai_cadp.data.ReadImage`.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     for name in ("DRUSEN", "CNV"):
+        ...         Path(root, name).mkdir()
+        ...         Image.new("L", (8, 8)).save(f"{root}/{name}/a.jpeg")
+        ...     images = ClassFolder(root, spatial_shape=(4, 4))
+        ...     images.class_names, len(images), images[1]["label"]
+        (('CNV', 'DRUSEN'), 2, tensor(1))
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        spatial_shape: Sequence[int],
+        in_channels: int = 1,
+        intensity_range: tuple[float, float] | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        self.read_image = ReadImage(spatial_shape, in_channels, intensity_range)
+        found = class_folder_names(root)
+        self.class_names = tuple(found if classes is None else classes)
+        if len(set(self.class_names)) != len(self.class_names):
+            raise ValueError("A class is named twice in classes; expected every name once.")
+        num_unknown = len(set(found) - set(self.class_names))
+        if num_unknown:
+            # Not named: a folder that is no class may be called after a patient.
+            raise ValueError(
+                f"The image folder holds {num_unknown} sub folders that are not among the {len(self.class_names)} "
+                "classes; name every class, or move the others away."
+            )
+        self._items = [
+            (str(path), label)
+            for label, name in enumerate(self.class_names)
+            if name in found
+            for path in _image_files(Path(root, name))
+        ]
+        if not self._items:
+            raise ValueError(
+                f"No image was found in the sub folders of {len(found)} classes; expected root/CLASS/image files."
+            )
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, with or without images."""
+        return len(self.class_names)
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """Read one image; returns it and its label."""
+        path, label = self._items[index]
+        return {"image": self.read_image(path), "label": torch.tensor(label)}
+
+
+class FlatFolder(Dataset):
+    r"""Items {"image": float32 (C, \*spatial) in [0, 1]} from one folder of image files without labels.
+
+    Args:
+        root: folder that holds the files; hidden files and files that are not images are passed over.
+        spatial_shape: public size in voxels.
+        in_channels: channels of the tensors.
+        intensity_range: the values (low, high) that become 0 and 1; see :class:`~monai_cadp.data.ReadImage`.
+
+    Raises:
+        ValueError: if the folder is missing or holds no image; when an item is read, as
+            :class:`~monai_cadp.data.ReadImage`.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     Image.new("L", (8, 8)).save(f"{root}/a.png")
+        ...     list(FlatFolder(root, spatial_shape=(4, 4))[0])
+        ['image']
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        spatial_shape: Sequence[int],
+        in_channels: int = 1,
+        intensity_range: tuple[float, float] | None = None,
+    ) -> None:
+        self.read_image = ReadImage(spatial_shape, in_channels, intensity_range)
+        self._paths = [str(path) for path in _image_files(_existing(root))]
+        if not self._paths:
+            raise ValueError(f"The folder holds no image file; expected one of {', '.join(IMAGE_SUFFIXES)}.")
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """Read one image."""
+        return {"image": self.read_image(self._paths[index])}
+
+
+def class_folder_names(root: str | os.PathLike[str]) -> list[str]:
+    """Return the sorted names of the sub folders of ``root`` that are not hidden.
+
+    Args:
+        root: folder that holds class folders.
+
+    Returns:
+        The names; empty for a flat folder.
+
+    Raises:
+        ValueError: if there is no such folder.
+    """
+    return sorted(path.name for path in _existing(root).iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _existing(root: str | os.PathLike[str]) -> Path:
+    if not Path(root).is_dir():
+        raise ValueError("The image folder does not exist; give the path of a folder.")
+    return Path(root)
+
+
+def _image_files(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_file() and not path.name.startswith(".") and path.name.lower().endswith(IMAGE_SUFFIXES)
+    )

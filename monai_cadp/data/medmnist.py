@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data sets in the file format of MedMNIST."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from monai_cadp.data.array_images import ArrayImages
+
+__all__ = ["NpzImages"]
+
+
+class NpzImages(ArrayImages):
+    r"""One split of a ``.npz`` file in MedMNIST's format, as items {"image": (C, \*spatial) in [0, 1], "label": ...}.
+
+    The file holds ``{split}_images``, uint8, of shape (N, H, W), (N, H, W, C), (N, D, H, W) or (N, D, H, W, C) with C 1
+    or 3, and ``{split}_labels`` of shape (N,), (N, 1) or (N, K). Files with pickled objects are refused.
+
+    Args:
+        file: the ``.npz`` file.
+        split: "train", "val" or "test".
+        spatial_shape: size to which images are brought, or None to keep theirs.
+        in_channels: 1 or 3 to convert to gray or color, or None to keep the channels.
+        max_items: read the first ones only, or None for all.
+
+    Raises:
+        ValueError: if the file is missing, damaged, holds other arrays or has no such split.
+
+    References:
+        Yang et al.: MedMNIST v2, Scientific Data 10, 2023.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     arrays = {"train_images": np.zeros((3, 8, 8), np.uint8), "train_labels": np.ones((3, 1), np.uint8)}
+        ...     np.savez(f"{folder}/a.npz", **arrays)
+        ...     images = NpzImages(f"{folder}/a.npz", split="train")
+        >>> len(images), images[0]["image"].shape, images[0]["label"]
+        (3, torch.Size([1, 8, 8]), tensor(1))
+    """
+
+    def __init__(
+        self,
+        file: str | os.PathLike[str],
+        split: str = "train",
+        *,
+        spatial_shape: Sequence[int] | None = None,
+        in_channels: int | None = None,
+        max_items: int | None = None,
+    ) -> None:
+        if max_items is not None and max_items < 1:
+            raise ValueError(f"max_items is {max_items}; expected a positive number, or None for all items.")
+        images, labels = _load(file, split)
+        if images.dtype != np.uint8:
+            raise ValueError(f"The .npz file holds images of dtype {images.dtype}; expected uint8, as in MedMNIST.")
+        super().__init__(
+            _channels_first(images)[:max_items],
+            labels[:max_items],
+            largest_value=255,
+            spatial_shape=spatial_shape,
+            in_channels=in_channels,
+        )
+
+
+def _load(file: str | os.PathLike[str], split: str) -> tuple[np.ndarray, np.ndarray]:
+    available: list[str] | None = None
+    try:
+        # Opened here: NumPy leaves a damaged file open, and the warning about that holds its path.
+        with open(file, "rb") as content, np.load(content, allow_pickle=False) as archive:
+            if {f"{split}_images", f"{split}_labels"} <= set(archive.files):
+                return archive[f"{split}_images"], archive[f"{split}_labels"]
+            available = [name for name in ("train", "val", "test") if f"{name}_images" in archive.files]
+    except Exception:
+        pass
+    # Raised here, outside the except clause, so that no inner error carries the path.
+    if available is None:
+        raise ValueError("The .npz file is missing, damaged or holds pickled objects; expected MedMNIST's format.")
+    raise ValueError(
+        f"The .npz file has no images and labels of split {split!r}; it has {', '.join(available) or 'no split'}."
+    )
+
+
+def _channels_first(images: np.ndarray) -> np.ndarray:
+    if images.ndim not in (3, 4, 5) or (images.ndim == 5 and images.shape[-1] not in (1, 3)):
+        raise ValueError(
+            f"The .npz file holds images of shape {images.shape}; expected (N, H, W), (N, H, W, C), (N, D, H, W) or "
+            "(N, D, H, W, C) with 1 or 3 channels."
+        )
+    if images.ndim > 3 and images.shape[-1] in (1, 3):
+        return np.moveaxis(images, -1, 1)
+    return images[:, None]

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Released images, in files that tell nothing about the originals but what was released."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.metadata
+import io
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import nibabel
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+__all__ = ["ReleasedFolder"]
+
+# Any fixed moment does; this one is within the range of every file system and archive format.
+MODIFIED_AT = 946684800
+SOFTWARE = ("monai_cadp", "monai", "torch", "FrEIA")
+
+
+class ReleasedFolder:
+    r"""A new folder of released images, complete or not there at all.
+
+    Images in two dimensions become 8-bit PNG files, volumes float32 NIfTI files with a fresh header and the identity as
+    affine; beside each ``release_000001.png`` lies a card ``release_000001_privacy.json`` with the guarantee, and
+    ``summary.json`` counts them. Every byte is made from what is passed to :meth:`write`: no name, header or date of a
+    source can get in.
+
+    Numbers are a random permutation from the operating system, drawn before anything is written, and files reach the
+    final folder in the order of their numbers with one fixed time of modification: neither names, times nor places on
+    the disk tell the order of the source. Files are collected in a temporary folder and renamed into place when the
+    context ends without an error; otherwise everything is removed.
+
+    Args:
+        output_dir: the folder; it must not exist, or be empty. Missing parents are made.
+        num_expected: how many images will be written, exactly; it is public.
+
+    Raises:
+        ValueError: if the folder exists and is not empty, or ``num_expected`` is not positive; nothing is written then.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as parent:
+        ...     with ReleasedFolder(f"{parent}/released", num_expected=1) as folder:
+        ...         folder.write(torch.rand(1, 8, 8), guarantee={"epsilon": 8.0, "delta": 0.0}, label=3)
+        ...     sorted(os.listdir(f"{parent}/released"))
+        ['release_000001.png', 'release_000001_privacy.json', 'summary.json']
+    """
+
+    def __init__(self, output_dir: str | os.PathLike[str], num_expected: int) -> None:
+        if num_expected < 1:
+            raise ValueError(f"num_expected is {num_expected}; expected the positive number of images to be written.")
+        self.output_dir = Path(output_dir).absolute()
+        self.num_expected = num_expected
+        self._refuse_existing()
+        self._stage: Path | None = None
+
+    def __enter__(self) -> ReleasedFolder:
+        """Make the temporary folder and draw the order."""
+        self._refuse_existing()
+        self._numbers = list(range(1, self.num_expected + 1))
+        secrets.SystemRandom().shuffle(self._numbers)
+        self._shape: tuple[int, ...] | None = None
+        self._labels: Counter[str] = Counter()
+        self._guarantees: Counter[str] = Counter()
+        self._software = {name: _version(name) for name in SOFTWARE}
+        with _nameless_errors():
+            # In the nearest parent that exists: on the same disk, so that the last step is one rename.
+            parent = next(folder for folder in self.output_dir.parents if folder.is_dir())
+            self._stage = Path(tempfile.mkdtemp(prefix=".release-", dir=parent))
+            (self._stage / "drafts").mkdir()
+        return self
+
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Move the complete folder into place, or remove everything."""
+        stage, self._stage = self._stage, None
+        if stage is None:
+            return
+        try:
+            if error_type is None:
+                self._finish(stage)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+
+    def write(
+        self, image: Tensor, guarantee: Mapping[str, Any], label: int | list[float] | Tensor | None = None
+    ) -> None:
+        r"""Add one released image.
+
+        Args:
+            image: (C, \*spatial), in two dimensions with 1 or 3 channels, all images of one shape. Values outside [0,
+                1] are clipped.
+            guarantee: plain data that states the privacy guarantee of this release, as ``PrivacyGuarantee.to_dict()``
+                returns it.
+            label: the released (public or privatized) label: a class index or a vector; None to release none.
+
+        Raises:
+            RuntimeError: if called outside of the context.
+            ValueError: if there are more images than expected, the image has another shape, holds NaN or infinity, or
+                the guarantee or label is not plain data.
+            OSError: if the file could not be written; the error names no file.
+        """
+        if self._stage is None:
+            raise RuntimeError("An image was written to a closed folder; use it in a with statement.")
+        if not self._numbers:
+            raise ValueError(f"More than the {self.num_expected} expected images were written; raise num_expected.")
+        array = _checked_array(image)
+        if self._shape is not None and array.shape != self._shape:
+            raise ValueError(f"A released image has shape {array.shape}; expected {self._shape} as before.")
+        label = _plain_label(label)
+        statement = _checked_guarantee(guarantee)
+        card = {
+            "guarantee": json.loads(statement),
+            "shape": list(array.shape),
+            "software": self._software,
+            **({} if label is None else {"label": label}),
+        }
+        suffix, content = _encode(array)
+        name = f"release_{self._numbers[-1]:06d}"
+        with _nameless_errors():
+            (self._stage / "drafts" / f"{name}{suffix}").write_bytes(content)
+            (self._stage / "drafts" / f"{name}_privacy.json").write_text(_json(card), encoding="utf-8")
+        self._numbers.pop()
+        self._shape = array.shape
+        self._guarantees[statement] += 1
+        if isinstance(label, int):
+            self._labels[str(label)] += 1
+
+    def _finish(self, stage: Path) -> None:
+        if self._numbers:
+            raise ValueError(
+                f"{self.num_expected - len(self._numbers)} of {self.num_expected} expected images were written; "
+                "nothing was released: write all, or state the right num_expected."
+            )
+        summary: dict[str, Any] = {
+            "count": self.num_expected,
+            "guarantees": [
+                {"count": count, "guarantee": json.loads(text)} for text, count in sorted(self._guarantees.items())
+            ],
+        }
+        if self._labels:
+            summary["labels"] = {label: self._labels[label] for label in sorted(self._labels, key=int)}
+        self._refuse_existing()
+        with _nameless_errors():
+            (stage / "drafts" / "summary.json").write_text(_json(summary), encoding="utf-8")
+            final = stage / "final"
+            final.mkdir()
+            for draft in sorted((stage / "drafts").iterdir()):
+                # A new file, not a renamed one: inode numbers and change times can only be made to follow names.
+                shutil.copyfile(draft, final / draft.name)
+                os.utime(final / draft.name, (MODIFIED_AT, MODIFIED_AT))
+            os.utime(final, (MODIFIED_AT, MODIFIED_AT))
+            self.output_dir.parent.mkdir(parents=True, exist_ok=True)
+            if self.output_dir.is_dir():
+                self.output_dir.rmdir()
+            final.rename(self.output_dir)
+
+    def _refuse_existing(self) -> None:
+        if self.output_dir.is_symlink() or (self.output_dir.exists() and not self.output_dir.is_dir()):
+            raise ValueError("The output folder's path is a file or a link; give a new folder.")
+        if self.output_dir.is_dir() and any(self.output_dir.iterdir()):
+            raise ValueError("The output folder is not empty; give a new folder, releases are never mixed.")
+
+
+@contextmanager
+def _nameless_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        raise OSError(
+            "The released files could not be written; check space and permissions of the output folder."
+        ) from None
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed as a package"
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _checked_guarantee(guarantee: Mapping[str, Any]) -> str:
+    text = ""
+    try:
+        text = json.dumps(dict(guarantee), sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError):
+        pass
+    if text in ("", "{}"):
+        raise ValueError("The guarantee is empty or not plain data; expected the dictionary of a PrivacyGuarantee.")
+    return text
+
+
+def _checked_array(image: Tensor) -> np.ndarray:
+    array = image.detach().as_subclass(torch.Tensor).cpu().float().numpy()
+    if array.ndim not in (3, 4) or array.size == 0 or (array.ndim == 3 and array.shape[0] not in (1, 3)):
+        raise ValueError(
+            f"A released image has shape {array.shape}; expected (1, H, W), (3, H, W) or (C, three sizes)."
+        )
+    if not np.isfinite(array).all():
+        raise ValueError("A released image holds NaN or infinity; expected values in [0, 1].")
+    return array.clip(0, 1)
+
+
+def _plain_label(label: int | list[float] | Tensor | None) -> int | list[float] | None:
+    plain = label.tolist() if isinstance(label, Tensor | np.ndarray | np.generic) else label
+    if plain is None or (isinstance(plain, int) and not isinstance(plain, bool)):
+        return plain
+    if isinstance(plain, list) and plain and all(isinstance(value, int | float) for value in plain):
+        values = [float(value) for value in plain]
+        if np.isfinite(values).all():
+            return values
+    raise ValueError("A label is neither a class index nor a vector of finite numbers; expected one of them, or None.")
+
+
+def _encode(array: np.ndarray) -> tuple[str, bytes]:
+    channels_last = np.moveaxis(array, 0, -1)
+    if array.shape[0] == 1:
+        channels_last = channels_last[..., 0]
+    if array.ndim == 3:
+        buffer = io.BytesIO()
+        Image.fromarray((channels_last * 255).round().astype(np.uint8)).save(buffer, format="PNG")
+        return ".png", buffer.getvalue()
+    volume = nibabel.Nifti1Image(np.ascontiguousarray(channels_last), np.eye(4))
+    # Packed here, not by nibabel: the gzip header would hold the time and the name.
+    return ".nii.gz", gzip.compress(volume.to_bytes(), mtime=0)

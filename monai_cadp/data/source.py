@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One door to every kind of data set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch.utils.data import Dataset
+
+from monai_cadp.data.class_folder import ClassFolder, FlatFolder, class_folder_names
+from monai_cadp.data.datalist import ImageList
+from monai_cadp.data.digits import Digits
+from monai_cadp.data.medmnist import NpzImages
+
+__all__ = ["open_images"]
+
+SPLITS = ("train", "val", "test")
+DATALIST_KEYS = {"train": "training", "val": "validation", "test": "test"}
+
+
+def open_images(
+    source: str | os.PathLike[str],
+    split: str,
+    spatial_shape: Sequence[int],
+    in_channels: int = 1,
+    intensity_range: tuple[float, float] | None = None,
+    classes: Sequence[str] | None = None,
+    datalist_key: str | None = None,
+) -> Dataset:
+    r"""Open a data set of images by what ``source`` is.
+
+    =========================================  =================================================================
+    source                                     data set
+    =========================================  =================================================================
+    ``"digits"``                               :class:`~monai_cadp.data.Digits`
+    a ``.npz`` file                            :class:`~monai_cadp.data.NpzImages`
+    a ``.json`` file                           :class:`~monai_cadp.data.ImageList`
+    a folder with split/CLASS/ or CLASS/       :class:`~monai_cadp.data.ClassFolder`
+    a folder with split/ or just image files   :class:`~monai_cadp.data.FlatFolder`
+    =========================================  =================================================================
+
+    A folder that has none of train, val and test is one set: it is returned whole for whichever split, so a network
+    must not be trained and tested on it. Labels of class folders follow the folders of train where there are any, so
+    that a class which is missing in test does not shift the labels.
+
+    Args:
+        source: "digits", or the path of a file or folder.
+        split: "train", "val" or "test".
+        spatial_shape: public size in voxels, (H, W) or three numbers.
+        in_channels: channels of the images.
+        intensity_range: the values (low, high) that become 0 and 1, for image files; see
+            :class:`~monai_cadp.data.ReadImage`.
+        classes: names of the class folders in the order of their labels.
+        datalist_key: list of a ``.json`` file; "training", "validation" or "test" by the split if left out.
+
+    Returns:
+        A data set of items {"image": float32 (in_channels, \*spatial_shape) in [0, 1], "label": ..., "subject": ...};
+        the last two where the source has them. It can be pickled for the workers of a loader.
+
+    Raises:
+        ValueError: if the source is of no known kind, the split is missing, or a parameter does not belong to the kind.
+
+    Example:
+        >>> images = open_images("digits", split="train", spatial_shape=(16, 16))
+        >>> images[0]["image"].shape
+        torch.Size([1, 16, 16])
+    """
+    if split not in SPLITS:
+        raise ValueError(f"The split is {split!r}; expected one of {', '.join(SPLITS)}.")
+    path = Path(source)
+    is_folder = path.is_dir()
+    is_list = not is_folder and path.suffix.lower() == ".json"
+    if classes is not None and not is_folder:
+        raise ValueError("classes were given, but the source is not a folder; leave them out.")
+    if datalist_key is not None and not is_list:
+        raise ValueError("datalist_key was given, but the source is not a .json file; leave it out.")
+    if is_folder:
+        return _open_folder(path, split, spatial_shape, in_channels, intensity_range, classes)
+    if is_list:
+        key = datalist_key or DATALIST_KEYS[split]
+        return ImageList(path, spatial_shape, in_channels, intensity_range, datalist_key=key)
+    if str(source) != "digits" and path.suffix.lower() != ".npz":
+        raise ValueError('The source is of no known kind; expected "digits", a folder, a .npz or a .json file.')
+    if intensity_range is not None:
+        raise ValueError("intensity_range was given, but the source has a fixed scale; leave it out.")
+    if str(source) == "digits":
+        return Digits(split, spatial_shape=spatial_shape, in_channels=in_channels)
+    return NpzImages(path, split, spatial_shape=spatial_shape, in_channels=in_channels)
+
+
+def _open_folder(
+    root: Path,
+    split: str,
+    spatial_shape: Sequence[int],
+    in_channels: int,
+    intensity_range: tuple[float, float] | None,
+    classes: Sequence[str] | None,
+) -> Dataset:
+    available = [name for name in SPLITS if (root / name).is_dir()]
+    if available and split not in available:
+        raise ValueError(f"The image folder has no split {split!r}; it has {', '.join(available)}.")
+    folder = root / split if available else root
+    if not class_folder_names(folder):
+        if classes is not None:
+            raise ValueError("classes were given, but the folder has no class folders; leave them out.")
+        return FlatFolder(folder, spatial_shape, in_channels, intensity_range)
+    if classes is None and "train" in available:
+        classes = class_folder_names(root / "train")
+    return ClassFolder(folder, spatial_shape, in_channels, intensity_range, classes)

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Class folders give labels by their names; folders and files that do not belong are passed over or refused unnamed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from monai_cadp.data import ClassFolder, FlatFolder
+
+CANARY = "Mustermann-1954"
+LAYOUT = {"NORMAL": 2, "CNV": 1, "DME": 3}
+
+
+def fill(root, layout):
+    for value, (name, count) in enumerate(layout.items()):
+        (root / name).mkdir(parents=True)
+        for index in range(count):
+            array = np.full((6, 8), 10 * value + index, dtype=np.uint8)
+            Image.fromarray(array).save(root / name / f"{CANARY}-{index}.png")
+    return root
+
+
+def test_labels_follow_the_sorted_names(tmp_path):
+    images = ClassFolder(fill(tmp_path, LAYOUT), (4, 4))
+    assert images.class_names == ("CNV", "DME", "NORMAL") and images.num_classes == 3
+    assert [int(images[i]["label"]) for i in range(len(images))] == [0, 1, 1, 1, 2, 2]
+    assert images[0]["label"].dtype == torch.int64
+
+
+def test_labels_follow_the_order_that_is_given(tmp_path):
+    images = ClassFolder(fill(tmp_path, LAYOUT), (4, 4), classes=["NORMAL", "CNV", "DRUSEN", "DME"])
+    assert images.num_classes == 4
+    assert [int(images[i]["label"]) for i in range(len(images))] == [0, 0, 1, 3, 3, 3]
+
+
+def test_each_label_belongs_to_its_image(tmp_path):
+    images = ClassFolder(fill(tmp_path, LAYOUT), (4, 4), in_channels=3)
+    brightness = [round(float(images[i]["image"].mean() * 255)) for i in range(len(images))]
+    assert brightness == [10, 20, 21, 22, 0, 1]
+    assert images[0]["image"].shape == (3, 4, 4)
+
+
+def test_hidden_and_other_files_are_passed_over(tmp_path):
+    fill(tmp_path, LAYOUT)
+    (tmp_path / "CNV" / ".DS_Store").write_text("hidden")
+    (tmp_path / "CNV" / "._a.png").write_text("hidden")
+    (tmp_path / "CNV" / "Thumbs.db").write_text("no image")
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / "README.txt").write_text("no class")
+    assert len(ClassFolder(tmp_path, (4, 4))) == 6
+
+
+def test_an_unknown_folder_is_refused_without_its_name(tmp_path):
+    fill(tmp_path, {**LAYOUT, CANARY: 1})
+    with pytest.raises(ValueError, match="1 sub folders") as caught:
+        ClassFolder(tmp_path, (4, 4), classes=list(LAYOUT))
+    assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize("layout", [{}, {"CNV": 0}], ids=["no class", "empty class"])
+def test_a_folder_without_images_is_refused(tmp_path, layout):
+    with pytest.raises(ValueError, match="No image"):
+        ClassFolder(fill(tmp_path, layout), (4, 4))
+
+
+def test_a_class_named_twice_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="twice"):
+        ClassFolder(fill(tmp_path, LAYOUT), (4, 4), classes=["CNV", "CNV", "DME", "NORMAL"])
+
+
+@pytest.mark.parametrize("kind", [ClassFolder, FlatFolder])
+def test_a_missing_folder_is_refused_without_its_name(tmp_path, kind):
+    with pytest.raises(ValueError, match="does not exist") as caught:
+        kind(tmp_path / CANARY, (4, 4))
+    assert CANARY not in str(caught.value)
+
+
+def test_a_damaged_file_is_refused_without_its_name(tmp_path):
+    fill(tmp_path, {"CNV": 1})
+    (tmp_path / "CNV" / f"{CANARY}-0.png").write_bytes(b"no image")
+    images = ClassFolder(tmp_path, (4, 4))
+    with pytest.raises(ValueError, match="could not be decoded") as caught:
+        images[0]
+    assert CANARY not in str(caught.value)
+
+
+def test_a_flat_folder_has_images_and_nothing_else(tmp_path):
+    fill(tmp_path, {"CNV": 2})
+    images = FlatFolder(tmp_path / "CNV", (4, 4))
+    assert len(images) == 2 and list(images[0]) == ["image"] and images[0]["image"].shape == (1, 4, 4)
+
+
+def test_a_flat_folder_without_images_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(ValueError, match="no image file"):
+        FlatFolder(tmp_path, (4, 4))

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A datalist gives image, label and subject, and nothing else that it may hold."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+from monai_cadp.data import ImageList
+
+CANARY = "Mustermann-1954"
+RANGE = (0.0, 100.0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for index in range(3):
+        array = np.full((4, 4, 4), 10.0 * index, dtype=np.float32)
+        nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / f"{CANARY}-{index}.nii.gz")
+    return tmp_path
+
+
+def entries(**more):
+    return [
+        {"image": f"{CANARY}-{i}.nii.gz", **{key: values[i] for key, values in more.items()}} for i in range(3)
+    ]  # fmt: skip
+
+
+def test_volumes_are_read_with_their_labels(folder):
+    images = ImageList(entries(label=[2, 0, 1]), (4, 4, 4), 1, RANGE, base_dir=folder)
+    assert [int(images[i]["label"]) for i in range(3)] == [2, 0, 1]
+    assert [round(float(images[i]["image"].mean()), 6) for i in range(3)] == [0.0, 0.1, 0.2]
+    assert images[0]["label"].dtype == torch.int64 and images[0]["image"].shape == (1, 4, 4, 4)
+
+
+def test_paths_in_a_file_are_relative_to_the_file(folder):
+    (folder / "list.json").write_text(json.dumps({"training": entries(label=[0, 0, 0]), "test": entries()[:1]}))
+    assert len(ImageList(folder / "list.json", (4, 4, 4), 1, RANGE)) == 3
+    images = ImageList(str(folder / "list.json"), (4, 4, 4), 1, RANGE, datalist_key="test")
+    assert len(images) == 1 and list(images[0]) == ["image"]
+
+
+def test_absolute_paths_stay_as_they_are(folder, tmp_path_factory):
+    listed = [{"image": str(folder / entry["image"])} for entry in entries()]
+    assert len(ImageList(listed, (4, 4, 4), 1, RANGE, base_dir=tmp_path_factory.mktemp("other"))[0]["image"]) == 1
+
+
+def test_vectors_are_labels_too(folder):
+    images = ImageList(entries(label=[[1, 0.5], [0, 1], [0, 0]]), (4, 4, 4), 1, RANGE, base_dir=folder)
+    assert images[0]["label"].tolist() == [1.0, 0.5] and images[0]["label"].dtype == torch.float32
+
+
+def test_the_subject_is_handed_on_and_every_other_key_is_dropped(folder):
+    listed = entries(subject=["a", "b", "b"], birthday=["1954", "1955", "1955"])
+    item = ImageList(listed, (4, 4, 4), 1, RANGE, base_dir=folder)[1]
+    assert list(item) == ["image", "subject"] and item["subject"] == "b"
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        [],
+        {"image": "a.nii"},
+        ["a.nii"],
+        [{"label": 1}],
+        [{"image": 3}],
+        [{"image": "a", "label": 1}, {"image": "b"}],
+        [{"image": "a", "label": 1}, {"image": "b", "label": [1.0]}],
+        [{"image": "a", "label": [1.0, 2.0]}, {"image": "b", "label": [1.0]}],
+        [{"image": "a", "label": "1"}],
+        [{"image": "a", "label": -1}],
+        [{"image": "a", "label": True}],
+        [{"image": "a", "label": []}],
+        [{"image": "a", "subject": "x"}, {"image": "b"}],
+        [{"image": "a", "subject": ""}],
+        [{"image": "a", "subject": None}],
+    ],
+    ids=str,
+)
+def test_an_entry_of_another_form_is_refused_before_anything_is_read(listed):
+    with pytest.raises(ValueError, match="expected"):
+        ImageList(listed, (4, 4, 4), 1, RANGE)
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", '{"training": ', '{"Mustermann-1954": ['], ids=str)
+def test_a_damaged_file_is_refused_without_name_and_content(tmp_path, content):
+    path = tmp_path / f"{CANARY}.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ValueError, match="missing or not a JSON object") as caught:
+        ImageList(path, (4, 4, 4))
+    assert CANARY not in str(caught.value)
+    assert caught.value.__context__ is None and caught.value.__cause__ is None
+
+
+def test_a_missing_key_is_refused_without_the_keys_there_are(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({CANARY: []}))
+    with pytest.raises(ValueError, match="'training'") as caught:
+        ImageList(tmp_path / "a.json", (4, 4, 4))
+    assert CANARY not in str(caught.value)
+
+
+def test_a_missing_image_is_refused_without_its_name(folder):
+    (folder / f"{CANARY}-1.nii.gz").unlink()
+    images = ImageList(entries(), (4, 4, 4), 1, RANGE, base_dir=folder)
+    with pytest.raises(ValueError, match="does not exist") as caught:
+        images[1]
+    assert CANARY not in str(caught.value)
