@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Ignite engine that measures a network's likelihood on held-out images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines.evaluator import Evaluator
+from torch import Tensor, nn
+
+from monai_cadp.engines.flow_batch import bits_per_dimension, prepare_flow_batch
+from monai_cadp.engines.input_noise import GaussianNoise
+from monai_cadp.metrics import BitsPerDimension
+from monai_cadp.networks import InvertibleNetwork
+
+__all__ = ["FlowEvaluator"]
+
+
+class FlowEvaluator(Evaluator):
+    r"""Mean negative log-likelihood in bits per dimension, under the same noise at every evaluation.
+
+    Args:
+        network: a network, or the trainer's average of networks.
+        val_data_loader: yields dictionaries with ``image`` (B, C, \*spatial) and ``label``.
+        noise: the noise of the training.
+        seed: of the noise.
+        device: where to evaluate.
+        val_handlers: Ignite handlers.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        val_data_loader: Iterable[Mapping[str, Any]],
+        *,
+        noise: Callable[..., Tensor] | None = None,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        val_handlers: Sequence[Any] = (),
+    ) -> None:
+        self.network = network
+        self.noise = noise or GaussianNoise()
+        self.seed = seed
+        self.generator = torch.Generator()
+        super().__init__(
+            device=device,
+            val_data_loader=val_data_loader,
+            prepare_batch=prepare_flow_batch,
+            key_val_metric={"bits_per_dimension": BitsPerDimension(output_transform=lambda output: output["bits"])},
+            metric_cmp_fn=lambda current, best: current < best,
+            val_handlers=list(val_handlers),
+            decollate=False,
+        )
+        self.add_event_handler(Events.STARTED, self._rewind)
+
+    def _rewind(self) -> None:
+        self.generator.manual_seed(self.seed)
+
+    @torch.no_grad()
+    def _iteration(self, engine: Engine, batchdata: Mapping[str, Any]) -> dict[str, Tensor]:
+        # torch's average of networks wraps the network.
+        network = getattr(self.network, "module", self.network)
+        assert isinstance(network, InvertibleNetwork)
+        network.eval()
+        x, condition = prepare_flow_batch(batchdata)
+        x = self.noise(x, generator=self.generator).to(self.state.device)
+        condition = None if condition is None else condition.to(self.state.device)
+        return {"bits": bits_per_dimension(network, x, condition).cpu()}

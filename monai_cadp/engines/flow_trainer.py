@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Ignite engine that trains an invertible network by maximum likelihood."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines.trainer import Trainer
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from monai_cadp.engines.flow_batch import bits_per_dimension, flow_batches, prepare_flow_batch
+from monai_cadp.engines.input_noise import GaussianNoise
+from monai_cadp.networks import ConditionalINN, InvertibleNetwork, fit_moments
+
+__all__ = ["FlowTrainer", "NonFiniteLossError"]
+
+WARMUP_STEPS = 100
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss became NaN or infinite; the last checkpoint is from before."""
+
+
+class FlowTrainer(Trainer):
+    r"""Minimise the negative log-likelihood in bits per dimension, with AdamW, a cosine rate and an average of weights.
+
+    A new :class:`ConditionalINN` first gets its linear parts fitted to the data (:func:`fit_moments`). The rate rises
+    over the first 100 steps and falls as a half cosine to zero at ``max_epochs`` or ``max_minutes``, whichever comes
+    first. Every epoch draws its order and its noise from a seed of its own, so a run resumed at the end of an epoch
+    from :meth:`state_dict` is the uninterrupted run, bit for bit (with ``max_minutes``, up to the clock).
+
+    Args:
+        network: trained in place; :attr:`averaged_network` has the average to use afterwards.
+        train_data_loader: yields dictionaries with ``image`` (B, C, \*spatial) and ``label`` (B,) or (B, K).
+        max_epochs: passes over the data.
+        max_minutes: stop after this time, within an epoch if need be.
+        learning_rate: highest rate.
+        weight_decay: of AdamW.
+        noise: called with images and ``generator``, adds the input noise.
+        largest_gradient: norm to which the gradient of all parameters is clipped.
+        averaging: weight of the past in the exponential average of weights, reached gradually.
+        seed: of orders and noise; public.
+        device: where to train.
+        train_handlers: Ignite handlers.
+
+    Raises:
+        ValueError: if a number is out of range.
+        NonFiniteLossError: while running, as soon as a loss is NaN or infinite, before the weights are touched.
+    """
+
+    def __init__(
+        self,
+        network: InvertibleNetwork,
+        train_data_loader: Iterable[Mapping[str, Any]],
+        *,
+        max_epochs: int,
+        max_minutes: float | None = None,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-4,
+        noise: Callable[..., Tensor] | None = None,
+        largest_gradient: float = 1.0,
+        averaging: float = 0.998,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        train_handlers: Sequence[Any] = (),
+    ) -> None:
+        minutes = 1.0 if max_minutes is None else max_minutes
+        if not (max_epochs >= 1 and 0 < learning_rate < math.inf and minutes > 0 and largest_gradient > 0):
+            raise ValueError(
+                f"The trainer got max_epochs {max_epochs}, learning_rate {learning_rate}, max_minutes {max_minutes}, "
+                f"largest_gradient {largest_gradient}; expected positive numbers."
+            )
+        if not (0 <= averaging < 1 and weight_decay >= 0):
+            raise ValueError(
+                f"The trainer got averaging {averaging} and weight_decay {weight_decay}; expected numbers of 0 or more, "
+                "and averaging below 1."
+            )
+        self.network = network.to(device)
+        self.averaged = AveragedModel(network, multi_avg_fn=_gradual_average(averaging), use_buffers=False)
+        self.optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)
+        self.learning_rate, self.largest_gradient, self.seed = learning_rate, largest_gradient, seed
+        self.max_minutes = max_minutes
+        self.noise = noise or GaussianNoise()
+        self.started = 0.0
+        super().__init__(
+            device=device,
+            max_epochs=max_epochs,
+            data_loader=train_data_loader,
+            prepare_batch=prepare_flow_batch,
+        )
+        # Before the handlers: they may load the state of an earlier run.
+        self.add_event_handler(Events.STARTED, self._start)
+        self.attach_all(train_handlers)
+        self.add_event_handler(Events.EPOCH_STARTED, self._reseed)
+        self.add_event_handler(Events.ITERATION_COMPLETED, self._stop_on_time)
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is over, 0 to 1."""
+        total = self.state.max_epochs * self.state.epoch_length
+        done = self.state.iteration / total
+        if self.max_minutes is not None:
+            done = max(done, (time.monotonic() - self.started) / (60 * self.max_minutes))
+        return min(done, 1.0)
+
+    @property
+    def averaged_network(self) -> InvertibleNetwork:
+        """The network with averaged weights."""
+        return cast(InvertibleNetwork, self.averaged.module)
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what was chosen for this training, as plain data."""
+        chosen = {"model": type(self.network).__name__, "learning_rate": self.learning_rate, "seed": self.seed}
+        return chosen | {f"network_{name}": value for name, value in self.network.config.items()}
+
+    def attach_all(self, handlers: Sequence[Any]) -> FlowTrainer:
+        """Attach handlers that were made after the trainer, and return the trainer."""
+        for handler in handlers:
+            handler.attach(self)
+        return self
+
+    def training_state(self) -> dict[str, Any]:
+        """Return the objects whose state resumes the training, by the names that a checkpoint gives them."""
+        return {"network": self.network, "averaged": self.averaged, "optimizer": self.optimizer, "trainer": self}
+
+    def _iteration(self, engine: Engine, batchdata: Mapping[str, Any]) -> dict[str, float]:
+        x, condition = prepare_flow_batch(batchdata, self.state.device)
+        rate = self.learning_rate * min(1.0, self.state.iteration / WARMUP_STEPS)
+        rate *= 0.5 * (1 + math.cos(math.pi * self.progress))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.network.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = bits_per_dimension(self.network, self.noise(x), condition).mean()
+        if not math.isfinite(loss.item()):
+            raise NonFiniteLossError(
+                f"The loss became {loss.item()} at iteration {self.state.iteration}; the last checkpoint is from "
+                "before: resume from it with a lower learning rate, or look for images that are not finite."
+            )
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.largest_gradient)
+        if not math.isfinite(norm.item()):
+            raise NonFiniteLossError(
+                f"The gradient became {norm.item()} at iteration {self.state.iteration}; the last checkpoint is from "
+                "before: resume from it with a lower learning rate."
+            )
+        self.optimizer.step()
+        self.averaged.update_parameters(self.network)
+        return {"loss": loss.item(), "learning_rate": rate}
+
+    def _start(self) -> None:
+        self.started = time.monotonic()
+        if self.state.iteration == 0 and isinstance(self.network, ConditionalINN):
+            # The loader may shuffle, and sums depend on their order in the last digits.
+            torch.manual_seed(self.seed * 1_000_003)
+            fit_moments(self.network, flow_batches(self.data_loader, self.noise, self.seed))
+            # The average starts as the network, and its buffers are those of the fit.
+            self.averaged.module.load_state_dict(self.network.state_dict())
+
+    def _reseed(self) -> None:
+        torch.manual_seed(self.seed * 1_000_003 + self.state.epoch)
+        # The loader draws its order when an iterator is made.
+        self.set_data(self.data_loader)
+
+    def _stop_on_time(self) -> None:
+        if self.max_minutes is not None and self.progress >= 1.0:
+            self.terminate()
+
+
+def _gradual_average(averaging: float) -> Callable[[Any, Any, Any], None]:
+    @torch.no_grad()
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], num_averaged: Tensor | int) -> None:
+        if not averaged[0].is_floating_point():  # FrEIA's permutations are parameters, and stay as they are
+            return
+        past = min(averaging, (1 + int(num_averaged)) / (10 + int(num_averaged)))
+        torch._foreach_lerp_(list(averaged), list(current), 1 - past)
+
+    return update

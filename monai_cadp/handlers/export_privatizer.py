@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the end of a training to the file that releases are made with."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+from monai_cadp.checkpoint import save_privatizer
+from monai_cadp.engines.flow_trainer import FlowTrainer
+from monai_cadp.networks import ContentBasis, Provenance
+from monai_cadp.privacy import PriorOnly
+from monai_cadp.privatizer import Privatizer
+
+__all__ = ["ExportPrivatizer"]
+
+
+class ExportPrivatizer:
+    """Keep the averaged network of the best validation; at the end fit its content basis and write the checkpoint.
+
+    Args:
+        path: of the checkpoint.
+        training: how the training images were protected: "private", "public" or "dp-sgd".
+        evaluator: engine whose ``bits_per_dimension`` says which network is best; None keeps the last one.
+        num_directions: of the content basis.
+        progress: show a progress bar.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        training: str = "private",
+        evaluator: Engine | None = None,
+        num_directions: int = 32,
+        progress: bool = True,
+    ) -> None:
+        self.path, self.evaluator = Path(path), evaluator
+        self.provenance = Provenance(training)
+        self.num_directions, self.progress = num_directions, progress
+        self.best = math.inf
+        self.best_state: dict[str, Any] | None = None
+
+    def attach(self, engine: FlowTrainer) -> None:
+        """Attach to a trainer."""
+        if self.evaluator is not None:
+            self.evaluator.add_event_handler(Events.COMPLETED, self._keep_best, engine)
+        engine.add_event_handler(Events.COMPLETED, self._export)
+
+    def _keep_best(self, evaluator: Engine, trainer: FlowTrainer) -> None:
+        bits = evaluator.state.metrics["bits_per_dimension"]
+        if bits < self.best:
+            self.best = bits
+            self.best_state = copy.deepcopy(trainer.averaged_network.state_dict())
+
+    def _export(self, engine: FlowTrainer) -> None:
+        network = copy.deepcopy(engine.averaged_network)
+        if self.best_state is not None:
+            network.load_state_dict(self.best_state)
+        network.training_data = self.provenance
+        basis = ContentBasis.fit(network, self.num_directions, progress=self.progress)
+        save_privatizer(Privatizer(network, PriorOnly(), basis), self.path)

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The file from which an interrupted training goes on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from ignite.engine import Events
+
+from monai_cadp.engines.flow_trainer import FlowTrainer
+
+__all__ = ["TrainingCheckpoint"]
+
+
+class TrainingCheckpoint:
+    """Save the whole state of a training at the end of every epoch; a killed process leaves the file of the one before.
+
+    Args:
+        path: of the file; its folder is made if need be.
+        resume: go on from the file if it is there.
+
+    Raises:
+        ValueError: when attached with ``resume``, if the file is damaged or belongs to another network.
+    """
+
+    def __init__(self, path: str | Path, resume: bool = False) -> None:
+        self.path, self.resume = Path(path), resume
+
+    def attach(self, engine: FlowTrainer) -> None:
+        """Attach to a trainer, and load its state if asked to."""
+        if self.resume and self.path.exists():
+            self._load(engine)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: FlowTrainer) -> None:
+        """Save."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        torch.save({name: part.state_dict() for name, part in engine.training_state().items()}, temporary)
+        os.replace(temporary, self.path)
+
+    def _load(self, engine: FlowTrainer) -> None:
+        try:
+            saved = torch.load(self.path, map_location="cpu", weights_only=True)
+            parts = {name: saved[name] for name in engine.training_state()}
+        except Exception:
+            raise ValueError(
+                "The training checkpoint could not be read; remove it to start anew, or give an undamaged one."
+            ) from None
+        max_epochs = engine.state.max_epochs
+        for name, part in engine.training_state().items():
+            part.load_state_dict(parts[name])
+        # A longer training may be asked for than before.
+        engine.state.max_epochs = max_epochs

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a training leaves behind: pictures, and the file to release with."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from monai.data import DataLoader, Dataset
+from PIL import Image
+
+from monai_cadp.checkpoint import KEY, load_privatizer
+from monai_cadp.engines import FlowTrainer
+from monai_cadp.handlers import ExportPrivatizer, SamplePreview
+from monai_cadp.networks import ConditionalINN
+from monai_cadp.privacy import SubsetSelection
+
+CONDITIONS = {"none": {}, "class": {"num_classes": 3}, "vector": {"condition_size": 2}}
+
+
+def trainer(kind="class", shape=(1, 4, 4), max_epochs=2):
+    torch.manual_seed(0)
+    labels = {"none": lambda i: {}, "class": lambda i: {"label": i % 3}, "vector": lambda i: {"label": torch.randn(2)}}
+    rows = [{"image": torch.rand(shape)} | labels[kind](i) for i in range(24)]
+    inn = ConditionalINN(shape[1:], shape[0], **CONDITIONS[kind], num_couplings=1, width=8)
+    return FlowTrainer(inn, DataLoader(Dataset(rows), batch_size=8), max_epochs=max_epochs, learning_rate=1e-2)
+
+
+@pytest.mark.parametrize("kind", CONDITIONS)
+@pytest.mark.parametrize("shape", [(1, 4, 4), (3, 4, 4), (1, 4, 4, 4)])
+def test_a_preview_is_a_picture_for_every_epoch(tmp_path, kind, shape):
+    training = trainer(kind, shape)
+    SamplePreview(tmp_path / "previews", num_samples=2).attach(training)
+    training.run()
+    pictures = sorted((tmp_path / "previews").iterdir())
+    assert [path.name for path in pictures] == ["samples_epoch_0001.png", "samples_epoch_0002.png"]
+    sizes = {Image.open(path).size for path in pictures}
+    assert len(sizes) == 1
+    width, height = sizes.pop()
+    rows = 3 if kind == "class" else 1
+    assert height > 64 * rows and width > 64 * 2
+
+
+def test_previews_come_as_often_as_they_were_ordered_and_draw_no_coins_of_the_training(tmp_path):
+    plain, watched = trainer(max_epochs=4), trainer(max_epochs=4)
+    SamplePreview(tmp_path, every=2).attach(watched)
+    plain.run()
+    watched.run()
+    assert [path.name[-8:-4] for path in sorted(tmp_path.iterdir())] == ["0002", "0004"]
+    assert plain.network.fingerprint() == watched.network.fingerprint()
+
+
+@pytest.mark.parametrize("options", [{"num_samples": 0}, {"every": 0}, {"every": -2}])
+def test_a_preview_of_nothing_is_refused(tmp_path, refused, options):
+    with refused(ValueError, "expected positive numbers"):
+        SamplePreview(tmp_path, **options)
+
+
+@pytest.mark.parametrize("kind", CONDITIONS)
+def test_the_exported_file_makes_releases_and_says_how_it_was_trained(tmp_path, kind):
+    training = trainer(kind)
+    path = tmp_path / "new" / "model.pt"
+    ExportPrivatizer(path, training="public", num_directions=4, progress=False).attach(training)
+    training.run()
+    state = torch.load(path, weights_only=True)[KEY]
+    assert all(isinstance(value, (torch.Tensor, dict)) for value in state.values())
+    privatizer = load_privatizer(path, SubsetSelection(4.0, num_candidates=64))
+    assert privatizer.guarantee.training == "public"
+    assert privatizer.content.num_directions == 4
+    condition = {"none": None, "class": torch.tensor([0, 2]), "vector": torch.zeros(2, 2)}[kind]
+    assert privatizer(torch.rand(2, 1, 4, 4), condition).shape == (2, 1, 4, 4)
+    assert [item.name for item in path.parent.iterdir()] == ["model.pt"]
+
+
+def exported(training, path, **options):
+    ExportPrivatizer(path, num_directions=2, progress=False, **options).attach(training)
+    training.run()
+    return load_privatizer(path, SubsetSelection(4.0, num_candidates=64)).inn
+
+
+def test_without_validation_the_last_average_is_exported(tmp_path):
+    training = trainer()
+    inn = exported(training, tmp_path / "model.pt")
+    assert inn.training_data.training == "private"
+    assert inn.fingerprint() == training.averaged_network.fingerprint()
+    assert inn.fingerprint() != training.network.fingerprint()
+
+
+def test_the_network_of_the_best_validation_is_exported(tmp_path):
+    training = trainer(max_epochs=4)
+    scores, fingerprints = iter([3.0, 1.0, 2.0, float("nan")]), []
+    evaluator = Engine(lambda engine, batch: None)
+
+    def judge(engine):
+        engine.state.metrics["bits_per_dimension"] = next(scores)
+        fingerprints.append(training.averaged_network.fingerprint())
+
+    evaluator.add_event_handler(Events.COMPLETED, judge)
+    training.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run([0]))
+    inn = exported(training, tmp_path / "model.pt", evaluator=evaluator)
+    assert len(set(fingerprints)) == 4
+    assert inn.fingerprint() == fingerprints[1]
+
+
+def test_an_unknown_word_for_the_training_is_refused_before_the_training(tmp_path, refused):
+    with refused(ValueError, "training is 'open'; expected"):
+        ExportPrivatizer(tmp_path / "model.pt", training="open")
+
+
+def test_a_training_that_breaks_exports_nothing(tmp_path):
+    training = trainer()
+    ExportPrivatizer(tmp_path / "model.pt", progress=False).attach(training)
+
+    @training.on(Events.ITERATION_COMPLETED(once=2))
+    def stop():
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        training.run()
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run in MLflow ends as what it was, and knows nobody's name."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from mlflow import MlflowClient
+from monai.data import DataLoader, Dataset
+from monai.handlers import ValidationHandler
+
+from monai_cadp.engines import FlowEvaluator, FlowTrainer
+from monai_cadp.handlers import MLflowTracking, TrackedRun
+from monai_cadp.networks import ConditionalINN
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """One embedded store for all tests: MLflow takes seconds to make one."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(autouse=True)
+def no_store_of_the_environment(monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture
+def new_run(store):
+    return lambda **options: TrackedRun(experiment="tests", store_dir=store, **options)
+
+
+def recorded(store, name):
+    """The run of this name as the store has it."""
+    client = MlflowClient(f"sqlite:///{store / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tests")
+    (run,) = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{name}'")
+    return client, run
+
+
+def trainer(**options):
+    torch.manual_seed(0)
+    loader = DataLoader(Dataset([{"image": torch.rand(2)} for _ in range(16)]), batch_size=8)
+    inn = ConditionalINN((), 2, num_couplings=1, width=4)
+    return FlowTrainer(inn, loader, **({"max_epochs": 2} | options)), FlowEvaluator(inn, loader)
+
+
+def test_a_run_that_was_left_normally_is_finished(new_run, store):
+    with new_run() as run:
+        run.parameters({"epsilon": 4.0})
+        assert recorded(store, run.name)[1].info.status == "RUNNING"
+    _, kept = recorded(store, run.name)
+    assert kept.info.status == "FINISHED" and kept.data.params == {"epsilon": "4.0"}
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_a_run_that_was_left_by_an_exception_failed_and_the_exception_passes(new_run, store, error):
+    with pytest.raises(error), new_run() as run:
+        raise error("stop")
+    assert recorded(store, run.name)[1].info.status == "FAILED"
+
+
+def test_names_are_unique_and_begin_as_they_were_told(new_run):
+    names = {new_run(run_name="fit").name for _ in range(100)}
+    assert len(names) == 100 and all(name.startswith("fit-") for name in names)
+
+
+def test_what_is_not_finite_becomes_a_tag_or_is_left_out(new_run, store):
+    with new_run() as run:
+        run.parameters({"epsilon": math.inf, "delta": 0.0})
+        run.metrics({"loss": math.nan, "bits": 1.5}, step=3)
+    _, kept = recorded(store, run.name)
+    assert kept.data.tags["epsilon"] == "inf" and kept.data.params == {"delta": "0.0"}
+    assert kept.data.metrics == {"bits": 1.5}
+
+
+def test_nobody_is_named_in_the_tags(new_run, store, monkeypatch):
+    for name in ("LOGNAME", "USER", "USERNAME", "LNAME"):
+        monkeypatch.setenv(name, "Mustermann")
+    with new_run() as run:
+        pass
+    _, kept = recorded(store, run.name)
+    assert kept.data.tags["mlflow.user"] == "-"
+    assert "Mustermann" not in repr(kept.to_dictionary())
+
+
+@pytest.mark.parametrize("suffix", [".json", ".html", ".png", ".yaml", ".csv"])
+def test_an_artifact_of_an_allowed_kind_is_stored(new_run, store, tmp_path, suffix):
+    path = tmp_path / f"result{suffix}"
+    path.write_text("content")
+    with new_run() as run:
+        run.artifact(path)
+    client, kept = recorded(store, run.name)
+    assert [item.path for item in client.list_artifacts(kept.info.run_id)] == [path.name]
+
+
+@pytest.mark.parametrize("name", ["Mustermann.dcm", "brain.nii.gz", "model.pt", "weights", "table.CSV.exe", "x.pkl"])
+def test_an_artifact_of_another_kind_is_refused_and_not_stored(new_run, store, tmp_path, refused, name):
+    path = tmp_path / name
+    path.write_text("content")
+    with new_run() as run, refused(ValueError, "artifact of kind .*expected one of") as _:
+        run.artifact(path)
+    client, kept = recorded(store, run.name)
+    assert client.list_artifacts(kept.info.run_id) == []
+
+
+def test_telemetry_is_off_unless_the_owner_decides_otherwise():
+    code = "import os, monai_cadp.handlers.tracked_run; print(os.environ['MLFLOW_DISABLE_TELEMETRY'])"
+    for chosen, expected in ((None, "true"), ("false", "false")):
+        environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_DISABLE_TELEMETRY"}
+        environment |= {} if chosen is None else {"MLFLOW_DISABLE_TELEMETRY": chosen}
+        environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == expected
+
+
+def test_a_training_is_recorded_epoch_by_epoch(new_run, store):
+    training, evaluator = trainer()
+    run = new_run()
+    ValidationHandler(interval=1, validator=evaluator).attach(training)
+    MLflowTracking(run, {"learning_rate": 1e-3}, evaluator).attach(training)
+    training.run()
+    client, kept = recorded(store, run.name)
+    assert kept.info.status == "FINISHED"
+    assert kept.data.params == {"learning_rate": "0.001", "max_epochs": "2"}
+    for name in ("loss", "validation_bits_per_dimension"):
+        history = client.get_metric_history(kept.info.run_id, name)
+        assert [point.step for point in history] == [1, 2]
+        assert all(math.isfinite(point.value) for point in history)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_training_that_is_broken_off_in_an_epoch_is_recorded_as_failed(new_run, store, error):
+    def noise(x, generator=None):
+        if generator is None:
+            raise error("stop")
+        return x
+
+    training, _ = trainer(noise=noise)
+    run = new_run()
+    MLflowTracking(run).attach(training)
+    with pytest.raises(error):
+        training.run()
+    assert recorded(store, run.name)[1].info.status == "FAILED"
+
+
+def test_a_run_that_somebody_opened_is_left_for_him_to_close(new_run, store):
+    training, _ = trainer()
+    with new_run() as run:
+        MLflowTracking(run).attach(training)
+        training.run()
+        assert recorded(store, run.name)[1].info.status == "RUNNING"
+        run.metrics({"afterwards": 1.0})
+    assert recorded(store, run.name)[1].data.metrics["afterwards"] == 1.0
+
+
+def test_the_store_of_the_environment_is_used_where_none_is_given(monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///elsewhere.db")
+    assert TrackedRun(store_dir=tmp_path).tracking_uri == "sqlite:///elsewhere.db"
+    assert TrackedRun("sqlite:///given.db", store_dir=tmp_path).tracking_uri == "sqlite:///given.db"
