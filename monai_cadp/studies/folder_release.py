@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a data set of originals to a folder of releases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from monai_cadp.data import ReleasedFolder
+from monai_cadp.engines.flow_batch import prepare_flow_batch
+from monai_cadp.privatizer import Privatizer
+from monai_cadp.reports import save_image_grid
+
+__all__ = ["release_batches", "release_folder"]
+
+
+def release_batches(
+    privatizer: Privatizer, images: Dataset, batch_size: int = 64, description: str = "privatizing"
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    r"""Release every image of a data set once, batch by batch, under a progress bar.
+
+    Args:
+        privatizer: the privatizer; its device is used.
+        images: items {"image": (C, \*spatial), "label": ...}; labels are conditions, where the network takes any.
+        batch_size: images encoded at once; it has no influence on the guarantee.
+        description: of the progress bar.
+
+    Yields:
+        Releases (B, C, \*spatial) with intensities cut to 0 to 1, and their conditions as released.
+    """
+    privatizer.prepare()
+    device = next(privatizer.inn.buffers()).device
+    conditional = privatizer.inn.condition_space.embedding_size > 0
+    loader: DataLoader = DataLoader(images, batch_size=batch_size)
+    for batch in tqdm(loader, desc=description):
+        x, condition = prepare_flow_batch(batch, device)
+        released, used = privatizer.release(x, condition if conditional else None)
+        yield released.clamp(0, 1).cpu(), None if used is None else used.cpu()
+
+
+def release_folder(
+    privatizer: Privatizer,
+    images: Dataset,
+    output_dir: str | Path,
+    *,
+    batch_size: int = 64,
+    num_preview: int = 0,
+) -> Path:
+    """Release every image of a data set once into a new folder, in random order under random numbers.
+
+    The folder holds an image and a ``*_privacy.json`` card for every release, and a summary. If anything fails, there
+    is no folder.
+
+    Args:
+        privatizer: the privatizer.
+        images: as in :func:`release_batches`.
+        output_dir: the new folder.
+        batch_size: images encoded at once.
+        num_preview: releases to show in ``<output_dir>_preview.png``; 0 for none.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: if the folder exists, or an image or label does not fit the network.
+    """
+
+    guarantee = privatizer.guarantee.to_dict()
+    shown: list[Tensor] = []
+    with ReleasedFolder(output_dir, num_expected=len(images)) as folder:  # type: ignore[arg-type]
+        for released, condition in release_batches(privatizer, images, batch_size):
+            for index, image in enumerate(released):
+                folder.write(image, guarantee, label=None if condition is None else condition[index])
+            shown.extend(released[: num_preview - len(shown)] if len(shown) < num_preview else [])
+    output_dir = Path(output_dir)
+    if shown:
+        preview = output_dir.with_name(output_dir.name + "_preview.png")
+        save_image_grid(torch.stack(shown), preview, columns=8)
+    print(f"{len(images)} images released with epsilon {guarantee['epsilon']:g} each: {output_dir}")  # type: ignore[arg-type]
+    return output_dir
