@@ -294,13 +294,16 @@ def test_a_condition_decides_what_is_released(inn):
 def watched(inn):
     """The network, and the conditions with which it encodes and decodes from now on."""
     calls = []
-    for name in ("encode", "decode"):
 
-        def record(batch, condition=None, method=getattr(inn, name), name=name):
+    def record(name, method):
+        def recorded(batch, condition=None):
             calls.append((name, condition))
             return method(batch, condition)
 
-        setattr(inn, name, record)
+        setattr(inn, name, recorded)
+
+    record("encode", inn.encode)
+    record("decode", inn.decode)
     return calls
 
 

@@ -78,8 +78,8 @@ class FlowTrainer(Trainer):
             )
         if not (0 <= averaging < 1 and weight_decay >= 0):
             raise ValueError(
-                f"The trainer got averaging {averaging} and weight_decay {weight_decay}; expected numbers of 0 or more, "
-                "and averaging below 1."
+                f"The trainer got averaging {averaging} and weight_decay {weight_decay}; expected numbers of 0 or "
+                "more, and averaging below 1."
             )
         self.network = network.to(device)
         self.averaged = AveragedModel(network, multi_avg_fn=_gradual_average(averaging), use_buffers=False)

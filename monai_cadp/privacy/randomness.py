@@ -15,8 +15,8 @@ __all__ = ["lattice_gaussian", "lattice_laplace", "random_below", "random_normal
 
 # The coins are operators of their own, so that torch.jit.trace and torch.export record a call, and never its result: a
 # traced module tosses fresh coins at every run. TorchScript replaces equal calls on equal inputs by one, whatever their
-# tags say; `call` is a different constant at every call, so that no two tosses of a graph are ever merged. It is a name,
-# not a coin.
+# tags say; `call` is a different constant at every call, so that no two tosses of a graph are ever merged. It is a
+# name, not a coin.
 _TAGS = [torch.Tag.nondeterministic_seeded]
 
 

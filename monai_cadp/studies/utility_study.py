@@ -157,9 +157,9 @@ class UtilityStudy:
         ]
         rows = [{"images": "originals", **originals}, *({"images": r.name, **r.figures} for r in results)]
         introduction = (
-            "Every image was released by itself under local differential privacy. A classifier learnt from the releases "
-            "of training images and was tested on original test images; content was measured on the releases of test "
-            "images. The network was trained on public images."
+            "Every image was released by itself under local differential privacy. A classifier learnt from the "
+            "releases of training images and was tested on original test images; content was measured on the releases "
+            "of test images. The network was trained on public images."
         )
         notes = {f"What {result.name} promises": result.explanation for result in results}
         study_page(path, self.title, introduction, rows, pictures, notes)
