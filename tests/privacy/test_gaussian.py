@@ -58,9 +58,7 @@ def exact_delta(mechanism: GaussianMechanism, epsilon: float) -> float:
     total = 0.0
     for start in range(last, int(last - 7 * scale), -(2**20)):
         n = np.arange(start, start - 2**20, -1, dtype=np.float64)
-        total += float(
-            (np.exp(-(n**2) / (2 * scale**2)) - np.exp(epsilon - (n - shift) ** 2 / (2 * scale**2))).sum()
-        )
+        total += float((np.exp(-(n**2) / (2 * scale**2)) - np.exp(epsilon - (n - shift) ** 2 / (2 * scale**2))).sum())
     return total / (scale * math.sqrt(2 * math.pi))
 
 
