@@ -1,13 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What several test files need: errors that are one sentence, and one processor core."""
+"""What several test files need: errors that are one sentence, small files of every format, one processor core."""
 
 from __future__ import annotations
 
 import re
+import warnings
 from contextlib import contextmanager
+from types import SimpleNamespace
 
+import nibabel
+import numpy as np
+import pydicom
 import pytest
 import torch
+from PIL import Image
+from pydicom.data import get_testdata_file
+from pydicom.uid import generate_uid
+
+# A name planted in the headers of files, which must never come out.
+CANARY = "Mustermann-1954"
 
 torch.set_num_threads(1)
 
@@ -32,3 +43,53 @@ def _refused(kind: type[BaseException], match: str):
 def refused():
     """Context manager ``refused(kind, match)``: the block must raise exactly this kind, in one sentence."""
     return _refused
+
+
+@pytest.fixture(scope="session")
+def files():
+    """Writers of small files; each returns the path that it was given."""
+    return SimpleNamespace(picture=picture, nifti=nifti, dicom=dicom, series=series)
+
+
+def picture(path, array):
+    Image.fromarray(np.asarray(array, dtype=np.uint8)).save(path)
+    return path
+
+
+def nifti(path, array, affine=None):
+    image = nibabel.Nifti1Image(array, np.eye(4) if affine is None else affine)
+    image.header["descrip"] = CANARY.encode()
+    nibabel.save(image, path)
+    return path
+
+
+def dicom(path, pixels=None, **changes):
+    # Quiet: some headers are odd on purpose.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dataset = pydicom.dcmread(get_testdata_file("CT_small.dcm", download=False))
+        dataset.PatientName = CANARY
+        for name, value in changes.items():
+            setattr(dataset, name, value)
+        if pixels is not None:
+            dataset.Rows, dataset.Columns = pixels.shape
+            dataset.PixelData = pixels.astype("<i2").tobytes()
+        dataset.save_as(path)
+    return path
+
+
+def series(folder, volume, uid=None):
+    """Axial slices of ``volume`` (x, y, z), x to the left and y to the back, written in an order that is not theirs."""
+    folder.mkdir()
+    uid = uid or generate_uid()
+    for z in range(volume.shape[2]):
+        dicom(
+            folder / f"{(z * 7) % volume.shape[2]}.dcm",
+            pixels=volume[:, :, z].T,
+            SeriesInstanceUID=uid,
+            SOPInstanceUID=generate_uid(),
+            ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+            ImagePositionPatient=[0, 0, float(z)],
+            RescaleIntercept=0,
+        )
+    return folder

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The 2D bundle trains, releases and evaluates through MONAI's own commands, on every layout that it names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ckpt_export, run, verify_metadata, verify_net_in_out
+from PIL import Image
+
+from monai_cadp.data import Digits
+
+BUNDLE = Path(__file__).parents[2] / "bundles" / "cadp_2d"
+CONFIGS = BUNDLE / "configs"
+SCHEMA = Path(__file__).with_name("metadata_schema.json")
+CANARY = "Mustermann-1954"
+SMALL = {"spatial_shape": [8, 8], "num_directions": 4}
+
+
+@pytest.fixture(autouse=True)
+def anywhere(tmp_path, monkeypatch):
+    """Whatever a bundle writes lands in the test's folder."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def train(folder, **options):
+    run(
+        config_file=str(CONFIGS / "train.yaml"),
+        bundle_root=str(BUNDLE),
+        checkpoint=f"{folder}/model.pt",
+        output_dir=f"{folder}/runs",
+        **{"max_epochs": 1, **SMALL, **options},
+    )
+    return Path(folder, "model.pt")
+
+
+def release(output, checkpoint, **options):
+    run(
+        config_file=str(CONFIGS / "inference.yaml"),
+        bundle_root=str(BUNDLE),
+        checkpoint=str(checkpoint),
+        output=str(output),
+        **{"epsilon": 8.0, **SMALL, **options},
+    )
+    return Path(output)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """One training of an epoch on the real digits, for all tests."""
+    return train(tmp_path_factory.mktemp("trained"))
+
+
+def npz(folder):
+    """MedMNIST's format."""
+    path = Path(folder, "images.npz")
+    arrays = {}
+    for split in ("train", "val", "test"):
+        digits = Digits(split)
+        arrays[f"{split}_images"] = (digits.images[:60, 0] * 15).numpy()
+        arrays[f"{split}_labels"] = digits.labels[:60, None].numpy().astype(np.uint8)
+    np.savez(path, **arrays)
+    return path
+
+
+def class_folders(folder, suffix="png"):
+    """The layout of the OCT and chest X-ray sets."""
+    for split in ("train", "val", "test"):
+        digits = Digits(split)
+        for index in range(40):
+            image, label = digits.images[index, 0].numpy() * 15, int(digits.labels[index])
+            where = Path(folder, "images", split, str(label))
+            where.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.astype(np.uint8)).save(where / f"{CANARY}-{index}.{suffix}")
+    return Path(folder, "images")
+
+
+def nifti_list(folder, files):
+    """A MONAI datalist of NIfTI files with public intensities 0 to 16."""
+    lists = {"training": "train", "validation": "val", "test": "test"}
+    content: dict[str, list] = {}
+    for key, split in lists.items():
+        digits = Digits(split)
+        content[key] = []
+        for index in range(30):
+            name = f"{CANARY}-{split}-{index}.nii.gz"
+            files.nifti(Path(folder, name), digits.images[index, 0].numpy().astype(np.float32))
+            content[key].append({"image": name, "label": int(digits.labels[index])})
+    Path(folder, "list.json").write_text(json.dumps(content))
+    return Path(folder, "list.json")
+
+
+def assert_released(output, count, epsilon=8.0):
+    """Every image once, a card for each that states the guarantee, a summary, and nothing of a source."""
+    names = sorted(path.name for path in output.iterdir())
+    numbers = [f"{number:06d}" for number in range(1, count + 1)]
+    images = [f"release_{number}.png" for number in numbers]
+    assert names == sorted([*images, *(f"release_{number}_privacy.json" for number in numbers), "summary.json"])
+    card = json.loads((output / f"release_{numbers[0]}_privacy.json").read_text())
+    assert card["guarantee"]["epsilon"] == epsilon and card["guarantee"]["unit"] == "image"
+    assert json.loads((output / "summary.json").read_text())["count"] == count
+    assert not any(CANARY.encode() in path.read_bytes() for path in output.iterdir())
+
+
+def test_the_metadata_are_valid_and_broken_ones_are_not(tmp_path):
+    verify_metadata(meta_file=str(CONFIGS / "metadata.json"), filepath=str(SCHEMA))
+    metadata = json.loads((CONFIGS / "metadata.json").read_text())
+    for broken in (
+        {key: value for key, value in metadata.items() if key != "network_data_format"},
+        metadata | {"version": "first"},
+        metadata | {"unknown": 1},
+    ):
+        (tmp_path / "metadata.json").write_text(json.dumps(broken))
+        with pytest.raises(ValueError, match="Failed to validate"):
+            verify_metadata(meta_file=str(tmp_path / "metadata.json"), filepath=str(SCHEMA))
+
+
+def test_the_network_takes_and_gives_what_the_metadata_say():
+    verify_net_in_out(
+        net_id="network_def",
+        meta_file=str(CONFIGS / "metadata.json"),
+        config_file=str(CONFIGS / "inference.yaml"),
+        device="cpu",
+    )
+
+
+def test_the_trained_privatizer_is_exported_by_tracing_and_tosses_fresh_coins(checkpoint, tmp_path):
+    ckpt_export(
+        net_id="network_def",
+        filepath=str(tmp_path / "model.ts"),
+        ckpt_file=str(checkpoint),
+        meta_file=str(CONFIGS / "metadata.json"),
+        config_file=str(CONFIGS / "inference.yaml"),
+        key_in_ckpt="privatizer",
+        use_trace=True,
+        input_shape=[1, 1, 8, 8],
+        spatial_shape=[8, 8],
+        num_directions=4,
+    )
+    traced = torch.jit.load(str(tmp_path / "model.ts"))
+    x = torch.rand(1, 1, 8, 8)
+    assert traced(x).shape == x.shape and not torch.equal(traced(x), traced(x))
+
+
+def test_the_default_data_are_real_and_need_no_download(checkpoint, tmp_path):
+    output = release(tmp_path / "released", checkpoint)
+    assert_released(output, len(Digits("test")))
+    assert (tmp_path / "released_preview.png").exists()
+    labels = json.loads((output / "summary.json").read_text())["labels"]
+    assert labels == {str(digit): int((Digits("test").labels == digit).sum()) for digit in range(10)}
+
+
+def test_arrays_in_the_format_of_medmnist(tmp_path):
+    source = npz(tmp_path)
+    trained = train(tmp_path / "t", dataset_dir=str(source))
+    assert_released(release(tmp_path / "released", trained, input=str(source)), 60)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpeg"])
+def test_one_folder_of_pictures_a_class(tmp_path, suffix):
+    source = class_folders(tmp_path, suffix)
+    trained = train(tmp_path / "t", dataset_dir=str(source))
+    assert_released(release(tmp_path / "released", trained, input=str(source)), 40)
+
+
+def test_a_list_of_nifti_files_with_a_public_range(tmp_path, files):
+    source = nifti_list(tmp_path, files)
+    options = {"intensity_range": [0, 16]}
+    trained = train(tmp_path / "t", dataset_dir=str(source), **options)
+    assert_released(release(tmp_path / "released", trained, input=str(source), **options), 30)
+
+
+def test_a_folder_without_labels_is_released_under_one_stated_condition(checkpoint, tmp_path):
+    (tmp_path / "flat").mkdir()
+    for index in range(3):
+        Image.fromarray(np.full((8, 8), 60 * index, np.uint8)).save(tmp_path / "flat" / f"{CANARY}-{index}.png")
+    assert_released(release(tmp_path / "out", checkpoint, input=str(tmp_path / "flat"), condition=7), 3)
+
+
+def test_a_private_label_costs_its_own_epsilon(checkpoint, tmp_path):
+    output = release(tmp_path / "released", checkpoint, epsilon=4.0, label_epsilon=1.0)
+    card = json.loads((output / "release_000001_privacy.json").read_text())
+    assert card["guarantee"]["epsilon"] == 5.0 and card["guarantee"]["public"] == []
+
+
+def test_the_evaluation_names_originals_prior_only_and_every_epsilon(checkpoint, tmp_path):
+    run(
+        config_file=str(CONFIGS / "evaluate.yaml"),
+        bundle_root=str(BUNDLE),
+        checkpoint=str(checkpoint),
+        output_file=str(tmp_path / "evaluation.json"),
+        epsilons=[8.0],
+        spatial_shape=[8, 8],
+    )
+    rows = json.loads((tmp_path / "evaluation.json").read_text())
+    assert [row["name"] for row in rows] == ["originals", "prior only", "epsilon 8"]
+    assert all(0 <= row["accuracy"] <= 1 for row in rows)
+
+
+def test_an_interrupted_training_goes_on_where_it_was(tmp_path):
+    train(tmp_path / "t", max_epochs=1)
+    train(tmp_path / "t", max_epochs=2)
+    state = torch.load(tmp_path / "t" / "runs" / "last.pt", weights_only=True)
+    assert state["trainer"]["iteration"] == 2 * -(-len(Digits("train")) // 128)
+
+
+def refusal(caught):
+    """MONAI wraps what a config's part raises; the innermost is ours."""
+    error = caught.value
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error)
+
+
+@pytest.mark.parametrize("epsilon", [None, 0.0, -1.0, float("nan")])
+def test_without_a_usable_epsilon_nothing_is_written(checkpoint, tmp_path, epsilon):
+    with pytest.raises(Exception) as caught:
+        release(tmp_path / "released", checkpoint, epsilon=epsilon)
+    assert "epsilon is" in refusal(caught)
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_input_leaves_no_folder_behind(checkpoint, tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    with pytest.raises(Exception) as caught:
+        release(tmp_path / "out", checkpoint, input=str(source))
+    assert "holds no image file" in refusal(caught)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(source / "a.png")
+    (source / f"{CANARY}.png").write_bytes(b"not a picture")
+    with pytest.raises(Exception) as caught:
+        release(tmp_path / "out", checkpoint, input=str(source), condition=1)
+    assert "could not be decoded" in refusal(caught) and CANARY not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path):
+    torch.save({"weights": torch.zeros(3)}, tmp_path / "other.pt")
+    with pytest.raises(Exception) as caught:
+        release(tmp_path / "out", tmp_path / "other.pt")
+    assert "checkpoint could not be read" in refusal(caught)
+    assert [path.name for path in tmp_path.iterdir()] == ["other.pt"]
