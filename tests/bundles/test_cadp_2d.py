@@ -116,7 +116,7 @@ def test_the_metadata_are_valid_and_broken_ones_are_not(tmp_path):
         metadata | {"unknown": 1},
     ):
         (tmp_path / "metadata.json").write_text(json.dumps(broken))
-        with pytest.raises(ValueError, match="Failed to validate"):
+        with pytest.raises(ValueError, match="Failed validating"):
             verify_metadata(meta_file=str(tmp_path / "metadata.json"), filepath=str(SCHEMA))
 
 
