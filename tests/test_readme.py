@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the README says works, word for word."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from monai_cadp import Privatizer
+from monai_cadp.checkpoint import save_privatizer
+from monai_cadp.networks import ConditionalINN, ContentBasis, Provenance
+from monai_cadp.privacy import PriorOnly
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BUNDLE_README = (ROOT / "bundles" / "cadp_2d" / "docs" / "README.md").read_text()
+
+
+def blocks(language, text=README):
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def test_the_pipeline_example_runs(tmp_path, monkeypatch, capsys):
+    inn = ConditionalINN((8, 8), 1, num_classes=10, width=16, num_couplings=2)
+    inn.training_data = Provenance("public")
+    save_privatizer(
+        Privatizer(inn, PriorOnly(), ContentBasis.leading(inn, 8)), tmp_path / "results" / "quickstart" / "model.pt"
+    )
+    monkeypatch.chdir(tmp_path)
+    (example,) = blocks("python")
+    namespace: dict = {}
+    with pytest.warns(UserWarning, match="No release is recorded"):
+        exec(compile(example, "README.md", "exec"), namespace)
+    assert namespace["image"].shape[1:] == (1, 8, 8)
+    assert "epsilon = 4" in capsys.readouterr().out
+
+
+def test_the_check_script_runs_the_test_command_of_the_readme():
+    (command,) = [line for block in blocks("bash") for line in block.splitlines() if "pytest" in line]
+    assert command.endswith('pip install -e ".[dev]" && python -m pytest -q')
+    assert "README.md" in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.parametrize("text", [README, BUNDLE_README], ids=["README", "bundle"])
+def test_every_command_names_a_configuration_and_options_that_exist(text):
+    commands = [line for block in blocks("bash", text) for line in block.split("&&") if "monai.bundle run" in line]
+    assert commands
+    for command in commands:
+        config = yaml.safe_load((ROOT / re.search(r"--config_file (\S+)", command)[1]).read_text())
+        assert set(re.findall(r"--(\w+)", command)) - {"config_file"} <= config.keys()
+
+
+def test_every_file_that_is_linked_is_there():
+    for text, folder in ((README, ROOT), (BUNDLE_README, ROOT / "bundles" / "cadp_2d" / "docs")):
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
+            assert "://" in target or (folder / target).exists(), target
+
+
+def test_every_figure_of_a_table_of_results_stands_in_the_file_that_is_named_beside_it():
+    sections = re.findall(r"<!-- (results/\w+\.json) -->\n(.*?)<!-- end -->", README, flags=re.DOTALL)
+    assert sections
+    for name, section in sections:
+        text = json.dumps(json.loads((ROOT / name).read_text()))
+        known = {float(number) for number in re.findall(r"-?\d+\.?\d*(?:e-?\d+)?", text)}
+        for figure in re.findall(r"(?<![\w.])\d*\.\d+", section):
+            digits = len(figure.split(".")[1])
+            assert any(abs(round(number, digits) - float(figure)) < 1e-9 for number in known), (name, figure)
