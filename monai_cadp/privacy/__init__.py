@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from monai_cadp.privacy.composition import compose
+from monai_cadp.privacy.composition import compose, include_training
 from monai_cadp.privacy.gaussian import GaussianMechanism
 from monai_cadp.privacy.guarantee import PrivacyGuarantee
 from monai_cadp.privacy.laplace import LaplaceMechanism
@@ -21,5 +21,6 @@ __all__ = [
     "RandomizedResponse",
     "SubsetSelection",
     "compose",
+    "include_training",
     "select_candidates",
 ]

@@ -5,56 +5,82 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from fractions import Fraction
 
+from monai_cadp.privacy.exact_numbers import as_written, rounded_up
 from monai_cadp.privacy.guarantee import TRAININGS, PrivacyGuarantee
+from monai_cadp.privacy.loss_distribution import composed_epsilon
+from monai_cadp.privacy.mechanism import checked_delta
 
-__all__ = ["compose"]
+__all__ = ["compose", "include_training"]
+
+WORTHWHILE = 0.01
 
 
-def compose(guarantees: Iterable[PrivacyGuarantee]) -> PrivacyGuarantee:
-    r"""Return the guarantee of several releases about the same person: epsilons and deltas add.
+def compose(
+    guarantees: Iterable[PrivacyGuarantee], delta: float | None = None, *, unit: str | None = None
+) -> PrivacyGuarantee:
+    r"""Return the guarantee of several releases about the same person.
 
-    Proof. Let :math:`M_1, M_2` be :math:`(\epsilon_i, \delta_i)` private, the second for every output y of the first.
-    Write a(y) for the probability that :math:`M_2(x, y)` falls into the section :math:`S_y` of a set S, and a'(y) for
-    x'. Then :math:`a(y) \le \min(1, e^{\epsilon_2} a'(y)) + \delta_2`, and for any function f with values in [0, 1]
-    :math:`E f(M_1(x)) \le e^{\epsilon_1} E f(M_1(x')) + \delta_1` (integrate over the level sets of f). With :math:`f
-    = \min(1, e^{\epsilon_2} a')`: :math:`\Pr[S] \le e^{\epsilon_1 + \epsilon_2} \Pr'[S] + \delta_1 + \delta_2`. Later
-    releases may therefore depend on earlier ones. The sums are formed exactly and rounded up.
+    Epsilons and deltas add. Proof. Let :math:`M_1, M_2` be :math:`(\epsilon_i, \delta_i)` private, the second for every
+    output y of the first. Write a(y) for the probability that :math:`M_2(x, y)` falls into the section :math:`S_y` of
+    a set S, and a'(y) for x'. Then :math:`a(y) \le \min(1, e^{\epsilon_2} a'(y)) + \delta_2`, and for any function f
+    with values in [0, 1] :math:`E f(M_1(x)) \le e^{\epsilon_1} E f(M_1(x')) + \delta_1` (integrate over the level sets
+    of f). With :math:`f = \min(1, e^{\epsilon_2} a')`: :math:`\Pr[S] \le e^{\epsilon_1 + \epsilon_2} \Pr'[S] +
+    \delta_1 + \delta_2`. Later releases may therefore depend on earlier ones, and so may their mechanisms. The sums are
+    formed exactly, of the decimal numbers as which the parts are written, and rounded up.
+
+    With a ``delta``, the privacy losses are composed as distributions besides (:func:`composed_epsilon`), and the
+    smaller epsilon counts, unless the sum of deltas is above ``delta``. That accountant needs mechanisms that were
+    fixed before the first release; their inputs may depend on earlier outcomes. A plain sum is given up only for an
+    epsilon that is at least a hundredth smaller: pure results stay pure where they can.
 
     The weakest training is stated: private before dp-sgd before public. Several dp-sgd trainings whose guarantees
     differ count as private, because no single one of them covers everybody. Public facts are united.
 
     Args:
-        guarantees: one or more, with the same unit and relation.
+        guarantees: one or more, with the same relation.
+        delta: what the composed guarantee may have as delta; None adds the parts' own.
+        unit: what all releases together are about, such as "patient" for all images of a patient; needed where the
+            units of the parts differ. To name a larger unit is to state that every release about it is among the parts.
 
     Returns:
         The guarantee of all of them together; ``parameters["parts"]`` lists the parts.
 
     Raises:
-        ValueError: if there is none, if units or relations differ, or if the deltas reach 1.
+        ValueError: if there is none, if units differ and none is named, if the deltas reach 1, or if no epsilon can be
+            stated for ``delta``.
 
     References:
-        Dwork, Roth: The algorithmic foundations of differential privacy, 2014, theorem 3.16 and appendix B.
+        Dwork, Roth: The algorithmic foundations of differential privacy, 2014, theorem 3.16 and appendix B. Rogers,
+        Roth, Ullman, Vadhan: Privacy odometers and filters, NeurIPS 2016 (sums of parameters chosen on the way).
 
     Example:
         >>> image = PrivacyGuarantee(epsilon=4.0, mechanism="SubsetSelection")
         >>> label = PrivacyGuarantee(epsilon=1.0, mechanism="RandomizedResponse")
         >>> compose([image, label]).epsilon
         5.0
+        >>> compose([image, label], unit="patient").unit
+        'patient'
     """
     parts = list(guarantees)
     if not parts:
         raise ValueError("No guarantee was given to compose; expected one or more.")
-    for name in ("unit", "relation"):
-        found = sorted({getattr(part, name) for part in parts})
-        if len(found) > 1:
-            raise ValueError(f"The guarantees have different {name}s ({', '.join(found)}); compose one {name} only.")
+    units = sorted({part.unit for part in parts})
+    if unit is None and len(units) > 1:
+        raise ValueError(f"The guarantees have different units ({', '.join(units)}); name the unit of them all.")
+    unit = units[0] if unit is None else unit
     if len(parts) == 1:
-        return parts[0]
-    epsilon, delta = (_sum_rounded_up([getattr(part, name) for part in parts]) for name in ("epsilon", "delta"))
-    if not delta < 1:
-        raise ValueError(f"The deltas add up to {delta}, which promises nothing; compose fewer releases.")
+        return replace(parts[0], unit=unit)
+    epsilon, total_delta = (_sum(getattr(part, name) for part in parts) for name in ("epsilon", "delta"))
+    if delta is not None:
+        delta = checked_delta(delta)
+        sharper = composed_epsilon(parts, delta)
+        if sharper < (1 - WORTHWHILE) * epsilon or total_delta > delta:
+            epsilon, total_delta = sharper, delta
+    if not total_delta < 1:
+        raise ValueError(f"The deltas add up to {total_delta}, which promises nothing; compose fewer releases.")
     if math.isinf(epsilon):
         raise ValueError("The epsilons add up to more than a number can hold, which promises nothing.")
     training = min((part.training for part in parts), key=TRAININGS.index)
@@ -63,10 +89,10 @@ def compose(guarantees: Iterable[PrivacyGuarantee]) -> PrivacyGuarantee:
         training = "private"
     fingerprints = {part.fingerprint for part in parts if part.fingerprint is not None}
     return PrivacyGuarantee(
-        unit=parts[0].unit,
+        unit=unit,
         relation=parts[0].relation,
         epsilon=epsilon,
-        delta=delta,
+        delta=total_delta,
         mechanism="composition",
         parameters={"parts": [part.to_dict() for part in parts]},
         public=tuple(dict.fromkeys(fact for part in parts for fact in part.public)),
@@ -76,10 +102,55 @@ def compose(guarantees: Iterable[PrivacyGuarantee]) -> PrivacyGuarantee:
     )
 
 
-def _sum_rounded_up(values: list[float]) -> float:
-    exact = sum(map(Fraction, values), Fraction(0))
+def include_training(guarantee: PrivacyGuarantee, *, unit: str | None = None) -> PrivacyGuarantee:
+    r"""Return what is promised to a person who is in the network's training set as well as among the released.
+
+    A dp-sgd training is private for adding or removing one unit, unless its guarantee states "replace-one" as
+    ``relation``. To replace is to remove and to add: :math:`\Pr[S] \le e^\epsilon (e^\epsilon \Pr''[S] + \delta) +
+    \delta`, so the training counts as :math:`(2 \epsilon, (1 + e^\epsilon) \delta)`. Release and training compose.
+
+    Args:
+        guarantee: of releases by the network.
+        unit: the unit of both, where the training's differs from the releases'; see :func:`compose`.
+
+    Returns:
+        The guarantee that covers both; of a network trained on public data, the guarantee itself.
+
+    Raises:
+        ValueError: if the network was trained on private data without protection, which nothing can cover, or the
+            units differ and none is named.
+
+    References:
+        Dwork, Roth: The algorithmic foundations of differential privacy, 2014, theorem 2.2 (groups).
+
+    Example:
+        >>> cover = {"epsilon": 1.0, "delta": 1e-6, "unit": "image"}
+        >>> release = PrivacyGuarantee(4.0, "SubsetSelection", training="dp-sgd", training_guarantee=cover)
+        >>> include_training(release).epsilon
+        6.0
+    """
+    if guarantee.training == "private":
+        raise ValueError("The network was trained on private data without protection; no guarantee covers its people.")
+    cover = guarantee.training_guarantee
+    if cover is None:
+        return guarantee
+    epsilon, delta = float(cover["epsilon"]), float(cover["delta"])
+    if cover.get("relation") != "replace-one":
+        epsilon, delta = 2 * epsilon, math.nextafter((1 + math.exp(epsilon)) * delta * (1 + 2.0**-50), math.inf)
+    training = PrivacyGuarantee(
+        epsilon,
+        "dp-sgd training",
+        unit=str(cover["unit"]),
+        delta=delta if cover["delta"] else 0.0,
+        training="dp-sgd",
+        training_guarantee=cover,
+        fingerprint=guarantee.fingerprint,
+    )
+    return compose([guarantee, training], unit=unit)
+
+
+def _sum(values: Iterable[float]) -> float:
     try:
-        total = float(exact)
+        return rounded_up(sum(map(as_written, values), Fraction(0)))
     except OverflowError:
         return math.inf
-    return total if Fraction(total) >= exact else math.nextafter(total, math.inf)

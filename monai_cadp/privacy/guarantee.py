@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 __all__ = ["TRAININGS", "PrivacyGuarantee"]
@@ -98,6 +98,34 @@ class PrivacyGuarantee:
         share = math.exp(-self.epsilon)
         return 1 - (1 - self.delta) ** 2 * share / (1 + share)
 
+    def shuffled(self, num_releases: int, delta: float) -> PrivacyGuarantee:
+        """Return what a set of such releases promises where nothing but the set is seen, in random order and nameless.
+
+        Args:
+            num_releases: size of the set, one release of each person; where a fact such as the class is public, of
+                the part of the set that shares it.
+            delta: of the set, between 0 and 1.
+
+        Returns:
+            The guarantee of the whole set for each person in it.
+
+        Raises:
+            ValueError: if this guarantee is not pure, or the set is too small
+                (:func:`~monai_cadp.privacy.shuffling.shuffled_epsilon`).
+
+        Example:
+            >>> local = PrivacyGuarantee(epsilon=4.0, mechanism="SubsetSelection")
+            >>> local.shuffled(10_000, delta=1e-6).epsilon < 1
+            True
+        """
+        from monai_cadp.privacy.shuffling import shuffled_epsilon
+
+        if self.delta > 0:
+            raise ValueError(f"The guarantee has delta {self.delta:g}; only pure releases can be counted as shuffled.")
+        epsilon = shuffled_epsilon(self.epsilon, num_releases, delta) if self.epsilon > 0 else 0.0
+        parameters = {"num_releases": num_releases, "local": self.to_dict()}
+        return replace(self, epsilon=epsilon, delta=float(delta), mechanism="shuffle", parameters=parameters)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the guarantee as plain data."""
         plain = {item.name: copy.deepcopy(getattr(self, item.name)) for item in fields(self)}
@@ -142,7 +170,13 @@ class PrivacyGuarantee:
                 + (f", up to an extra probability of delta = {self.delta:g}" if self.delta else "")
                 + f" (epsilon = {self.epsilon:g}, delta = {self.delta:g}, mechanism {self.mechanism}). "
                 "No attacker, whatever else he knows, tells two candidates apart with an area under the ROC curve "
-                f"above {bound:g} (0.5 is a coin toss, 1 is certainty)."
+                f"above {bound:g}, nor guesses right between them more often (0.5 is a coin toss, 1 is certainty)."
+            )
+        if self.mechanism == "shuffle":
+            promise += (
+                f" This holds for the whole set of {self.parameters.get('num_releases')} releases and for those who "
+                "see the set alone: its order is random and its names say nothing. Whoever learns which release is whose "
+                f"has the guarantee of a single release instead, epsilon = {self._local_epsilon():g}."
             )
         if self.public:
             facts = f"Not protected, because declared public and released as it is: {', '.join(self.public)}."
@@ -165,6 +199,9 @@ class PrivacyGuarantee:
         )
         general = "It does not hide what is true of people in general, nor anything that is published elsewhere."
         return " ".join([promise, facts, training, adding, general])
+
+    def _local_epsilon(self) -> float:
+        return float(self.parameters.get("local", {}).get("epsilon", math.inf))
 
 
 def _number(name: str, value: Any, limit: float) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from monai_cadp.privacy.exact_numbers import proved_value
 from monai_cadp.privacy.lattice import Lattice
 from monai_cadp.privacy.mechanism import Mechanism, checked_epsilon
 from monai_cadp.privacy.randomness import lattice_laplace
@@ -67,10 +68,10 @@ class LaplaceMechanism(Mechanism):
 
 
 def _lattice_scale(epsilon: float, sensitivity: int) -> float:
-    """Return the smallest float b with b epsilon >= sensitivity, compared in exact fractions."""
+    """Return the smallest float b with b epsilon >= sensitivity, in exact fractions and both readings of epsilon."""
     if not 1e-9 <= epsilon <= 1e4:
         raise ValueError(f"epsilon is {epsilon}; expected a number from 1e-9 to 1e4 for Laplace noise on a lattice.")
     scale = math.nextafter(sensitivity / epsilon, 0.0)
-    while Fraction(scale) * Fraction(epsilon) < sensitivity:
+    while Fraction(scale) * Fraction(proved_value(epsilon)) < sensitivity:
         scale = math.nextafter(scale, math.inf)
     return scale

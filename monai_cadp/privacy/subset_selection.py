@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from monai_cadp.privacy.exact_numbers import proved_value
 from monai_cadp.privacy.mechanism import Mechanism, checked_epsilon, width
 from monai_cadp.privacy.randomness import random_below, random_words
 from monai_cadp.privacy.threshold import acceptance_threshold
@@ -274,7 +275,7 @@ def _count(marks: Tensor) -> Tensor:
 
 def _share(epsilon: float, num_blocks: int) -> float:
     share = epsilon / num_blocks
-    while Fraction(share) * num_blocks > Fraction(epsilon):
+    while Fraction(share) * num_blocks > Fraction(proved_value(epsilon)):
         share = math.nextafter(share, 0.0)
     return share
 

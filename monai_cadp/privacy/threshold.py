@@ -6,6 +6,7 @@ from __future__ import annotations
 from decimal import Context, Decimal
 from fractions import Fraction
 
+from monai_cadp.privacy.exact_numbers import proved_value
 from monai_cadp.privacy.mechanism import checked_epsilon
 
 __all__ = ["MAX_EPSILON", "acceptance_threshold", "exp_lower_bound"]
@@ -14,13 +15,13 @@ MAX_EPSILON = 40.0
 WORDS = 2**64
 
 
-def exp_lower_bound(epsilon: float) -> Fraction:
+def exp_lower_bound(epsilon: float | Decimal) -> Fraction:
     """Return a fraction that is never above e^epsilon, and below it by a relative 1e-98 at most.
 
     Decimal's exponential is correctly rounded, so that the number next below its result is a lower bound.
 
     Args:
-        epsilon: taken as the exact value of the float.
+        epsilon: taken as its exact value.
 
     Returns:
         The bound, at least 1 for an epsilon of 0 or more.
@@ -48,7 +49,8 @@ def acceptance_threshold(epsilon: float, num_candidates: int, subset_size: int) 
 
     .. math:: T (N - m) \le E \, m \, (2^{64} - T) \quad\text{and}\quad (2^{64} - T) \, m \le E \, T \, (N - m).
 
-    T is the largest integer with the first property; the second is checked. Both are compared as exact fractions.
+    T is the largest integer with the first property; the second is checked. Both are compared as exact fractions, for
+    the smaller of the two readings of epsilon, binary and decimal.
 
     Args:
         epsilon: above 0 and at most 40, where the word's 64 bits begin to cost accuracy.
@@ -75,7 +77,7 @@ def acceptance_threshold(epsilon: float, num_candidates: int, subset_size: int) 
     if not 1 <= subset_size < num_candidates:
         raise ValueError(f"The subset size is {subset_size} of {num_candidates} candidates; expected fewer.")
     inside, outside = subset_size, num_candidates - subset_size
-    factor = exp_lower_bound(epsilon)
+    factor = exp_lower_bound(proved_value(epsilon))
     threshold = int(WORDS * factor * inside / (outside + factor * inside))
     holds = threshold * outside <= factor * inside * (WORDS - threshold)
     if not holds or (WORDS - threshold) * inside > factor * threshold * outside:

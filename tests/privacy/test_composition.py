@@ -3,13 +3,20 @@
 
 from __future__ import annotations
 
+import json
+import math
 from fractions import Fraction
+from pathlib import Path
 
+import jsonschema
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
-from monai_cadp.privacy import PrivacyGuarantee, compose
+from monai_cadp.privacy import GaussianMechanism, PrivacyGuarantee, SubsetSelection, compose, include_training
+from monai_cadp.privacy.calibration import gaussian_delta
 
 
 def guarantee(epsilon: float = 1.0, **parts) -> PrivacyGuarantee:
@@ -21,8 +28,12 @@ def guarantee(epsilon: float = 1.0, **parts) -> PrivacyGuarantee:
 def test_the_sums_are_never_rounded_down_and_off_by_one_float_at_most(pairs):
     composed = compose([guarantee(epsilon, delta=delta) for epsilon, delta in pairs])
     for column, total in zip(zip(*pairs, strict=True), (composed.epsilon, composed.delta), strict=True):
-        exact = sum(map(Fraction, column))
-        assert exact <= Fraction(total) <= exact * (1 + Fraction(1, 2**50)) + Fraction(1, 2**1070)
+        exact = sum(Fraction(repr(value)) for value in column)
+        assert exact <= Fraction(repr(total)) <= exact * (1 + Fraction(1, 2**50)) + Fraction(1, 2**1070)
+
+
+def test_epsilons_add_up_as_they_are_written():
+    assert compose([guarantee(0.1)] * 10).epsilon == 1.0
 
 
 def test_plain_addition_would_round_down():
@@ -58,7 +69,7 @@ def test_the_weakest_training_is_stated():
 
 
 def test_different_units_are_refused():
-    with pytest.raises(ValueError, match=r"different units \(image, patient\)"):
+    with pytest.raises(ValueError, match=r"different units \(image, patient\); name"):
         compose([guarantee(), guarantee(unit="patient")])
 
 
@@ -72,3 +83,92 @@ def test_sums_that_promise_nothing_are_refused():
         compose([guarantee(delta=0.5), guarantee(delta=0.5)])
     with pytest.raises(ValueError, match="promises nothing"):
         compose([guarantee(1e308), guarantee(1e308)])
+
+
+# --- composed losses --------------------------------------------------------------------------------------------------
+
+
+def test_many_releases_cost_less_than_their_sum_for_a_small_delta():
+    composed = compose([SubsetSelection(0.1).guarantee()] * 400, delta=1e-6)
+    assert composed.delta == 1e-6 and composed.epsilon < 0.4 * 400 * 0.1
+
+
+def test_composed_randomized_responses_are_never_promised_less_than_they_leak():
+    """The exact delta of n binary randomized responses is a sum over binomial outcomes."""
+    epsilon, num = 0.2, 60
+    promised = compose([guarantee(epsilon)] * num, delta=1e-5)
+    keep = 1 / (1 + math.exp(-epsilon))
+    count = np.arange(num + 1)
+    here, there = binom.pmf(count, num, keep), binom.pmf(count, num, 1 - keep)
+    leaked = np.maximum(here - math.exp(promised.epsilon) * there, 0).sum()
+    assert 0.5e-5 < leaked <= 1e-5
+    assert np.maximum(here - math.exp(0.97 * promised.epsilon) * there, 0).sum() > 1e-5
+
+
+def test_composed_gaussian_releases_are_one_gaussian_release_of_less_noise():
+    mechanism = GaussianMechanism(1.0, 1e-6, clipping_bound=3.0)
+    composed = compose([mechanism.guarantee()] * 9, delta=1e-6)
+    ratio = mechanism.noise_deviation / (2 * 3.0) / 3
+    assert gaussian_delta(composed.epsilon, ratio) <= 1.0001e-6
+    assert gaussian_delta(0.999 * composed.epsilon, ratio) > 1e-6
+
+
+def test_composed_compositions_are_taken_apart():
+    one = SubsetSelection(0.1).guarantee()
+    nested = compose([compose([one] * 200), compose([one] * 200)], delta=1e-6)
+    assert nested.epsilon == compose([one] * 400, delta=1e-6).epsilon
+
+
+def test_pure_releases_stay_pure_where_nothing_is_won():
+    composed = compose([guarantee(1.0), guarantee(2.0)], delta=1e-6)
+    assert (composed.epsilon, composed.delta) == (3.0, 0.0)
+
+
+def test_a_delta_that_is_too_small_for_the_parts_promises_nothing():
+    with pytest.raises(ValueError, match="promises nothing"):
+        compose([guarantee(1.0, delta=1e-3)] * 2, delta=1e-6)
+
+
+def test_releases_without_content_add_nothing():
+    assert compose([guarantee(0.0), guarantee(0.0)], delta=1e-6).epsilon == 0.0
+
+
+# --- units and training -----------------------------------------------------------------------------------------------
+
+
+def test_all_images_of_a_patient_are_a_release_of_the_patient():
+    image, volume = guarantee(1.0, unit="image"), guarantee(2.0, unit="volume")
+    assert compose([image, volume], unit="patient").unit == "patient"
+    assert compose([image], unit="patient").unit == "patient"
+
+
+def test_a_person_in_the_training_set_has_the_guarantee_of_training_and_release_together():
+    cover = {"epsilon": 0.5, "delta": 1e-6, "unit": "patient"}
+    release = guarantee(2.0, unit="patient", training="dp-sgd", training_guarantee=cover)
+    both = include_training(release)
+    assert both.epsilon == 3.0
+    assert both.delta == pytest.approx((1 + math.exp(0.5)) * 1e-6)
+    replaced = guarantee(2.0, training="dp-sgd", training_guarantee=cover | {"relation": "replace-one"})
+    assert include_training(replaced, unit="patient").epsilon == 2.5
+    assert include_training(replaced, unit="patient").delta == 1e-6
+
+
+def test_training_that_nothing_covers_is_refused_and_public_training_costs_nothing(refused):
+    with refused(ValueError, "no guarantee covers"):
+        include_training(guarantee())
+    public = guarantee(training="public")
+    assert include_training(public) == public
+
+
+def test_the_published_schema_takes_what_is_written_and_nothing_else():
+    schema = json.loads((Path(__file__).parents[2] / "docs" / "privacy_guarantee.schema.json").read_text())
+    cover = {"epsilon": 0.5, "delta": 1e-6, "unit": "patient"}
+    sgd = guarantee(training="dp-sgd", training_guarantee=cover)
+    gaussian = GaussianMechanism(1.0, 1e-6, 1.0).guarantee()
+    for document in (guarantee(), sgd, gaussian, compose([sgd, gaussian]), guarantee(1.0).shuffled(1000, 1e-6)):
+        jsonschema.validate(document.to_dict(), schema)
+    for change in ({"epsilon": -1}, {"delta": 1}, {"training": "dp-sgd"}, {"relation": "add"}, {"seed": 3}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(guarantee().to_dict() | change, schema)
+        with pytest.raises(ValueError):
+            PrivacyGuarantee.from_dict(guarantee().to_dict() | change)
