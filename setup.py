@@ -40,5 +40,8 @@ setup(
         "fire",
         "jsonschema",
     ],
-    extras_require={"dev": ["pytest", "hypothesis", "ruff", "mypy", "pre-commit"]},
+    extras_require={
+        "postgres": ["psycopg[binary]>=3"],
+        "dev": ["pytest", "hypothesis", "ruff", "mypy", "pre-commit", "psycopg[binary]>=3"],
+    },
 )

@@ -139,7 +139,9 @@ def main() -> None:
     test = load(options.data, "test")
     inn, early, minutes = train(images, labels, options.minutes)
     loader: DataLoader = DataLoader([{"image": x, "label": y} for x, y in zip(*test, strict=True)], batch_size=500)
-    bits = FlowEvaluator(inn, loader, noise=NOISE).run().metrics["bits_per_dimension"]
+    evaluator = FlowEvaluator(inn, loader, noise=NOISE)
+    evaluator.run()
+    bits = evaluator.state.metrics["bits_per_dimension"]
     basis = ContentBasis.fit(inn, NUM_DIRECTIONS, progress=True)
     result: dict[str, object] = {
         "training_minutes": round(minutes, 2),
