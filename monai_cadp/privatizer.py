@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +92,7 @@ class Privatizer(nn.Module):
         self.register_buffer("default_condition", default, persistent=False)
         self.temperature = temperature
         self.unit = unit
+        self._description: tuple[tuple[Any, ...], tuple[PrivacyGuarantee, bytes]] | None = None
         self._configured_for: tuple[float, ...] = ()
         self.mechanism = mechanism
         self._configure()
@@ -99,6 +103,25 @@ class Privatizer(nn.Module):
     @property
     def guarantee(self) -> PrivacyGuarantee:
         """What one call promises for each image, with everything a reader needs to judge it."""
+        return self._described()[0]
+
+    @property
+    def identity(self) -> bytes:
+        """The SHA-256 of all that defines a release: mechanism, content, temperature and network."""
+        return self._described()[1]
+
+    def _described(self) -> tuple[PrivacyGuarantee, bytes]:
+        # Hashing a network takes longer than a batch; its tensors count their changes.
+        tensors = [(tensor.data_ptr(), tensor._version) for tensor in (*self.parameters(), *self.buffers())]
+        state = (self.mechanism, self.unit, self.temperature, self.inn.training_data, tensors)
+        if self._description is None or self._description[0] != state:
+            guarantee = self._describe()
+            parts = [guarantee.to_dict(), self.temperature, self.content.fingerprint()]
+            identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
+            self._description = (state, (guarantee, identity))
+        return self._description[1]
+
+    def _describe(self) -> PrivacyGuarantee:
         space = self.inn.condition_space
         public = [] if self.label_mechanism is not None or space.embedding_size == 0 else ["condition"]
         provenance = self.inn.training_data
@@ -140,17 +163,21 @@ class Privatizer(nn.Module):
             Releases and conditions; a condition is the original one where it is public, and the randomized one
             otherwise.
         """
-        x, condition = _plain(x), None if condition is None else _plain(condition)
-        if condition is None and self.default_condition is not None and x.ndim > 0:
-            condition = self.default_condition.to(x.device).expand(x.shape[0], *self.default_condition.shape)
-        self.inn.check_images(x)
-        self.inn.condition_space.check(condition, x.shape[0])
-        x = torch.nan_to_num(x.float(), nan=0.0, posinf=0.0, neginf=0.0)
+        x, condition = self.inputs(x, condition)
         if self.label_mechanism is not None and condition is not None:
             condition = self.label_mechanism(condition)
         if isinstance(self.content, ContentBasis):
             return self._release_directions(x, condition), condition
         return self._release_declared(x, condition), condition
+
+    def inputs(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return images and conditions as the release sees them: checked, finite, the default condition filled in."""
+        x, condition = _plain(x), None if condition is None else _plain(condition)
+        if condition is None and self.default_condition is not None and x.ndim > 0:
+            condition = self.default_condition.to(x.device).expand(x.shape[0], *self.default_condition.shape)
+        self.inn.check_images(x)
+        self.inn.condition_space.check(condition, x.shape[0])
+        return torch.nan_to_num(x.float(), nan=0.0, posinf=0.0, neginf=0.0), condition
 
     def prepare(self, progress: bool = True) -> Privatizer:
         """Make the candidate tables of all classes now, and not at the first image of each class."""

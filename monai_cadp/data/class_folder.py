@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,10 +32,12 @@ class ClassFolder(Dataset):
         intensity_range: the values (low, high) that become 0 and 1; see :class:`~monai_cadp.data.ReadImage`.
         classes: names of the class folders in the order of their labels; sorted by name if left out. A class that is
             named here may have no folder in this split; a folder that is not named is an error.
+        subject_pattern: regular expression that finds, as its first group, the subject in a file's name without its
+            ending; items have a "subject" then.
 
     Raises:
-        ValueError: if the folder is missing, a class folder is unknown, or no image is found; when an item is read, as
-            :class:`~monai_cadp.data.ReadImage`.
+        ValueError: if the folder is missing, a class folder is unknown, no image is found, or the pattern does not fit
+            a name; when an item is read, as :class:`~monai_cadp.data.ReadImage`.
 
     Example:
         >>> import tempfile
@@ -55,6 +58,7 @@ class ClassFolder(Dataset):
         in_channels: int = 1,
         intensity_range: tuple[float, float] | None = None,
         classes: Sequence[str] | None = None,
+        subject_pattern: str | None = None,
     ) -> None:
         self.read_image = ReadImage(spatial_shape, in_channels, intensity_range)
         found = class_folder_names(root)
@@ -78,6 +82,7 @@ class ClassFolder(Dataset):
             raise ValueError(
                 f"No image was found in the sub folders of {len(found)} classes; expected root/CLASS/image files."
             )
+        self._subjects = _subjects([path for path, _ in self._items], subject_pattern)
 
     @property
     def num_classes(self) -> int:
@@ -88,10 +93,10 @@ class ClassFolder(Dataset):
         """Return the number of images."""
         return len(self._items)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Read one image; returns it and its label."""
+    def __getitem__(self, index: int) -> dict[str, Tensor | str]:
+        """Read one image; returns it, its label, and its subject where there is a pattern."""
         path, label = self._items[index]
-        return {"image": self.read_image(path), "label": torch.tensor(label)}
+        return {"image": self.read_image(path), "label": torch.tensor(label)} | self._subjects[index]
 
 
 class FlatFolder(Dataset):
@@ -102,10 +107,11 @@ class FlatFolder(Dataset):
         spatial_shape: public size in voxels.
         in_channels: channels of the tensors.
         intensity_range: the values (low, high) that become 0 and 1; see :class:`~monai_cadp.data.ReadImage`.
+        subject_pattern: as in :class:`ClassFolder`.
 
     Raises:
-        ValueError: if the folder is missing or holds no image; when an item is read, as
-            :class:`~monai_cadp.data.ReadImage`.
+        ValueError: if the folder is missing, holds no image, or the pattern does not fit a name; when an item is read,
+            as :class:`~monai_cadp.data.ReadImage`.
 
     Example:
         >>> import tempfile
@@ -122,19 +128,21 @@ class FlatFolder(Dataset):
         spatial_shape: Sequence[int],
         in_channels: int = 1,
         intensity_range: tuple[float, float] | None = None,
+        subject_pattern: str | None = None,
     ) -> None:
         self.read_image = ReadImage(spatial_shape, in_channels, intensity_range)
         self._paths = [str(path) for path in _image_files(_existing(root))]
         if not self._paths:
             raise ValueError(f"The folder holds no image file; expected one of {', '.join(IMAGE_SUFFIXES)}.")
+        self._subjects = _subjects(self._paths, subject_pattern)
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self._paths)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Read one image."""
-        return {"image": self.read_image(self._paths[index])}
+    def __getitem__(self, index: int) -> dict[str, Tensor | str]:
+        """Read one image; returns it, and its subject where there is a pattern."""
+        return {"image": self.read_image(self._paths[index])} | self._subjects[index]
 
 
 def class_folder_names(root: str | os.PathLike[str]) -> list[str]:
@@ -164,3 +172,20 @@ def _image_files(folder: Path) -> list[Path]:
         for path in folder.iterdir()
         if path.is_file() and not path.name.startswith(".") and path.name.lower().endswith(IMAGE_SUFFIXES)
     )
+
+
+def _subjects(paths: Sequence[str], pattern: str | None) -> list[dict[str, Tensor | str]]:
+    """Return what items say of their subjects: nothing without a pattern."""
+    if pattern is None:
+        return [{} for _ in paths]
+    try:
+        expression = re.compile(pattern)
+    except re.error:
+        expression = re.compile("")
+    if expression.groups < 1:
+        raise ValueError("subject_pattern is no regular expression with a group; mark the subject by (...) in it.")
+    found = [expression.search(Path(path).name.split(".")[0]) for path in paths]
+    missing = sum(match is None or not match[1] for match in found)
+    if missing:
+        raise ValueError(f"subject_pattern finds no subject in the names of {missing} of {len(paths)} files; mend it.")
+    return [{"subject": match[1]} for match in found if match is not None]

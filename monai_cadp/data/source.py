@@ -28,6 +28,7 @@ def open_images(
     intensity_range: tuple[float, float] | None = None,
     classes: Sequence[str] | None = None,
     datalist_key: str | None = None,
+    subject_pattern: str | None = None,
 ) -> Dataset:
     r"""Open a data set of images by what ``source`` is.
 
@@ -54,6 +55,7 @@ def open_images(
             :class:`~monai_cadp.data.ReadImage`.
         classes: names of the class folders in the order of their labels.
         datalist_key: list of a ``.json`` file; "training", "validation" or "test" by the split if left out.
+        subject_pattern: finds the subject in the names of a folder's files; see :class:`~monai_cadp.data.ClassFolder`.
 
     Returns:
         A data set of items {"image": float32 (in_channels, \*spatial_shape) in [0, 1], "label": ..., "subject": ...};
@@ -74,10 +76,12 @@ def open_images(
     is_list = not is_folder and path.suffix.lower() == ".json"
     if classes is not None and not is_folder:
         raise ValueError("classes were given, but the source is not a folder; leave them out.")
+    if subject_pattern is not None and not is_folder:
+        raise ValueError("subject_pattern was given, but the source is not a folder; leave it out.")
     if datalist_key is not None and not is_list:
         raise ValueError("datalist_key was given, but the source is not a .json file; leave it out.")
     if is_folder:
-        return _open_folder(path, split, spatial_shape, in_channels, intensity_range, classes)
+        return _open_folder(path, split, spatial_shape, in_channels, intensity_range, classes, subject_pattern)
     if is_list:
         key = datalist_key or DATALIST_KEYS[split]
         return ImageList(path, spatial_shape, in_channels, intensity_range, datalist_key=key)
@@ -97,6 +101,7 @@ def _open_folder(
     in_channels: int,
     intensity_range: tuple[float, float] | None,
     classes: Sequence[str] | None,
+    subject_pattern: str | None,
 ) -> Dataset:
     available = [name for name in SPLITS if (root / name).is_dir()]
     if available and split not in available:
@@ -105,7 +110,7 @@ def _open_folder(
     if not class_folder_names(folder):
         if classes is not None:
             raise ValueError("classes were given, but the folder has no class folders; leave them out.")
-        return FlatFolder(folder, spatial_shape, in_channels, intensity_range)
+        return FlatFolder(folder, spatial_shape, in_channels, intensity_range, subject_pattern)
     if classes is None and "train" in available:
         classes = class_folder_names(root / "train")
-    return ClassFolder(folder, spatial_shape, in_channels, intensity_range, classes)
+    return ClassFolder(folder, spatial_shape, in_channels, intensity_range, classes, subject_pattern)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -53,6 +55,11 @@ class ContentBasis(nn.Module):
     def num_directions(self) -> int:
         """k, the number of directions."""
         return self.directions.shape[1]
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the directions and weights."""
+        tensors = (self.directions, self.weights)
+        return hashlib.sha256(b"".join(t.cpu().contiguous().numpy().tobytes() for t in tensors)).hexdigest()
 
     @classmethod
     def fit(

@@ -78,6 +78,11 @@ class DeclaredContent(nn.Module):
         self.num_candidates = num_candidates
         self.seed = seed
 
+    def fingerprint(self) -> str:
+        """Return the name of the function and the numbers that define the candidates; code has no better one."""
+        name = getattr(self.features, "__qualname__", type(self.features).__qualname__)
+        return f"{self.features.__module__}.{name}, {self.num_candidates} candidates, seed {self.seed}"
+
     def latents(self, size: int, indices: Tensor) -> Tensor:
         """Make the latents (B, size) of these candidates (B,) again from the public seed."""
         blocks = indices // BLOCK

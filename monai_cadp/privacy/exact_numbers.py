@@ -6,10 +6,12 @@ from __future__ import annotations
 import math
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 
 __all__ = ["as_written", "proved_value", "rounded_up"]
 
 
+@lru_cache(maxsize=4096)
 def as_written(value: float) -> Fraction:
     """Return the decimal number that a float is written as: what a person has read, signed and adds up.
 
@@ -50,16 +52,16 @@ def rounded_up(value: Fraction) -> float:
     """Return a float next to a value that, as it is written, is not below it.
 
     Args:
-        value: at most the largest float.
-
-    Raises:
-        OverflowError: if the value is larger.
+        value: 0 or more; above the largest float the result is infinite.
 
     Example:
         >>> rounded_up(as_written(0.1) + as_written(0.2))
         0.3
     """
-    total = float(value)
-    while as_written(total) < value:
+    try:
+        total = float(value)
+    except OverflowError:
+        return math.inf
+    while math.isfinite(total) and as_written(total) < value:
         total = math.nextafter(total, math.inf)
     return total

@@ -13,25 +13,37 @@ from tqdm import tqdm
 
 from monai_cadp.data import ReleasedFolder
 from monai_cadp.engines.flow_batch import prepare_flow_batch
+from monai_cadp.privacy import PrivacyLedger
 from monai_cadp.privatizer import Privatizer
+from monai_cadp.recorded_release import recorded_release
 from monai_cadp.reports import save_image_grid
 
 __all__ = ["release_batches", "release_folder"]
 
 
 def release_batches(
-    privatizer: Privatizer, images: Dataset, batch_size: int = 64, description: str = "privatizing"
+    privatizer: Privatizer,
+    images: Dataset,
+    batch_size: int = 64,
+    description: str = "privatizing",
+    ledger: PrivacyLedger | None = None,
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     r"""Release every image of a data set once, batch by batch, under a progress bar.
 
     Args:
         privatizer: the privatizer; its device is used.
-        images: items {"image": (C, \*spatial), "label": ...}; labels are conditions, where the network takes any.
+        images: items {"image": (C, \*spatial), "label": ..., "subject": ...}; labels are conditions, where the network
+            takes any, and subjects are needed with a ledger.
         batch_size: images encoded at once; it has no influence on the guarantee.
         description: of the progress bar.
+        ledger: pays for the releases and keeps them; what it has kept is met again.
 
     Yields:
         Releases (B, C, \*spatial) with intensities cut to 0 to 1, and their conditions as released.
+
+    Raises:
+        ValueError: if an image, label or subject does not fit, or subjects are missing.
+        BudgetExceededError: if a subject would be over its cap; nothing of its batch is released or spent.
     """
     privatizer.prepare()
     device = next(privatizer.inn.buffers()).device
@@ -39,7 +51,16 @@ def release_batches(
     loader: DataLoader = DataLoader(images, batch_size=batch_size)
     for batch in tqdm(loader, desc=description):
         x, condition = prepare_flow_batch(batch, device)
-        released, used = privatizer.release(x, condition if conditional else None)
+        condition = condition if conditional else None
+        if ledger is None:
+            released, used = privatizer.release(x, condition)
+        elif "subject" in batch:
+            released, used = recorded_release(privatizer, ledger, x, condition, list(batch["subject"]))
+        else:
+            raise ValueError(
+                "The images say nothing of their subjects, whose budgets the ledger keeps; give a datalist with "
+                '"subject", or a subject_pattern for the names of files.'
+            )
         yield released.clamp(0, 1).cpu(), None if used is None else used.cpu()
 
 
@@ -50,11 +71,12 @@ def release_folder(
     *,
     batch_size: int = 64,
     num_preview: int = 0,
+    ledger: PrivacyLedger | None = None,
 ) -> Path:
     """Release every image of a data set once into a new folder, in random order under random numbers.
 
     The folder holds an image and a ``*_privacy.json`` card for every release, and a summary. If anything fails, there
-    is no folder.
+    is no folder. With a ledger a second attempt meets the releases of the first again, and spends only what is missing.
 
     Args:
         privatizer: the privatizer.
@@ -62,18 +84,19 @@ def release_folder(
         output_dir: the new folder.
         batch_size: images encoded at once.
         num_preview: releases to show in ``<output_dir>_preview.png``; 0 for none.
+        ledger: as in :func:`release_batches`.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: if the folder exists, or an image or label does not fit the network.
+        ValueError: if the folder exists, or an image, label or subject does not fit.
+        BudgetExceededError: if a subject would be over its cap.
     """
-
     guarantee = privatizer.guarantee.to_dict()
     shown: list[Tensor] = []
     with ReleasedFolder(output_dir, num_expected=len(images)) as folder:  # type: ignore[arg-type]
-        for released, condition in release_batches(privatizer, images, batch_size):
+        for released, condition in release_batches(privatizer, images, batch_size, ledger=ledger):
             for index, image in enumerate(released):
                 folder.write(image, guarantee, label=None if condition is None else condition[index])
             shown.extend(released[: num_preview - len(shown)] if len(shown) < num_preview else [])

@@ -16,13 +16,15 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends
 from torch import Tensor
 
+from monai_cadp.privacy import PrivacyLedger
 from monai_cadp.privatizer import Privatizer
+from monai_cadp.recorded_release import recorded_release
 
 __all__ = ["Privatize", "PrivatizeD", "PrivatizeDict", "Privatized"]
 
 NOT_RECORDED = (
     "No release is recorded: every pass over the data releases every image again and spends its budget again. "
-    "Use a CacheDataset, or privatize into a folder once."
+    "Give a ledger, which makes every release once."
 )
 
 
@@ -30,17 +32,20 @@ class Privatize(Transform):
     r"""Release an image in place of the original.
 
     It is not one of MONAI's random transforms: its coins come from the operating system and not from ``self.R``,
-    which data loaders rewind, and no seed makes it repeat itself. For the same reason CacheDataset keeps its
-    releases, which is what one
-    wants: a release is made, and paid for, once. It cannot be inverted and leaves no trace in ``applied_operations``.
+    which data loaders rewind, and no seed makes it repeat itself. It cannot be inverted and leaves no trace in
+    ``applied_operations``.
+
+    With a ledger a release is made, and paid for, once: in every epoch, worker, process and rank the same image of the
+    same subject meets the same release. Without one, every call spends the budget again, and the transform says so.
 
     Args:
         privatizer: the privatizer; its guarantee is written to ``meta["privacy"]``.
         public_meta: keys of the source's meta that are declared public and kept, such as "affine"; all others are
             dropped.
+        ledger: pays for every subject's releases, and keeps them; None to record nothing.
 
     Raises:
-        TypeError: if the privatizer is not one.
+        TypeError: if the privatizer or the ledger is not one.
 
     Example:
         >>> from monai_cadp.networks import ConditionalINN, ContentBasis
@@ -55,35 +60,50 @@ class Privatize(Transform):
 
     backend = [TransformBackends.TORCH, TransformBackends.NUMPY]
 
-    def __init__(self, privatizer: Privatizer, public_meta: Sequence[str] = ()) -> None:
+    def __init__(
+        self, privatizer: Privatizer, public_meta: Sequence[str] = (), ledger: PrivacyLedger | None = None
+    ) -> None:
         if not isinstance(privatizer, Privatizer):
             raise TypeError(f"privatizer is a {type(privatizer).__name__}; expected a Privatizer.")
+        if not isinstance(ledger, PrivacyLedger | None):
+            raise TypeError(f"ledger is a {type(ledger).__name__}; expected a PrivacyLedger or None.")
         self.privatizer = privatizer
         self.public_meta = tuple(public_meta)
+        self.ledger = ledger
         self._guarantee: dict[str, Any] | None = None
-        warnings.warn(NOT_RECORDED, stacklevel=2)
+        if ledger is None:
+            warnings.warn(NOT_RECORDED, stacklevel=2)
 
-    def __call__(self, img: np.ndarray | Tensor, condition: Any = None) -> np.ndarray | MetaTensor:
+    def __call__(self, img: np.ndarray | Tensor, condition: Any = None, subject: Any = None) -> np.ndarray | MetaTensor:
         r"""Release one image.
 
         Args:
             img: original (C, \*spatial); NumPy array, tensor or MetaTensor of a real type.
             condition: its class, its float vector (K,), or None.
+            subject: whose image it is, for the ledger: a text or a number.
 
         Returns:
             The release (C, \*spatial), float32: an array for an array, otherwise a MetaTensor whose meta holds the
             guarantee.
 
         Raises:
-            ValueError: if a shape or a class does not fit the network; nothing is released then.
+            ValueError: if a shape, a class or a subject does not fit; nothing is released then, and nothing spent.
             TypeError: if a type does not.
+            BudgetExceededError: if the subject would be over its cap; nothing is released then, and nothing spent.
         """
-        return self.release(img, condition)[0]
+        return self.release(img, condition, subject)[0]
 
-    def release(self, img: np.ndarray | Tensor, condition: Any = None) -> tuple[np.ndarray | MetaTensor, Any]:
+    def release(
+        self, img: np.ndarray | Tensor, condition: Any = None, subject: Any = None
+    ) -> tuple[np.ndarray | MetaTensor, Any]:
         """Release one image, and return the condition that it was made for as well."""
         image, batched = _as_image(img), _as_condition(condition)
-        released, used = self.privatizer.release(image[None], batched)
+        if self.ledger is None:
+            released, used = self.privatizer.release(image[None], batched)
+        else:
+            released, used = recorded_release(
+                self.privatizer, self.ledger, image[None], batched, [_as_subject(subject)]
+            )
         used = None if used is None else used[0].cpu()
         released = released[0].cpu()
         if isinstance(img, np.ndarray):
@@ -104,15 +124,21 @@ class Privatized(MapTransform):
     """Dictionary-based :class:`Privatize`: releases stand in the place of originals.
 
     Every key is a release of its own, and spends a budget of its own. Meta dictionaries of a source
-    (``image_meta_dict``, ``image_transforms``) are removed. With a label mechanism the randomized label replaces the
-    original one.
+    (``image_meta_dict``, ``image_transforms``) are removed, and so is the subject. With a label mechanism the
+    randomized label replaces the original one.
 
     Args:
         keys: of the images.
         privatizer: the privatizer.
         condition_key: of the condition; None where the network takes none.
         public_meta: as in :class:`Privatize`.
+        ledger: as in :class:`Privatize`.
+        subject_key: where an item says whose images it holds; needed with a ledger.
         allow_missing_keys: as in MONAI's transforms.
+
+    Raises:
+        TypeError: as in :class:`Privatize`.
+        ValueError: if one of ledger and subject_key is given without the other.
 
     Example:
         >>> from monai_cadp.networks import ConditionalINN, ContentBasis
@@ -133,27 +159,36 @@ class Privatized(MapTransform):
         privatizer: Privatizer,
         condition_key: Hashable | None = None,
         public_meta: Sequence[str] = (),
+        ledger: PrivacyLedger | None = None,
+        subject_key: Hashable | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.condition_key = condition_key
+        if (ledger is None) != (subject_key is None):
+            given, other = ("ledger", "subject_key") if subject_key is None else ("subject_key", "ledger")
+            raise ValueError(f"A {given} was given without a {other}; give both, or neither.")
+        self.condition_key, self.subject_key = condition_key, subject_key
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self.transform = Privatize(privatizer, public_meta)
-        # Said once, and about the line that made this transform.
-        warnings.warn(NOT_RECORDED, stacklevel=2)
+            self.transform = Privatize(privatizer, public_meta, ledger)
+        if ledger is None:
+            # Said once, and about the line that made this transform.
+            warnings.warn(NOT_RECORDED, stacklevel=2)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the dictionary with releases and, where it is not public, the randomized condition.
 
         Raises:
-            KeyError: if the condition is missing.
+            KeyError: if the condition or the subject is missing.
             ValueError: as in :class:`Privatize`.
             TypeError: as in :class:`Privatize`.
+            BudgetExceededError: as in :class:`Privatize`.
         """
         released = dict(data)
-        if self.condition_key is not None and self.condition_key not in data:
-            raise KeyError(f"The data have no key {self.condition_key!r}; expected the condition of the image there.")
+        for key, what in ((self.condition_key, "condition"), (self.subject_key, "subject")):
+            if key is not None and key not in data:
+                raise KeyError(f"The data have no key {key!r}; expected the {what} of the image there.")
+        subject = None if self.subject_key is None else released.pop(self.subject_key)
         condition = None if self.condition_key is None else data[self.condition_key]
         randomized = self.transform.privatizer.label_mechanism is not None
         keys = list(self.key_iterator(released))
@@ -162,7 +197,7 @@ class Privatized(MapTransform):
                 f"{len(keys)} images share one private label; release them by a transform each, with a label each."
             )
         for key in keys:
-            released[key], used = self.transform.release(data[key], condition)
+            released[key], used = self.transform.release(data[key], condition, subject)
             for suffix in ("meta_dict", "transforms"):
                 released.pop(f"{key}_{suffix}", None)
             if randomized:
@@ -198,6 +233,13 @@ def _as_condition(condition: Any) -> Tensor | None:
         return tensor.float()[None]
     # A class may come as a number or as an array of one number.
     return tensor.reshape(1) if tensor.numel() == 1 else tensor[None]
+
+
+def _as_subject(subject: Any) -> Any:
+    """Return the number or text that an array or tensor of one element holds; the ledger refuses all but these."""
+    if isinstance(subject, np.ndarray | np.generic | Tensor) and np.size(subject) == 1:
+        return subject.item()
+    return subject
 
 
 def _without_blanks(plain: Any) -> Any:

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What stands in a ledger in the place of subjects and images: codes that nobody without the secret can connect."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["LedgerKeys", "digest", "read_secret", "write_secret"]
+
+SECRET_BYTES = 32
+
+
+class LedgerKeys:
+    """Codes for subjects, releases and entries, each by HMAC-SHA-256 under a key of its own, derived from one secret.
+
+    Args:
+        secret: 32 random bytes or more.
+
+    Raises:
+        ValueError: if the secret is shorter.
+
+    References:
+        Krawczyk, Bellare, Canetti: HMAC, RFC 2104.
+
+    Example:
+        >>> keys = LedgerKeys(bytes(32))
+        >>> keys.subject("patient 7") == keys.subject("patient 7") != keys.subject("patient 8")
+        True
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        if not isinstance(secret, bytes) or len(secret) < SECRET_BYTES:
+            raise ValueError(
+                f"The ledger's secret is no text of {SECRET_BYTES} bytes or more; make one by write_secret."
+            )
+        self._subject, self._release, self._entry = (
+            hmac.digest(secret, purpose, "sha256") for purpose in (b"subject", b"release", b"entry")
+        )
+
+    def subject(self, subject: str | int) -> str:
+        """Return the code of a subject.
+
+        Raises:
+            ValueError: if there is no subject.
+        """
+        if isinstance(subject, bool) or not isinstance(subject, str | int) or not str(subject).strip():
+            raise ValueError(
+                f"The subject of an image is missing or a {type(subject).__name__}; expected a text or a number that "
+                "stands for one person."
+            )
+        return hmac.new(self._subject, str(subject).encode(), "sha256").hexdigest()
+
+    def release(self, parts: Sequence[bytes]) -> str:
+        """Return the code of a release, from everything that decides whether two of them are the same."""
+        code = hmac.new(self._release, digestmod="sha256")
+        for part in parts:
+            # With its length before it, no part can run over into the next.
+            code.update(len(part).to_bytes(8, "big"))
+            code.update(part)
+        return code.hexdigest()
+
+    def entry(self, previous: str, content: Sequence[str | int | None]) -> str:
+        """Return the code of an entry, which holds that of the entry before it."""
+        return hmac.new(self._entry, json.dumps([previous, *content]).encode(), "sha256").hexdigest()
+
+
+def digest(content: bytes) -> str:
+    """Return the SHA-256 of bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_secret(path: str | os.PathLike[str]) -> bytes:
+    """Make a secret from the system's random numbers, and write it to a new file that its owner alone may read.
+
+    Whoever has the file can check whether a person is in the ledger; whoever loses it can use the ledger no more.
+
+    Args:
+        path: of the file; it must not exist.
+
+    Returns:
+        The secret.
+
+    Raises:
+        ValueError: if the file exists or could not be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_secret(f"{folder}/secret") == read_secret(f"{folder}/secret")
+        True
+    """
+    secret = secrets.token_bytes(SECRET_BYTES)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError:
+        raise ValueError("The file of the secret exists or cannot be written; give the path of a new one.") from None
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secret.hex() + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return secret
+
+
+def read_secret(path: str | os.PathLike[str]) -> bytes:
+    """Read a secret.
+
+    Args:
+        path: of a file of :func:`write_secret`.
+
+    Raises:
+        ValueError: if the file is missing or holds something else.
+    """
+    try:
+        secret = bytes.fromhex(Path(path).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        secret = b""
+    if len(secret) < SECRET_BYTES:
+        raise ValueError("The file of the ledger's secret is missing or holds none; give the one made with the ledger.")
+    return secret

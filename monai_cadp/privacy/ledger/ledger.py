@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ledger: reserve the budget, draw, record the release."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import func, insert, select
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from monai_cadp.privacy.ledger.budget import Budget
+from monai_cadp.privacy.ledger.keys import LedgerKeys, digest, read_secret
+from monai_cadp.privacy.ledger.records import (
+    Account,
+    Entry,
+    accounts,
+    append,
+    keep_documents,
+    reserved_subjects,
+    stored_contents,
+)
+from monai_cadp.privacy.ledger.request import BudgetExceededError, LedgerError, ReleaseRequest
+from monai_cadp.privacy.ledger.tables import (
+    METADATA,
+    contents,
+    entries,
+    guarantees,
+    head,
+    open_engine,
+    prepare,
+    writing,
+)
+from monai_cadp.privacy.ledger.verification import findings
+
+__all__ = ["PrivacyLedger"]
+
+
+class PrivacyLedger:
+    r"""Every subject's budget is spent once, and every release is made once.
+
+    A release goes through three steps. *Reserve*: in one transaction, which is alone in writing, the budget of all
+    requests of a batch is compared with the caps and spent, or nothing is. *Draw*: the mechanism tosses its coins.
+    *Record*: the content is stored, unless another process has stored one under the same key before; what is stored
+    is returned, and alone may leave the process. So
+
+    * no subject is ever over its cap: nothing is drawn without a committed reservation;
+    * a process that dies after reserving leaves the reservation; the same request finds it and draws again, and no
+      budget is spent twice. Nothing of the first draw was seen;
+    * no release is made twice: the first recorded content is the only one that is ever returned. Whichever process
+      wins, its content was drawn with the same law, independently of the race.
+
+    Subjects and images appear as codes under a secret (:class:`~monai_cadp.privacy.ledger.keys.LedgerKeys`). Every
+    entry holds the code of the entry before, and the last one is signed, so that :meth:`verify` finds what was changed;
+    an older copy of the whole database is told by a head that was kept elsewhere.
+
+    An instance may be used by many processes and threads at once, forked or spawned; each opens its own connections.
+
+    Args:
+        location: path of an SQLite file, or URL of a PostgreSQL database. SQLite needs a local disk.
+        secret: of the ledger, from :func:`~monai_cadp.privacy.ledger.keys.read_secret`.
+
+    Raises:
+        LedgerError: if there is no ledger, or the secret belongs to another one.
+        ValueError: if the location or the secret is unusable.
+
+    Example:
+        >>> import tempfile
+        >>> from monai_cadp.privacy import PrivacyGuarantee
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> ledger = PrivacyLedger.create(f"{folder.name}/ledger.db", bytes(32), Budget(epsilon=8.0))
+        >>> cost = PrivacyGuarantee(epsilon=8.0, mechanism="SubsetSelection")
+        >>> request = ReleaseRequest(ledger.subject("patient 7"), ledger.release_key([b"image"]), cost)
+        >>> ledger.reserve([request])
+        {}
+        >>> ledger.record({request.key: b"released"}) == ledger.reserve([request])
+        True
+        >>> ledger.spent("patient 7"), ledger.verify()
+        ((8.0, 0.0), [])
+    """
+
+    def __init__(self, location: str | os.PathLike[str], secret: bytes) -> None:
+        self._location, self._keys = os.fspath(location), LedgerKeys(secret)
+        self._process: int | None = None
+        with self._reading() as connection:
+            first = connection.execute(select(entries).where(entries.c.sequence == 1)).one_or_none()
+        if first is None:
+            raise LedgerError("There is no ledger at this place; make one with 'python -m monai_cadp ledger init'.")
+        if first.code != self._keys.entry("", [1, first.kind, first.subject, first.key, first.body]):
+            raise LedgerError("The secret is not that of this ledger, or the ledger's first entry was changed.")
+        opened = json.loads(first.body)
+        self.unit: str = opened["unit"]
+        self.budget = Budget(**opened["budget"])
+
+    @classmethod
+    def open(
+        cls, location: str | os.PathLike[str] | None, secret_file: str | os.PathLike[str] | None
+    ) -> PrivacyLedger | None:
+        """Open a ledger by the file of its secret, as configurations do; no location opens none.
+
+        Raises:
+            ValueError: if one of the two is missing, or unusable.
+            LedgerError: if there is no ledger, or the secret belongs to another one.
+        """
+        if location is None and secret_file is None:
+            return None
+        if location is None or secret_file is None:
+            raise ValueError("A ledger and the file of its secret belong together; give both, or neither.")
+        return cls(location, read_secret(secret_file))
+
+    @classmethod
+    def create(
+        cls, location: str | os.PathLike[str], secret: bytes, budget: Budget, *, unit: str = "patient"
+    ) -> PrivacyLedger:
+        """Make a new ledger.
+
+        Args:
+            location: path of a new SQLite file, or URL of a PostgreSQL database without a ledger.
+            secret: from :func:`~monai_cadp.privacy.ledger.keys.write_secret`.
+            budget: of every subject.
+            unit: what a subject is.
+
+        Returns:
+            The ledger.
+
+        Raises:
+            LedgerError: if there is one already, or the database cannot be used.
+            ValueError: if the location or the secret is unusable.
+        """
+        keys, engine = LedgerKeys(secret), open_engine(os.fspath(location), new=True)
+        body = json.dumps({"unit": unit, "budget": asdict(budget)}, sort_keys=True)
+        try:
+            with _readable_errors():
+                prepare(engine)
+                with writing(engine) as connection:
+                    METADATA.create_all(connection)
+                    if connection.execute(select(head)).first():
+                        raise LedgerError("There is a ledger at this place already; give a new place, or use that one.")
+                    append(connection, keys, [Entry("opened", None, None, body)])
+        finally:
+            engine.dispose()
+        return cls(location, secret)
+
+    def subject(self, subject: str | int) -> str:
+        """Return the code of a subject; raises ValueError if there is none."""
+        return self._keys.subject(subject)
+
+    def release_key(self, parts: Sequence[bytes]) -> str:
+        """Return the code of a release: of its subject, its image, its condition, and all that defines its making."""
+        return self._keys.release(parts)
+
+    def reserve(self, requests: Sequence[ReleaseRequest]) -> dict[str, bytes]:
+        """Spend what releases cost, all of them or none, and return the contents of those that exist already.
+
+        Args:
+            requests: a batch; a key may come several times.
+
+        Returns:
+            Stored contents by key. The other requests are paid for, and may be drawn and recorded.
+
+        Raises:
+            BudgetExceededError: if a subject would be over its cap.
+            LedgerError: if a key was reserved for another subject, or the ledger cannot be read or written.
+        """
+        wanted = {request.key: request for request in requests}
+        with self._reading() as connection:
+            found = stored_contents(connection, wanted)
+        if len(found) == len(wanted):
+            return found
+        with self._writing() as connection:
+            paid = reserved_subjects(connection, wanted)
+            if any(wanted[key].subject != subject for key, subject in paid.items()):
+                raise LedgerError(
+                    "A release was reserved for another subject before; give every image its own subject."
+                )
+            new = [request for key, request in wanted.items() if key not in paid]
+            self._check_budgets(connection, new)
+            costs = keep_documents(connection, {request.guarantee for request in new})
+            append(connection, self._keys, [Entry("reserved", r.subject, r.key, costs[r.guarantee]) for r in new])
+            # Some may have been recorded between the first look and this one.
+            return found | stored_contents(connection, [key for key in paid if key not in found])
+
+    def record(self, released: Mapping[str, bytes]) -> dict[str, bytes]:
+        """Store the contents of reserved releases, and return what may leave the process: the first that was stored.
+
+        Args:
+            released: contents by key.
+
+        Returns:
+            The stored contents of all these keys.
+
+        Raises:
+            LedgerError: if a key was not reserved, or the ledger cannot be read or written; nothing may be released.
+        """
+        if not released:
+            return {}
+        with self._writing() as connection:
+            stored = stored_contents(connection, released)
+            new = [key for key in released if key not in stored]
+            subjects = reserved_subjects(connection, new)
+            if len(subjects) < len(new):
+                raise LedgerError("A release was to be recorded that was never reserved; reserve its budget first.")
+            if new:
+                connection.execute(insert(contents), [{"key": key, "content": released[key]} for key in new])
+            recorded = [Entry("released", subjects[key], key, digest(released[key])) for key in new]
+            append(connection, self._keys, recorded)
+        return {key: released[key] for key in new} | stored
+
+    def set_budget(self, subject: str | int, epsilon: float, delta: float = 0.0) -> None:
+        """Give one subject caps of its own from now on; what is spent stays spent.
+
+        Raises:
+            ValueError: if a number is out of its range.
+            LedgerError: if the ledger cannot be written.
+        """
+        own = Budget(epsilon, delta, self.budget.accounting)
+        body = json.dumps({"epsilon": own.epsilon, "delta": own.delta}, sort_keys=True)
+        with self._writing() as connection:
+            append(connection, self._keys, [Entry("budget", self.subject(subject), None, body)])
+
+    def spent(self, subject: str | int) -> tuple[float, float]:
+        """Return the epsilon and delta that all releases of a subject have cost together."""
+        account = self._account(subject)
+        return account.budget.spent(account.releases)
+
+    def budget_of(self, subject: str | int) -> Budget:
+        """Return what the releases of a subject may cost together."""
+        return self._account(subject).budget
+
+    def summary(self) -> dict[str, Any]:
+        """Return numbers that say nothing about anybody: the budget, subjects, reservations and releases."""
+        with self._reading() as connection:
+            kinds = select(entries.c.kind, func.count(), func.count(entries.c.subject.distinct()))
+            rows = {kind: numbers for kind, *numbers in connection.execute(kinds.group_by(entries.c.kind))}
+        return {
+            "unit": self.unit,
+            **{f"budget_{name}": value for name, value in asdict(self.budget).items()},
+            "subjects": rows.get("reserved", (0, 0))[1],
+            "reserved": rows.get("reserved", (0, 0))[0],
+            "released": rows.get("released", (0, 0))[0],
+        }
+
+    def export(self) -> list[dict[str, Any]]:
+        """Return all entries in order as plain data: codes, digests and guarantees, no content."""
+        with self._reading() as connection:
+            rows = [dict(row) for row in connection.execute(select(entries).order_by(entries.c.sequence)).mappings()]
+            documents = {code: document for code, document in connection.execute(select(guarantees))}
+        return [
+            row | ({"guarantee": json.loads(documents[row["body"]])} if row["kind"] == "reserved" else {})
+            for row in rows
+        ]
+
+    def head(self) -> dict[str, Any]:
+        """Return the signed last entry, to be kept elsewhere: it tells an older copy of the ledger from this one."""
+        with self._reading() as connection:
+            row = connection.execute(select(head)).one()
+        return {"sequence": row.sequence, "code": row.code, "signature": row.signature}
+
+    def verify(self, kept_head: Mapping[str, Any] | None = None) -> list[str]:
+        """Return what is wrong with the ledger, in words; an empty list if nothing is.
+
+        Args:
+            kept_head: an earlier result of :meth:`head`.
+
+        Returns:
+            One sentence for every finding: a changed, missing, moved or added row, a content that is not the recorded
+            one, a subject over its cap, an older copy than the kept head.
+        """
+        try:
+            # Alone, so that what is read is one state.
+            with self._writing() as connection:
+                return findings(connection, self._keys, self.budget, kept_head)
+        except Exception:
+            # A damaged file may hold anything in the place of anything.
+            return ["The database is damaged and cannot be read."]
+
+    def close(self) -> None:
+        """Close this process's connections; the next use opens new ones."""
+        self._connect().dispose()
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = ("_location", "_keys", "unit", "budget")
+        return {name: self.__dict__[name] for name in kept} | {"_process": None}
+
+    def _connect(self) -> Engine:
+        # A connection must not be shared with the process that this one was forked from.
+        if self._process != os.getpid():
+            self._engine, self._process = open_engine(self._location), os.getpid()
+        return self._engine
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with _readable_errors(), self._connect().connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with _readable_errors(), writing(self._connect()) as connection:
+            yield connection
+
+    def _account(self, subject: str | int) -> Account:
+        with self._reading() as connection:
+            code = self.subject(subject)
+            return accounts(connection, [code], self.budget)[code]
+
+    def _check_budgets(self, connection: Connection, requests: Sequence[ReleaseRequest]) -> None:
+        found = accounts(connection, {request.subject for request in requests}, self.budget)
+        for request in requests:
+            found[request.subject].releases[request.guarantee] += 1
+        try:
+            over = sum(not account.budget.allows(account.releases) for account in found.values())
+        except ValueError as error:
+            raise BudgetExceededError(str(error)) from None
+        if over:
+            raise BudgetExceededError(
+                f"The releases would put {over} of {len(found)} subjects over the cap of their budgets (epsilon "
+                f"{self.budget.epsilon:g}, delta {self.budget.delta:g} unless set otherwise); leave those subjects out."
+            )
+
+
+@contextmanager
+def _readable_errors() -> Iterator[None]:
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error):
+        # What the inner error says may hold codes, contents and the place of the ledger.
+        raise LedgerError(
+            "The ledger's database could not be read or written; check that it is there, undamaged and within reach."
+        ) from None

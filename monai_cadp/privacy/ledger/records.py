@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rows of a ledger, read and added inside one transaction."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.engine import Connection
+
+from monai_cadp.privacy.guarantee import PrivacyGuarantee
+from monai_cadp.privacy.ledger.budget import Budget
+from monai_cadp.privacy.ledger.keys import LedgerKeys, digest
+from monai_cadp.privacy.ledger.tables import contents, entries, guarantees, head
+
+__all__ = ["Account", "Entry", "accounts", "append", "keep_documents", "reserved_subjects", "stored_contents"]
+
+
+class Entry(NamedTuple):
+    """What happened: the ledger was opened, a budget was set, a release was reserved or recorded.
+
+    ``body`` is the digest of the guarantee of what was reserved, the digest of the content of what was released, and
+    plain data in JSON otherwise.
+    """
+
+    kind: str
+    subject: str | None
+    key: str | None
+    body: str
+
+
+class Account(NamedTuple):
+    """A subject's releases, each with its number, and what they may cost together."""
+
+    releases: Counter[PrivacyGuarantee]
+    budget: Budget
+
+
+def append(connection: Connection, keys: LedgerKeys, new: Sequence[Entry]) -> None:
+    """Add entries to the chain, and sign the last one."""
+    if not new:
+        return
+    last = connection.execute(select(head)).one_or_none()
+    sequence, code = (last.sequence, last.code) if last else (0, "")
+    rows = []
+    for entry in new:
+        sequence += 1
+        code = keys.entry(code, [sequence, *entry])
+        rows.append({"sequence": sequence, **entry._asdict(), "code": code})
+    connection.execute(insert(entries), rows)
+    values = {"sequence": sequence, "code": code, "signature": keys.entry(code, ["head", sequence])}
+    connection.execute(update(head).values(values) if last else insert(head).values(id=1, **values))
+
+
+def accounts(connection: Connection, subjects: Iterable[str], budget: Budget) -> dict[str, Account]:
+    """Return the accounts of subjects; ``budget`` is that of a subject without one of its own."""
+    latest = func.max(entries.c.sequence)
+    rows = connection.execute(
+        select(entries.c.subject, entries.c.kind, entries.c.body, func.count())
+        .where(entries.c.subject.in_(subjects), entries.c.kind != "released")
+        .group_by(entries.c.subject, entries.c.kind, entries.c.body)
+        .order_by(latest)
+    ).all()
+    costs = {body for _, kind, body, _ in rows if kind == "reserved"}
+    documents = connection.execute(select(guarantees).where(guarantees.c.digest.in_(costs)))
+    parsed = {code: PrivacyGuarantee.from_json(text) for code, text in documents}
+    found = {subject: Account(Counter(), budget) for subject in subjects}
+    for subject, kind, body, number in rows:
+        if kind == "reserved":
+            found[subject].releases[parsed[body]] += number
+        else:
+            # In the order of time, so that the last one holds.
+            found[subject] = found[subject]._replace(budget=Budget(**json.loads(body), accounting=budget.accounting))
+    return found
+
+
+def reserved_subjects(connection: Connection, release_keys: Iterable[str]) -> dict[str, str]:
+    """Return for whom these keys were reserved, of those that were."""
+    statement = select(entries.c.key, entries.c.subject).where(
+        entries.c.kind == "reserved", entries.c.key.in_(release_keys)
+    )
+    return {key: subject for key, subject in connection.execute(statement)}
+
+
+def stored_contents(connection: Connection, release_keys: Iterable[str]) -> dict[str, bytes]:
+    """Return the contents that are stored under these keys."""
+    rows = connection.execute(select(contents).where(contents.c.key.in_(release_keys)))
+    return {key: bytes(content) for key, content in rows}
+
+
+def keep_documents(connection: Connection, costs: Iterable[PrivacyGuarantee]) -> dict[PrivacyGuarantee, str]:
+    """Store guarantees that are new to the ledger, and return the digests of all of them."""
+    documents = {cost: cost.to_json() for cost in costs}
+    codes = {cost: digest(document.encode()) for cost, document in documents.items()}
+    known = set(connection.scalars(select(guarantees.c.digest).where(guarantees.c.digest.in_(codes.values()))))
+    new = {codes[cost]: documents[cost] for cost in documents if codes[cost] not in known}
+    if new:
+        connection.execute(insert(guarantees), [{"digest": code, "document": text} for code, text in new.items()])
+    return codes

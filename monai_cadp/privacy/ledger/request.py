@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is asked of a ledger, and how it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from monai_cadp.privacy.guarantee import PrivacyGuarantee
+
+__all__ = ["BudgetExceededError", "LedgerError", "ReleaseRequest"]
+
+
+class LedgerError(RuntimeError):
+    """The ledger cannot be used; nothing was released and nothing spent by the call that raised this."""
+
+
+class BudgetExceededError(LedgerError):
+    """A release would pass a subject's cap; nothing was released and nothing spent for its whole batch."""
+
+
+@dataclass(frozen=True)
+class ReleaseRequest:
+    """One release that somebody wants.
+
+    Args:
+        subject: code of the subject, from :meth:`PrivacyLedger.subject`.
+        key: code of the release, from :meth:`PrivacyLedger.release_key`.
+        guarantee: what the release costs.
+    """
+
+    subject: str
+    key: str
+    guarantee: PrivacyGuarantee

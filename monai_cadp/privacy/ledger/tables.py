@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables of a ledger, and how both databases are made to lose nothing and to let one writer in at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy.engine import Connection, Engine
+
+__all__ = ["METADATA", "contents", "entries", "guarantees", "head", "open_engine", "prepare", "writing"]
+
+# A writer waits this long for those before it; it never fails because others write.
+SECONDS_TO_WAIT = 3600
+# Any number that nothing else in a PostgreSQL database locks.
+LOCK = 0x6D6F6E6169
+METADATA = MetaData()
+
+_number = BigInteger().with_variant(Integer, "sqlite")
+
+# What happened, in order; rows are added and never changed.
+entries = Table(
+    "entries",
+    METADATA,
+    Column("sequence", _number, primary_key=True, autoincrement=False),
+    Column("kind", String(16), nullable=False),
+    Column("subject", String(64), index=True),
+    Column("key", String(64)),
+    Column("body", Text, nullable=False),
+    Column("code", String(64), nullable=False),
+    # One reservation and one release for every key; other kinds have none.
+    UniqueConstraint("key", "kind"),
+)
+# The guarantee documents that entries name by their SHA-256.
+guarantees = Table("guarantees", METADATA, Column("digest", String(64), primary_key=True), Column("document", Text))
+# The released content of every key.
+contents = Table("contents", METADATA, Column("key", String(64), primary_key=True), Column("content", LargeBinary))
+# One row: the last entry, signed.
+head = Table(
+    "head",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("sequence", _number, nullable=False),
+    Column("code", String(64), nullable=False),
+    Column("signature", String(64), nullable=False),
+)
+
+
+def open_engine(location: str, *, new: bool = False) -> Engine:
+    """Return an engine whose commits are on the disk when they return.
+
+    Args:
+        location: path of an SQLite file, or URL of an SQLite or PostgreSQL database.
+        new: whether an SQLite file may be made.
+
+    Raises:
+        ValueError: if the database is of another kind, there is no such file, or the driver is not installed.
+    """
+    try:
+        url = sqlalchemy.make_url(location) if "://" in location else sqlalchemy.URL.create("sqlite", database=location)
+        kind = url.get_backend_name()
+    except sqlalchemy.exc.ArgumentError:
+        kind = ""
+    if kind not in ("sqlite", "postgresql"):
+        raise ValueError("The ledger's place is of no known kind; expected a file, or a URL of SQLite or PostgreSQL.")
+    if kind == "sqlite" and not new and not os.path.isfile(url.database or ""):
+        raise ValueError("There is no ledger at this place; make one with 'python -m monai_cadp ledger init'.")
+    options: dict[str, Any] = {"timeout": SECONDS_TO_WAIT} if kind == "sqlite" else {}
+    try:
+        engine = sqlalchemy.create_engine(url, connect_args=options)
+    except ImportError:
+        raise ValueError("The driver of the ledger's database is missing; install monai_cadp[postgres].") from None
+    if kind == "sqlite":
+        sqlalchemy.event.listen(engine, "connect", _prepare_connection)
+        sqlalchemy.event.listen(engine, "begin", _begin)
+    return engine
+
+
+def prepare(engine: Engine) -> None:
+    """Let readers and a writer into a new SQLite file at the same time; the file remembers it."""
+    if engine.dialect.name == "sqlite":
+        connection = engine.raw_connection()
+        try:
+            connection.cursor().execute("PRAGMA journal_mode=WAL")
+        finally:
+            connection.close()
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """Open a transaction that is alone in writing; it is on the disk when the context ends, or gone after an error."""
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        if engine.dialect.name == "postgresql":
+            # Where SQLite locks the file; what is read from here on is the newest state.
+            connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+        yield connection
+
+
+def _prepare_connection(connection: Any, _: object) -> None:
+    # The driver's own transactions begin too late: two processes could read the same budget and both spend it.
+    connection.isolation_level = None
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever is changed in a ledger, verification says so."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+
+import pytest
+
+from monai_cadp.privacy import LedgerError, PrivacyLedger
+
+
+@pytest.fixture
+def filled(ledger, ask):
+    for number in range(4):
+        request = ask.request(ledger, f"subject {number}", b"image", 1.0 + number)
+        ledger.reserve([request])
+        ledger.record({request.key: bytes([number]) * 50})
+    ledger.set_budget("subject 1", 5.0)
+    return ledger
+
+
+def edit(tmp_path, *statements):
+    with sqlite3.connect(tmp_path / "ledger.db") as connection:
+        for statement in statements:
+            connection.execute(statement)
+    connection.close()
+
+
+CHANGES = {
+    "a subject": "UPDATE entries SET subject = (SELECT subject FROM entries WHERE sequence = 4) WHERE sequence = 2",
+    "a kind": "UPDATE entries SET kind = 'budget' WHERE sequence = 2",
+    "a body": "UPDATE entries SET body = 'x' WHERE sequence = 3",
+    "a code": "UPDATE entries SET code = 'x' WHERE sequence = 3",
+    "a row in the middle": "DELETE FROM entries WHERE sequence = 4",
+    "the last row": "DELETE FROM entries WHERE sequence = (SELECT max(sequence) FROM entries)",
+    "an added row": "INSERT INTO entries VALUES (99, 'budget', 'x', NULL, '{}', 'x')",
+    "the head": "UPDATE head SET sequence = 5",
+    "the signature": "UPDATE head SET signature = 'x'",
+    "a second head": "INSERT INTO head VALUES (2, 1, 'x', 'x')",
+    "a guarantee": "UPDATE guarantees SET document = replace(document, '\"epsilon\": 4.0', '\"epsilon\": 0.4')",
+    "a missing guarantee": "DELETE FROM guarantees WHERE digest = (SELECT max(digest) FROM guarantees)",
+    "an added guarantee": "INSERT INTO guarantees VALUES ('x', 'y')",
+    "a content": "UPDATE contents SET content = x'00' WHERE key = (SELECT max(key) FROM contents)",
+    "a missing content": "DELETE FROM contents WHERE key = (SELECT max(key) FROM contents)",
+    "an added content": "INSERT INTO contents VALUES ('x', x'00')",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_change_of_a_row_is_found(filled, tmp_path, change):
+    assert filled.verify() == []
+    edit(tmp_path, CHANGES[change])
+    assert filled.verify()
+
+
+def test_rows_that_changed_places_are_found(filled, tmp_path):
+    swap = "UPDATE entries SET sequence = {} WHERE sequence = {}"
+    edit(tmp_path, swap.format(100, 2), swap.format(2, 4), swap.format(4, 100))
+    assert filled.verify()
+
+
+def test_an_older_copy_is_told_by_a_head_that_was_kept(filled, ask, tmp_path):
+    filled.close()
+    older = tmp_path / "older.db"
+    shutil.copyfile(tmp_path / "ledger.db", older)
+    kept_before = filled.head()
+    filled.reserve([ask.request(filled, "subject 9", b"image")])
+    kept_after = filled.head()
+    assert filled.verify(kept_before) == [] and filled.verify(kept_after) == []
+    restored = PrivacyLedger(older, ask.secret)
+    assert restored.verify() == [] and restored.verify(kept_before) == []
+    assert restored.verify(kept_after) == [
+        "The ledger does not hold the kept head; it is an older copy, or another history."
+    ]
+
+
+@pytest.mark.parametrize("change", [{"sequence": 3}, {"code": "0" * 64}, {"signature": "0" * 64}])
+def test_a_kept_head_that_was_changed_is_no_head_of_this_ledger(filled, change):
+    assert filled.verify(filled.head() | change) == ["The kept head is not one of this ledger."]
+    assert filled.verify({}) == ["The kept head is not one of this ledger."]
+
+
+def everything(path):
+    """All that any reader of the database can see."""
+    connection = sqlite3.connect(path)
+    try:
+        return [
+            sorted(map(repr, connection.execute(f"SELECT * FROM {table}")))
+            for table in ("entries", "guarantees", "contents", "head")
+        ]
+    finally:
+        connection.close()
+
+
+def test_every_byte_that_changes_anything_a_reader_sees_is_found(filled, ask, tmp_path):
+    """Bytes all over the file, each changed alone; those between the records mean nothing, and change nothing."""
+    filled.close()
+    original = (tmp_path / "ledger.db").read_bytes()
+    before = everything(tmp_path / "ledger.db")
+    path = tmp_path / "flipped.db"
+    found = silent = 0
+    for position in range(0, len(original), 13):
+        flipped = bytearray(original)
+        flipped[position] ^= 0x01
+        path.write_bytes(flipped)
+        try:
+            findings = PrivacyLedger(path, ask.secret).verify()
+        except (LedgerError, ValueError):
+            findings = ["refused"]
+        if findings:
+            found += 1
+            continue
+        silent += 1
+        assert everything(path) == before, position
+    assert found > 300 and silent > 0
+
+
+def test_a_cap_that_was_passed_is_found(filled, ask):
+    """Nothing but a change of caps afterwards can do this: what is spent stays spent."""
+    filled.set_budget("subject 3", 1.0)
+    assert filled.verify() == ["1 subjects are over the cap of their budgets."]
