@@ -30,6 +30,7 @@ setup(
         "SimpleITK",
         "pydicom>=3",
         "pillow",
+        "filelock",
         "numpy",
         "opendp>=0.16",
         "dp-accounting",

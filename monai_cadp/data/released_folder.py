@@ -10,7 +10,6 @@ import json
 import os
 import secrets
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +22,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+from monai_cadp.data.stage import Stage
 
 __all__ = ["ReleasedFolder"]
 
@@ -42,7 +43,7 @@ class ReleasedFolder:
     Numbers are a random permutation from the operating system, drawn before anything is written, and files reach the
     final folder in the order of their numbers with one fixed time of modification: neither names, times nor places on
     the disk tell the order of the source. Files are collected in a temporary folder and renamed into place when the
-    context ends without an error; otherwise everything is removed.
+    context ends without an error; otherwise everything is removed, by the next attempt if the process was killed.
 
     Args:
         output_dir: the folder; it must not exist, or be empty. Missing parents are made.
@@ -52,6 +53,7 @@ class ReleasedFolder:
         ValueError: if the folder exists and is not empty, or ``num_expected`` is not positive; nothing is written then.
 
     Example:
+        >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as parent:
         ...     with ReleasedFolder(f"{parent}/released", num_expected=1) as folder:
         ...         folder.write(torch.rand(1, 8, 8), guarantee={"epsilon": 8.0, "delta": 0.0}, label=3)
@@ -65,7 +67,7 @@ class ReleasedFolder:
         self.output_dir = Path(output_dir).absolute()
         self.num_expected = num_expected
         self._refuse_existing()
-        self._stage: Path | None = None
+        self._stage: Stage | None = None
 
     def __enter__(self) -> ReleasedFolder:
         """Make the temporary folder and draw the order."""
@@ -77,10 +79,8 @@ class ReleasedFolder:
         self._guarantees: Counter[str] = Counter()
         self._software = {name: _version(name) for name in SOFTWARE}
         with _nameless_errors():
-            # In the nearest parent that exists: on the same disk, so that the last step is one rename.
-            parent = next(folder for folder in self.output_dir.parents if folder.is_dir())
-            self._stage = Path(tempfile.mkdtemp(prefix=".release-", dir=parent))
-            (self._stage / "drafts").mkdir()
+            self._stage = Stage(self.output_dir)
+            (self._stage.path / "drafts").mkdir()
         return self
 
     def __exit__(
@@ -92,9 +92,9 @@ class ReleasedFolder:
             return
         try:
             if error_type is None:
-                self._finish(stage)
+                self._finish(stage.path)
         finally:
-            shutil.rmtree(stage, ignore_errors=True)
+            stage.remove()
 
     def write(
         self, image: Tensor, guarantee: Mapping[str, Any], label: int | list[float] | Tensor | None = None
@@ -132,8 +132,8 @@ class ReleasedFolder:
         suffix, content = _encode(array)
         name = f"release_{self._numbers[-1]:06d}"
         with _nameless_errors():
-            (self._stage / "drafts" / f"{name}{suffix}").write_bytes(content)
-            (self._stage / "drafts" / f"{name}_privacy.json").write_text(_json(card), encoding="utf-8")
+            (self._stage.path / "drafts" / f"{name}{suffix}").write_bytes(content)
+            (self._stage.path / "drafts" / f"{name}_privacy.json").write_text(_json(card), encoding="utf-8")
         self._numbers.pop()
         self._shape = array.shape
         self._guarantees[statement] += 1
@@ -163,6 +163,8 @@ class ReleasedFolder:
                 # A new file, not a renamed one: inode numbers and change times can only be made to follow names.
                 shutil.copyfile(draft, final / draft.name)
                 os.utime(final / draft.name, (MODIFIED_AT, MODIFIED_AT))
+            # Before the folder appears: their times of creation tell the order of the source.
+            shutil.rmtree(stage / "drafts")
             os.utime(final, (MODIFIED_AT, MODIFIED_AT))
             self.output_dir.parent.mkdir(parents=True, exist_ok=True)
             if self.output_dir.is_dir():

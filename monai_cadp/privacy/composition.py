@@ -73,7 +73,10 @@ def compose(
     unit = units[0] if unit is None else unit
     if len(parts) == 1:
         return replace(parts[0], unit=unit)
-    epsilon, total_delta = (_sum(getattr(part, name) for part in parts) for name in ("epsilon", "delta"))
+    epsilon, total_delta = (
+        rounded_up(sum((as_written(getattr(part, name)) for part in parts), Fraction(0)))
+        for name in ("epsilon", "delta")
+    )
     if delta is not None:
         delta = checked_delta(delta)
         sharper = composed_epsilon(parts, delta)
@@ -147,10 +150,3 @@ def include_training(guarantee: PrivacyGuarantee, *, unit: str | None = None) ->
         fingerprint=guarantee.fingerprint,
     )
     return compose([guarantee, training], unit=unit)
-
-
-def _sum(values: Iterable[float]) -> float:
-    try:
-        return rounded_up(sum(map(as_written, values), Fraction(0)))
-    except OverflowError:
-        return math.inf

@@ -175,8 +175,8 @@ class PrivacyGuarantee:
         if self.mechanism == "shuffle":
             promise += (
                 f" This holds for the whole set of {self.parameters.get('num_releases')} releases and for those who "
-                "see the set alone: its order is random and its names say nothing. Whoever learns which release is whose "
-                f"has the guarantee of a single release instead, epsilon = {self._local_epsilon():g}."
+                "see the set alone: its order is random and its names say nothing. Whoever learns which release is "
+                f"whose has the guarantee of a single release instead, epsilon = {self._local_epsilon():g}."
             )
         if self.public:
             facts = f"Not protected, because declared public and released as it is: {', '.join(self.public)}."

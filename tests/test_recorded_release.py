@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""With a ledger, an image is released once, whoever asks for it and however often."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monai_cadp import Privatizer
+from monai_cadp.networks import ConditionalINN, ContentBasis, DeclaredContent
+from monai_cadp.privacy import (
+    Budget,
+    BudgetExceededError,
+    GaussianMechanism,
+    PriorOnly,
+    PrivacyLedger,
+    RandomizedResponse,
+    SubsetSelection,
+)
+from monai_cadp.recorded_release import recorded_release
+
+SHAPE = (1, 4, 4)
+
+
+def network():
+    torch.manual_seed(0)
+    return ConditionalINN(SHAPE[1:], 1, num_classes=3, width=8, num_couplings=2)
+
+
+def privatizer(mechanism=None, inn=None, content=None, **options):
+    inn = inn or network()
+    mechanism = mechanism or SubsetSelection(2.0, num_candidates=64)
+    return Privatizer(inn, mechanism, content or ContentBasis.leading(inn, 4), **options)
+
+
+def images(count, seed=0):
+    return torch.rand(count, *SHAPE, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return PrivacyLedger.create(tmp_path / "ledger.db", bytes(32), Budget(epsilon=8.0))
+
+
+def people(count):
+    return [f"person {index}" for index in range(count)]
+
+
+@pytest.mark.parametrize("kind", ["basis", "declared", "private label", "gaussian", "prior only"])
+def test_the_same_image_is_met_again_bit_for_bit_and_paid_for_once(ledger, kind, tmp_path):
+    options = {
+        "basis": {},
+        "declared": {"content": DeclaredContent(lambda x: x.mean((2, 3)), num_candidates=64)},
+        "private label": {"label_mechanism": RandomizedResponse(1.0, num_classes=3)},
+        "gaussian": {"mechanism": GaussianMechanism(2.0, 1e-9, clipping_bound=2.0)},
+        "prior only": {"mechanism": PriorOnly()},
+    }[kind]
+    if kind == "gaussian":
+        ledger = PrivacyLedger.create(tmp_path / "delta.db", bytes(32), Budget(epsilon=8.0, delta=1e-6))
+    release = privatizer(**options)
+    x, labels = images(6), torch.tensor([0, 1, 2, 0, 1, 2])
+    first, used = recorded_release(release, ledger, x, labels, people(6))
+    again, used_again = recorded_release(release, ledger, x.clone(), labels, people(6))
+    other, _ = recorded_release(privatizer(**options), ledger, x.flip(0), labels.flip(0), people(6)[::-1])
+    assert torch.equal(first, again) and torch.equal(used, used_again) and torch.equal(first, other.flip(0))
+    assert ledger.spent("person 0")[0] == release.guarantee.epsilon
+    assert ledger.verify() == []
+
+
+def test_another_image_subject_label_mechanism_network_or_temperature_is_another_release(ledger):
+    x, label = images(1), torch.tensor([1])
+    base = privatizer()
+    kept, _ = recorded_release(base, ledger, x, label, ["anna"])
+    changed = network()
+    with torch.no_grad():
+        next(changed.parameters()).add_(0.01)
+    variants = [
+        (base, x + 1e-6, label, "anna"),
+        (base, x, label, "bert"),
+        (base, x, torch.tensor([2]), "anna"),
+        (privatizer(SubsetSelection(1.0, num_candidates=64)), x, label, "cleo"),
+        (privatizer(inn=changed), x, label, "dora"),
+        (privatizer(temperature=0.5), x, label, "emil"),
+    ]
+    for variant, image, condition, subject in variants:
+        released, _ = recorded_release(variant, ledger, image, condition, [subject])
+        assert not torch.equal(released, kept)
+    assert ledger.summary()["reserved"] == 7
+
+
+def test_a_network_that_was_changed_in_place_is_another_network():
+    release = privatizer()
+    before = release.identity
+    assert release.identity == before
+    with torch.no_grad():
+        next(release.inn.parameters()).add_(0.01)
+    assert release.identity != before
+    release.unit = "patient"
+    assert release.guarantee.unit == "patient"
+
+
+def test_an_image_that_comes_twice_in_a_batch_is_drawn_once(ledger):
+    x = images(2)[[0, 1, 0]]
+    released, _ = recorded_release(privatizer(), ledger, x, torch.zeros(3, dtype=torch.long), ["anna", "anna", "anna"])
+    assert torch.equal(released[0], released[2]) and not torch.equal(released[0], released[1])
+    assert ledger.spent("anna") == (4.0, 0.0)
+
+
+def test_images_of_different_people_that_look_alike_share_no_coins(ledger):
+    x = images(1).expand(50, *SHAPE)
+    released, _ = recorded_release(privatizer(), ledger, x, torch.zeros(50, dtype=torch.long), people(50))
+    assert len(released.unique(dim=0)) == 50
+
+
+def test_over_the_cap_nothing_is_drawn_stored_or_spent(ledger, refused, monkeypatch):
+    x, labels = images(5), torch.zeros(5, dtype=torch.long)
+    release = privatizer()
+    monkeypatch.setattr(release, "release", lambda *_: pytest.fail("coins were tossed"))
+    with refused(BudgetExceededError, "over the cap"):
+        recorded_release(release, ledger, x, labels, ["anna"] * 5)
+    assert ledger.summary() | {"reserved": 0, "released": 0, "subjects": 0} == ledger.summary()
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "match"),
+    [
+        ({"x": torch.rand(2, 1, 4, 5)}, ValueError, "images have shape"),
+        ({"x": torch.ones(2, *SHAPE, dtype=torch.int32)}, TypeError, "images are"),
+        ({"condition": torch.tensor([0, 3])}, ValueError, "unknown class"),
+        ({"condition": None}, ValueError, "No condition"),
+        ({"subjects": ["anna"]}, ValueError, "1 subjects for 2 images"),
+        ({"subjects": ["anna", ""]}, ValueError, "subject of an image is missing"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_spent(ledger, refused, change, kind, match):
+    good = {"x": images(2), "condition": torch.tensor([0, 1]), "subjects": ["anna", "bert"]}
+    with refused(kind, match):
+        recorded_release(privatizer(), ledger, **(good | change))
+    assert ledger.summary()["reserved"] == 0
+
+
+def test_a_failure_after_the_reservation_costs_nothing_more_when_it_is_tried_again(ledger, monkeypatch):
+    release, x, label = privatizer(SubsetSelection(8.0, num_candidates=64)), images(1), torch.tensor([0])
+    with monkeypatch.context() as patch:
+        patch.setattr(release.inn, "decode", lambda *_: (_ for _ in ()).throw(MemoryError()))
+        with pytest.raises(MemoryError):
+            recorded_release(release, ledger, x, label, ["anna"])
+    assert ledger.spent("anna") == (8.0, 0.0) and ledger.summary()["released"] == 0
+    recorded_release(release, ledger, x, label, ["anna"])
+    assert ledger.spent("anna") == (8.0, 0.0) and ledger.summary()["released"] == 1
+
+
+# --- 10,000 hostile images --------------------------------------------------------------------------------------------
+
+VALUES = [float("nan"), float("inf"), -float("inf"), 1e30, -1e30, 3.4e38, 1e-45, -0.0, 0.0, 0.5, 1.0, 255.0]
+DOCUMENTED = (ValueError, TypeError, BudgetExceededError)
+
+
+@st.composite
+def hostile_batches(draw):
+    """Batches of images of any values, with shapes, types, labels and subjects that may not fit."""
+    count = draw(st.integers(0, 64))
+    shape = draw(st.sampled_from([SHAPE] * 12 + [(1, 4, 5), (2, 4, 4), (4, 4), (1, 0, 4)]))
+    dtype = draw(
+        st.sampled_from([torch.float32] * 6 + [torch.float64, torch.float16, torch.bfloat16, torch.uint8, torch.bool])
+    )
+    pool = torch.tensor(draw(st.lists(st.sampled_from(VALUES), min_size=1, max_size=4)))
+    seed = draw(st.integers(0, 2**32))
+    index = torch.randint(len(pool), (count, *shape), generator=torch.Generator().manual_seed(seed))
+    classes = draw(st.sampled_from([3] * 8 + [4]))
+    labels = torch.arange(count) % classes
+    subjects = [f"{seed} {draw(st.integers(0, 2))} {number // 2}" for number in range(count)]
+    if draw(st.integers(0, 9)) == 0 and subjects:
+        subjects[-1] = draw(st.sampled_from(["", None, 1.5]))
+    return pool[index].to(dtype), labels, subjects
+
+
+def test_no_hostile_input_gets_an_output_without_a_spend_or_a_spend_without_a_record(tmp_path):
+    ledger = PrivacyLedger.create(tmp_path / "ledger.db", bytes(32), Budget(epsilon=4.0))
+    release = privatizer(SubsetSelection(2.0, num_candidates=16))
+    seen = {"images": 0, "released": 0, "refused": 0}
+
+    @settings(derandomize=True, deadline=None, max_examples=450)
+    @given(hostile_batches())
+    def attack(batch):
+        x, labels, subjects = batch
+        before = ledger.summary()
+        seen["images"] += len(x)
+        try:
+            released, _ = recorded_release(release, ledger, x, labels, subjects)
+        except DOCUMENTED:
+            seen["refused"] += 1
+            assert ledger.summary() == before
+            return
+        seen["released"] += len(x)
+        after = ledger.summary()
+        assert released.shape == x.shape and bool(torch.isfinite(released).all())
+        # Every output is paid for and recorded, and everything that was paid for came out.
+        assert after["reserved"] == after["released"]
+        assert after["reserved"] - before["reserved"] <= len(x)
+        assert all(ledger.spent(subject)[0] <= 4.0 for subject in subjects)
+
+    attack()
+    assert ledger.verify() == []
+    assert seen["images"] >= 10_000 and seen["released"] > 3_000 and seen["refused"] > 50, seen
+
+
+def test_numpy_has_no_part_in_the_contents_but_their_format(ledger):
+    """What is stored is plain arrays: it is read without running anything."""
+    release = privatizer()
+    recorded_release(release, ledger, images(1), torch.tensor([0]), ["anna"])
+    content = b"\x93NUMPY"
+    with ledger._reading() as connection:
+        (stored,) = connection.exec_driver_sql("SELECT content FROM contents").scalars()
+    assert stored.count(content) == 2 and np.lib.format.MAGIC_PREFIX == content
