@@ -237,7 +237,7 @@ def _as_condition(condition: Any) -> Tensor | None:
 
 def _as_subject(subject: Any) -> Any:
     """Return the number or text that an array or tensor of one element holds; the ledger refuses all but these."""
-    if isinstance(subject, np.ndarray | np.generic | Tensor) and np.size(subject) == 1:
+    if isinstance(subject, np.ndarray | np.generic | Tensor) and np.asarray(subject).size == 1:
         return subject.item()
     return subject
 

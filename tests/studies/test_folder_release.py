@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A release into a folder that is killed again and again ends as one that was not."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from monai_cadp import Privatizer
+from monai_cadp.networks import ConditionalINN, ContentBasis
+from monai_cadp.privacy import Budget, BudgetExceededError, PrivacyLedger, SubsetSelection
+from monai_cadp.studies import release_folder
+
+SHAPE = (1, 4, 4)
+NUM_IMAGES = 60
+NUM_KILLS = 50
+
+
+class Cohort(torch.utils.data.Dataset):
+    """Three images of every subject."""
+
+    def __init__(self, count=NUM_IMAGES, subjects=True):
+        self.pixels = torch.rand(count, *SHAPE, generator=torch.Generator().manual_seed(0))
+        self.subjects = subjects
+
+    def __len__(self):
+        return len(self.pixels)
+
+    def __getitem__(self, index):
+        item = {"image": self.pixels[index], "label": torch.tensor(index % 3)}
+        return item | ({"subject": f"person {index // 3}"} if self.subjects else {})
+
+
+@pytest.fixture
+def privatizer():
+    torch.manual_seed(0)
+    inn = ConditionalINN(SHAPE[1:], 1, num_classes=3, width=8, num_couplings=2)
+    return Privatizer(inn, SubsetSelection(2.0, num_candidates=64), ContentBasis.leading(inn, 4))
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return PrivacyLedger.create(tmp_path / "ledger.db", bytes(32), Budget(epsilon=6.0))
+
+
+def pictures(folder):
+    """The released pixels with their labels, in an order of their own."""
+    cards = {path.name.split("_privacy")[0]: json.loads(path.read_text()) for path in folder.glob("*_privacy.json")}
+    return sorted(
+        (cards[path.stem]["label"], np.asarray(Image.open(path)).tobytes()) for path in folder.glob("release_*.png")
+    )
+
+
+def contents(ledger):
+    """Key and content of every stored release."""
+    with ledger._reading() as connection:
+        return {key: bytes(content) for key, content in connection.exec_driver_sql("SELECT key, content FROM contents")}
+
+
+def attempt(privatizer, ledger, output):
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 1)
+    os.dup2(devnull, 2)
+    release_folder(privatizer, Cohort(), output, batch_size=4, ledger=ledger)
+
+
+def test_fifty_kills_at_random_moments_break_nothing(privatizer, ledger, tmp_path):
+    context = multiprocessing.get_context("fork")
+    output = tmp_path / "released"
+    moments = random.Random(0)
+    seen: dict[str, bytes] = {}
+    interrupted = 0
+    longest = 0.05
+    for _ in range(NUM_KILLS):
+        process = context.Process(target=attempt, args=(privatizer, ledger, output))
+        process.start()
+        # The moments need not be the same every time: whatever they are, the claims hold.
+        process.join(moments.uniform(0.0, longest))
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            interrupted += 1
+        else:
+            longest = max(longest * 0.7, 0.02)
+        process.join()
+        stored = contents(ledger)
+        assert all(stored[key] == content for key, content in seen.items()), "an image has two releases"
+        seen = stored
+        assert all(ledger.spent(f"person {index}")[0] <= 6.0 for index in range(NUM_IMAGES // 3))
+        assert not output.exists() or len(pictures(output)) == NUM_IMAGES
+        if output.exists():
+            for path in output.iterdir():
+                path.unlink()
+            output.rmdir()
+        elif longest < 2.0:
+            longest *= 1.1
+    assert interrupted >= NUM_KILLS // 2
+    assert ledger.verify() == []
+    release_folder(privatizer, Cohort(), output, batch_size=4, ledger=ledger)
+    assert all(contents(ledger)[key] == content for key, content in seen.items())
+    assert len(pictures(output)) == NUM_IMAGES == len(contents(ledger)) == ledger.summary()["reserved"]
+    assert ledger.verify() == []
+    assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith("ledger")) == ["released"]
+
+
+def test_a_second_folder_holds_the_same_releases_and_costs_nothing(privatizer, ledger, tmp_path):
+    for name in ("first", "second"):
+        release_folder(privatizer, Cohort(), tmp_path / name, batch_size=16, ledger=ledger)
+    assert pictures(tmp_path / "first") == pictures(tmp_path / "second")
+    assert ledger.summary()["reserved"] == NUM_IMAGES
+
+
+def test_over_the_cap_there_is_no_folder(privatizer, ledger, tmp_path):
+    ledger.set_budget("person 19", 5.0)
+    with pytest.raises(BudgetExceededError):
+        release_folder(privatizer, Cohort(), tmp_path / "released", batch_size=16, ledger=ledger)
+    assert not (tmp_path / "released").exists()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_images_without_subjects_are_refused_before_anything_is_spent(privatizer, ledger, tmp_path, refused):
+    with refused(ValueError, "say nothing of their subjects"):
+        release_folder(privatizer, Cohort(subjects=False), tmp_path / "released", ledger=ledger)
+    assert ledger.summary()["reserved"] == 0 and not (tmp_path / "released").exists()
+
+
+def test_a_killed_attempt_leaves_one_hidden_folder_until_the_next(privatizer, ledger, tmp_path):
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=attempt, args=(privatizer, ledger, tmp_path / "released"))
+    process.start()
+    while not list(tmp_path.glob(".released.release-*")) and process.is_alive():
+        time.sleep(0)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    release_folder(privatizer, Cohort(), tmp_path / "elsewhere", ledger=ledger)
+    if not (tmp_path / "released").exists():
+        release_folder(privatizer, Cohort(), tmp_path / "released", ledger=ledger)
+        assert not list(tmp_path.glob(".released.release-*"))
