@@ -12,6 +12,7 @@ import yaml
 
 from monai_cadp import Privatizer
 from monai_cadp.checkpoint import save_privatizer
+from monai_cadp.data import Digits
 from monai_cadp.networks import ConditionalINN, ContentBasis, Provenance
 from monai_cadp.privacy import PriorOnly
 
@@ -33,10 +34,11 @@ def test_the_pipeline_example_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (example,) = blocks("python")
     namespace: dict = {}
-    with pytest.warns(UserWarning, match="No release is recorded"):
-        exec(compile(example, "README.md", "exec"), namespace)
+    exec(compile(example, "README.md", "exec"), namespace)
     assert namespace["image"].shape[1:] == (1, 8, 8)
-    assert "epsilon = 4" in capsys.readouterr().out
+    assert namespace["ledger"].summary()["reserved"] == len(Digits("test"))
+    printed = capsys.readouterr().out
+    assert "epsilon = 4" in printed and "(4.0, 0.0)" in printed
 
 
 def test_the_check_script_runs_the_test_command_of_the_readme():
