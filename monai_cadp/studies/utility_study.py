@@ -20,7 +20,7 @@ from monai_cadp.engines.input_noise import GaussianNoise
 from monai_cadp.handlers import ExportPrivatizer, MLflowTracking, ProgressBar, SamplePreview, TrackedRun
 from monai_cadp.networks import ContentBasis, InvertibleNetwork
 from monai_cadp.privacy import PriorOnly, SubsetSelection
-from monai_cadp.reports import Picture, curves, study_page
+from monai_cadp.reports import Picture, curves, save_image_grid, study_page
 from monai_cadp.studies.release_evaluation import ReleaseEvaluation, ReleaseResult
 
 __all__ = ["UtilityStudy"]
@@ -39,6 +39,7 @@ class UtilityStudy:
         output_dir: folder of the results.
         epsilons: budgets of one image.
         max_epochs: of the network.
+        classifier_epochs: of the classifiers; small data sets need more.
         batch_size: of the network.
         learning_rate: of the network.
         noise: standard deviation of the input noise.
@@ -61,6 +62,7 @@ class UtilityStudy:
         epsilons: Sequence[float],
         *,
         max_epochs: int,
+        classifier_epochs: int = 12,
         batch_size: int = 128,
         learning_rate: float = 1e-3,
         noise: float = 0.05,
@@ -75,6 +77,7 @@ class UtilityStudy:
         self.max_epochs, self.batch_size, self.learning_rate = max_epochs, batch_size, learning_rate
         self.noise, self.num_directions, self.temperature = GaussianNoise(noise), num_directions, temperature
         self.run_tracking = TrackedRun(tracking_uri, experiment="utility study", store_dir=self.output_dir)
+        self.classifier_epochs = classifier_epochs
         self.bits: list[float] = []
 
     def run(self) -> Path:
@@ -86,7 +89,7 @@ class UtilityStudy:
             self._train(checkpoint, run)
             privatizer = load_privatizer(checkpoint, PriorOnly())
             assert isinstance(privatizer.content, ContentBasis)
-            evaluation = ReleaseEvaluation(self.train_images, self.test_images)
+            evaluation = ReleaseEvaluation(self.train_images, self.test_images, epochs=self.classifier_epochs)
             originals = evaluation.originals()
             results = evaluation.run(privatizer.inn, privatizer.content, self.mechanisms, temperature=self.temperature)
             for result in results:
@@ -132,10 +135,11 @@ class UtilityStudy:
         epsilons = [result.epsilon for result in results]
         accuracies = [result.figures["accuracy"] for result in results]
         kept = [result.figures["kept_mean"] for result in results]
-        examples = [evaluation.test[0][: evaluation.num_examples], *(result.examples for result in results)]
+        examples = torch.cat([evaluation.test[0][: evaluation.num_examples], *(result.examples for result in results)])
+        save_image_grid(examples, path.with_name("releases.png"), columns=evaluation.num_examples)
         names = ", ".join(["originals", *(result.name for result in results)])
         pictures = [
-            Picture(torch.cat(examples), f"One row each, from the top: {names}.", evaluation.num_examples),
+            Picture(examples, f"One row each, from the top: {names}.", evaluation.num_examples),
             Picture(
                 curves(
                     epsilons,

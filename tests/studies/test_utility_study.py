@@ -23,11 +23,11 @@ NAMES = ["prior only", "epsilon 1", "epsilon 8"]
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """The quickstart with two epochs in place of sixty."""
+    """The quickstart with two epochs in place of thirty."""
     folder = tmp_path_factory.mktemp("quickstart") / "results"
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        run(config_file=str(QUICKSTART), output_dir=str(folder), epsilons=[1.0, 8.0], max_epochs=2)
+        run(config_file=str(QUICKSTART), output_dir=str(folder), epsilons=[1.0, 8.0], max_epochs=2, classifier_epochs=2)
     return folder
 
 
