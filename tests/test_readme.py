@@ -49,7 +49,8 @@ def test_the_check_script_runs_the_test_command_of_the_readme():
 
 @pytest.mark.parametrize("text", [README, BUNDLE_README], ids=["README", "bundle"])
 def test_every_command_names_a_configuration_and_options_that_exist(text):
-    commands = [line for block in blocks("bash", text) for line in block.split("&&") if "monai.bundle run" in line]
+    lines = [line for block in blocks("bash", text) for line in block.splitlines()]
+    commands = [part for line in lines for part in line.split("&&") if "monai.bundle run" in part]
     assert commands
     for command in commands:
         config = yaml.safe_load((ROOT / re.search(r"--config_file (\S+)", command)[1]).read_text())
