@@ -63,7 +63,8 @@ def pictures(folder):
 def contents(ledger):
     """Key and content of every stored release."""
     with ledger._reading() as connection:
-        return {key: bytes(content) for key, content in connection.exec_driver_sql("SELECT key, content FROM contents")}
+        query = "SELECT key, content FROM contents JOIN entries USING (sequence)"
+        return {key: bytes(content) for key, content in connection.exec_driver_sql(query)}
 
 
 def attempt(privatizer, ledger, output):

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, select
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from monai_cadp.privacy.ledger.budget import Budget
-from monai_cadp.privacy.ledger.keys import LedgerKeys, digest, read_secret
+from monai_cadp.privacy.ledger.keys import LedgerKeys, read_secret
 from monai_cadp.privacy.ledger.records import (
     Account,
     Entry,
@@ -24,12 +24,12 @@ from monai_cadp.privacy.ledger.records import (
     append,
     keep_documents,
     reserved_subjects,
+    store_contents,
     stored_contents,
 )
 from monai_cadp.privacy.ledger.request import BudgetExceededError, LedgerError, ReleaseRequest
 from monai_cadp.privacy.ledger.tables import (
     METADATA,
-    contents,
     entries,
     guarantees,
     head,
@@ -202,15 +202,11 @@ class PrivacyLedger:
             return {}
         with self._writing() as connection:
             stored = stored_contents(connection, released)
-            new = [key for key in released if key not in stored]
-            subjects = reserved_subjects(connection, new)
-            if len(subjects) < len(new):
+            new = {key: content for key, content in released.items() if key not in stored}
+            if len(reserved_subjects(connection, new)) < len(new):
                 raise LedgerError("A release was to be recorded that was never reserved; reserve its budget first.")
-            if new:
-                connection.execute(insert(contents), [{"key": key, "content": released[key]} for key in new])
-            recorded = [Entry("released", subjects[key], key, digest(released[key])) for key in new]
-            append(connection, self._keys, recorded)
-        return {key: released[key] for key in new} | stored
+            store_contents(connection, self._keys, new)
+        return new | stored
 
     def set_budget(self, subject: str | int, epsilon: float, delta: float = 0.0) -> None:
         """Give one subject caps of its own from now on; what is spent stays spent.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import func, insert, select, update
@@ -16,7 +16,16 @@ from monai_cadp.privacy.ledger.budget import Budget
 from monai_cadp.privacy.ledger.keys import LedgerKeys, digest
 from monai_cadp.privacy.ledger.tables import contents, entries, guarantees, head
 
-__all__ = ["Account", "Entry", "accounts", "append", "keep_documents", "reserved_subjects", "stored_contents"]
+__all__ = [
+    "Account",
+    "Entry",
+    "accounts",
+    "append",
+    "keep_documents",
+    "reserved_subjects",
+    "store_contents",
+    "stored_contents",
+]
 
 
 class Entry(NamedTuple):
@@ -39,10 +48,10 @@ class Account(NamedTuple):
     budget: Budget
 
 
-def append(connection: Connection, keys: LedgerKeys, new: Sequence[Entry]) -> None:
-    """Add entries to the chain, and sign the last one."""
+def append(connection: Connection, keys: LedgerKeys, new: Sequence[Entry]) -> range:
+    """Add entries to the chain, sign the last one, and return their numbers."""
     if not new:
-        return
+        return range(0)
     last = connection.execute(select(head)).one_or_none()
     sequence, code = (last.sequence, last.code) if last else (0, "")
     rows = []
@@ -53,6 +62,7 @@ def append(connection: Connection, keys: LedgerKeys, new: Sequence[Entry]) -> No
     connection.execute(insert(entries), rows)
     values = {"sequence": sequence, "code": code, "signature": keys.entry(code, ["head", sequence])}
     connection.execute(update(head).values(values) if last else insert(head).values(id=1, **values))
+    return range(sequence - len(new) + 1, sequence + 1)
 
 
 def accounts(connection: Connection, subjects: Iterable[str], budget: Budget) -> dict[str, Account]:
@@ -87,8 +97,17 @@ def reserved_subjects(connection: Connection, release_keys: Iterable[str]) -> di
 
 def stored_contents(connection: Connection, release_keys: Iterable[str]) -> dict[str, bytes]:
     """Return the contents that are stored under these keys."""
-    rows = connection.execute(select(contents).where(contents.c.key.in_(release_keys)))
+    statement = select(entries.c.key, contents.c.content).join(contents, contents.c.sequence == entries.c.sequence)
+    rows = connection.execute(statement.where(entries.c.kind == "released", entries.c.key.in_(release_keys)))
     return {key: bytes(content) for key, content in rows}
+
+
+def store_contents(connection: Connection, keys: LedgerKeys, released: Mapping[str, bytes]) -> None:
+    """Record releases and keep their contents."""
+    numbers = append(connection, keys, [Entry("released", None, key, digest(c)) for key, c in released.items()])
+    if numbers:
+        rows = [{"sequence": n, "content": content} for n, content in zip(numbers, released.values(), strict=True)]
+        connection.execute(insert(contents), rows)
 
 
 def keep_documents(connection: Connection, costs: Iterable[PrivacyGuarantee]) -> dict[PrivacyGuarantee, str]:

@@ -37,8 +37,13 @@ entries = Table(
 )
 # The guarantee documents that entries name by their SHA-256.
 guarantees = Table("guarantees", METADATA, Column("digest", String(64), primary_key=True), Column("document", Text))
-# The released content of every key.
-contents = Table("contents", METADATA, Column("key", String(64), primary_key=True), Column("content", LargeBinary))
+# The content of every release, by the number of its entry: rows are added at the end, where a code would scatter them.
+contents = Table(
+    "contents",
+    METADATA,
+    Column("sequence", _number, primary_key=True, autoincrement=False),
+    Column("content", LargeBinary, nullable=False),
+)
 # One row: the last entry, signed.
 head = Table(
     "head",

@@ -72,17 +72,17 @@ def _documents(connection: Connection) -> Iterator[str]:
 
 
 def _contents(connection: Connection) -> Iterator[str]:
-    released = select(entries.c.key, entries.c.body).where(entries.c.kind == "released")
-    recorded = {key: body for key, body in connection.execute(released)}
+    released = connection.execute(select(entries).where(entries.c.kind == "released")).all()
     reserved = set(connection.scalars(select(entries.c.key).where(entries.c.kind == "reserved")))
-    if not recorded.keys() <= reserved:
+    if not {row.key for row in released} <= reserved:
         yield "There is a release that was not reserved."
     # A few at a time: together they may be larger than the memory.
     rows = connection.execution_options(yield_per=100).execute(select(contents))
-    stored = {key: digest(bytes(content)) for key, content in rows}
+    stored = {sequence: digest(bytes(content)) for sequence, content in rows}
+    recorded = {row.sequence: row.body for row in released}
     if stored.keys() != recorded.keys():
         yield "Released contents are missing, or there are some that no entry names."
-    if any(recorded.get(key, code) != code for key, code in stored.items()):
+    if any(recorded.get(sequence, code) != code for sequence, code in stored.items()):
         yield "A released content was changed."
 
 

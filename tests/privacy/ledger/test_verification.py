@@ -42,9 +42,9 @@ CHANGES = {
     "a guarantee": "UPDATE guarantees SET document = replace(document, '\"epsilon\": 4.0', '\"epsilon\": 0.4')",
     "a missing guarantee": "DELETE FROM guarantees WHERE digest = (SELECT max(digest) FROM guarantees)",
     "an added guarantee": "INSERT INTO guarantees VALUES ('x', 'y')",
-    "a content": "UPDATE contents SET content = x'00' WHERE key = (SELECT max(key) FROM contents)",
-    "a missing content": "DELETE FROM contents WHERE key = (SELECT max(key) FROM contents)",
-    "an added content": "INSERT INTO contents VALUES ('x', x'00')",
+    "a content": "UPDATE contents SET content = x'00' WHERE sequence = (SELECT max(sequence) FROM contents)",
+    "a missing content": "DELETE FROM contents WHERE sequence = (SELECT max(sequence) FROM contents)",
+    "an added content": "INSERT INTO contents VALUES (99, x'00')",
 }
 
 
