@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The audit of everything that is shipped, and of its broken twins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from monai_cadp.attacks.audit import AuditResult, audit_mechanism, audit_privatizer
+from monai_cadp.attacks.broken_twins import Twin, all_twins
+from monai_cadp.networks import ConditionalINN, ContentBasis, DeclaredContent
+from monai_cadp.privacy import (
+    GaussianMechanism,
+    LaplaceMechanism,
+    Mechanism,
+    PriorOnly,
+    RandomizedResponse,
+    SubsetSelection,
+)
+from monai_cadp.privatizer import Privatizer
+
+__all__ = ["audit_shipped", "shipped_mechanisms", "shipped_privatizers", "small_privatizer"]
+
+# So many that less noise by a fifth is told from the right one but for a probability far below 1e-6.
+TWIN_TRIALS = 40_000
+EPSILONS = (1.0, 2.0, 4.0, 8.0)
+DELTA = 1e-5
+NUM_CANDIDATES = 64
+NUM_CLASSES = 3
+
+
+def audit_shipped(
+    trials: int | None = None,
+    trials_alone: int = 500,
+    failure_rate: float = 1e-6,
+    *,
+    epsilons: Sequence[float] = EPSILONS,
+    twins: Sequence[Twin] | None = None,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Audit every mechanism and every kind of privatizer at several budgets, and every twin.
+
+    Args:
+        trials: of each input in every game, many in each call; None for as many as can contradict the promise, 20,000
+            at least, and 40,000 for twins.
+        trials_alone: of each input in every game, one in each call.
+        failure_rate: of all audits together, shared evenly.
+        epsilons: budgets; 0 is always among them.
+        twins: what must be caught; None for ``all_twins``.
+        progress: show progress bars.
+
+    Returns:
+        Plain data: the failure rate, ``audits`` of what is shipped, ``twins``.
+
+    Raises:
+        ValueError: if a number is out of its range.
+    """
+    audits: list[Callable[..., AuditResult]] = []
+    for epsilon in (0.0, *epsilons):
+        for name, mechanism in shipped_mechanisms(epsilon).items():
+            audits.append(partial(audit_mechanism, mechanism, trials, name=name))
+        for name, privatizer in shipped_privatizers(epsilon).items():
+            audits.append(partial(audit_privatizer, privatizer, trials, name=name))
+    num_honest = len(audits)
+    true_epsilons: list[float | None] = []
+    for twin in all_twins() if twins is None else twins:
+        settings: dict[str, Any] = {"trials": trials or TWIN_TRIALS, "name": twin.name}
+        attacks: list[Callable[..., AuditResult]] = [partial(audit_mechanism, twin.broken, **settings)]
+        if twin.reaches_images:
+            attacks.append(partial(audit_privatizer, small_privatizer(twin.broken), **settings))
+        audits += attacks
+        # JSON knows no infinity.
+        true_epsilons += [round(twin.true_epsilon, 4) if math.isfinite(twin.true_epsilon) else None] * len(attacks)
+    share = failure_rate / len(audits)
+    rows = [
+        audit(trials_alone=trials_alone, failure_rate=share, progress=progress).to_dict()
+        for audit in tqdm(audits, desc="audits", disable=not progress)
+    ]
+    return {
+        "failure_rate": failure_rate,
+        "audits": rows[:num_honest],
+        "twins": [{**row, "true_epsilon": true} for row, true in zip(rows[num_honest:], true_epsilons, strict=True)],
+    }
+
+
+def shipped_mechanisms(epsilon: float) -> dict[str, Mechanism]:
+    """Return every mechanism with this budget, by name; with a budget of 0, the one that spends nothing.
+
+    Example:
+        >>> list(shipped_mechanisms(0.0))
+        ['PriorOnly']
+    """
+    if epsilon == 0:
+        return {"PriorOnly": PriorOnly()}
+    return {
+        "SubsetSelection": SubsetSelection(epsilon, num_candidates=NUM_CANDIDATES),
+        "GaussianMechanism": GaussianMechanism(epsilon, DELTA, clipping_bound=1.0),
+        "LaplaceMechanism": LaplaceMechanism(epsilon, clipping_bound=1.0),
+        "RandomizedResponse": RandomizedResponse(epsilon, NUM_CLASSES),
+    }
+
+
+def shipped_privatizers(epsilon: float) -> dict[str, Privatizer]:
+    """Return a privatizer with every mechanism, with declared content, and with private labels, by name.
+
+    Example:
+        >>> list(shipped_privatizers(0.0))
+        ['PriorOnly']
+    """
+    if epsilon == 0:
+        return {"PriorOnly": small_privatizer(PriorOnly())}
+    declared = DeclaredContent(_mean_and_deviation, num_candidates=NUM_CANDIDATES)
+    half = shipped_mechanisms(epsilon / 2)["SubsetSelection"]
+    label = RandomizedResponse(epsilon / 2, NUM_CLASSES)
+    return {
+        **{
+            name: small_privatizer(mechanism)
+            for name, mechanism in shipped_mechanisms(epsilon).items()
+            if not isinstance(mechanism, RandomizedResponse)
+        },
+        "SubsetSelection, declared content": small_privatizer(SubsetSelection(epsilon), declared),
+        "SubsetSelection, private label": small_privatizer(half, label_mechanism=label),
+    }
+
+
+def small_privatizer(
+    mechanism: Mechanism,
+    content: DeclaredContent | None = None,
+    label_mechanism: RandomizedResponse | None = None,
+) -> Privatizer:
+    """Return a privatizer of 4 x 4 images of three classes, whose network is no special one in any respect.
+
+    Args:
+        mechanism: what spends the budget.
+        content: declared content; None for a basis of as many directions as the mechanism was configured for, or two.
+        label_mechanism: randomizes labels; None for public ones.
+
+    Returns:
+        The privatizer.
+
+    Example:
+        >>> small_privatizer(PriorOnly())(torch.rand(2, 1, 4, 4), torch.tensor([0, 2])).shape
+        torch.Size([2, 1, 4, 4])
+    """
+    sizes = {"num_levels": 1, "rank": 4, "num_couplings": 2, "width": 16, "num_detail_couplings": 1, "detail_width": 8}
+    inn = ConditionalINN((4, 4), 1, NUM_CLASSES, **sizes)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in inn.parameters():
+            # No coupling stays the identity that it starts as.
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    chosen = content or ContentBasis.fit(inn, mechanism.num_directions or 2, num_samples=256)
+    return Privatizer(inn, mechanism, chosen, label_mechanism=label_mechanism)
+
+
+def _mean_and_deviation(x: Tensor) -> Tensor:
+    return torch.stack([x.mean((1, 2, 3)), x.std((1, 2, 3))], dim=1)
