@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -13,7 +12,6 @@ from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from monai_cadp.privacy.ledger.budget import Budget
 from monai_cadp.privacy.ledger.keys import LedgerKeys, read_secret
@@ -35,6 +33,7 @@ from monai_cadp.privacy.ledger.tables import (
     head,
     open_engine,
     prepare,
+    readable_errors,
     writing,
 )
 from monai_cadp.privacy.ledger.verification import findings
@@ -136,7 +135,7 @@ class PrivacyLedger:
         keys, engine = LedgerKeys(secret), open_engine(os.fspath(location), new=True)
         body = json.dumps({"unit": unit, "budget": asdict(budget)}, sort_keys=True)
         try:
-            with _readable_errors():
+            with readable_errors():
                 prepare(engine)
                 with writing(engine) as connection:
                     METADATA.create_all(connection)
@@ -292,12 +291,12 @@ class PrivacyLedger:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with _readable_errors(), self._connect().connect() as connection:
+        with readable_errors(), self._connect().connect() as connection:
             yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with _readable_errors(), writing(self._connect()) as connection:
+        with readable_errors(), writing(self._connect()) as connection:
             yield connection
 
     def _account(self, subject: str | int) -> Account:
@@ -318,14 +317,3 @@ class PrivacyLedger:
                 f"The releases would put {over} of {len(found)} subjects over the cap of their budgets (epsilon "
                 f"{self.budget.epsilon:g}, delta {self.budget.delta:g} unless set otherwise); leave those subjects out."
             )
-
-
-@contextmanager
-def _readable_errors() -> Iterator[None]:
-    try:
-        yield
-    except (SQLAlchemyError, sqlite3.Error):
-        # What the inner error says may hold codes, contents and the place of the ledger.
-        raise LedgerError(
-            "The ledger's database could not be read or written; check that it is there, undamaged and within reach."
-        ) from None

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,19 @@ import sqlalchemy
 from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table, Text, UniqueConstraint
 from sqlalchemy.engine import Connection, Engine
 
-__all__ = ["METADATA", "contents", "entries", "guarantees", "head", "open_engine", "prepare", "writing"]
+from monai_cadp.privacy.ledger.request import LedgerError
+
+__all__ = [
+    "METADATA",
+    "contents",
+    "entries",
+    "guarantees",
+    "head",
+    "open_engine",
+    "prepare",
+    "readable_errors",
+    "writing",
+]
 
 # A writer waits this long for those before it; it never fails because others write.
 SECONDS_TO_WAIT = 3600
@@ -113,3 +126,14 @@ def _prepare_connection(connection: Any, _: object) -> None:
 
 def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
+
+
+@contextmanager
+def readable_errors() -> Iterator[None]:
+    """Turn what a database says, which may hold codes, contents and its place, into one sentence."""
+    try:
+        yield
+    except (sqlalchemy.exc.SQLAlchemyError, sqlite3.Error):
+        raise LedgerError(
+            "The ledger's database could not be read or written; check that it is there, undamaged and within reach."
+        ) from None
