@@ -77,7 +77,7 @@ class ConditionalINN(InvertibleNetwork):
         *,
         num_levels: int | None = None,
         rank: int = 80,
-        num_couplings: int = 10,
+        num_couplings: int = 20,
         width: int = 256,
         num_detail_couplings: int = 4,
         detail_width: int = 16,
