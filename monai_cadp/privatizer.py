@@ -94,11 +94,16 @@ class Privatizer(nn.Module):
         self.unit = unit
         self._description: tuple[tuple[Any, ...], tuple[PrivacyGuarantee, bytes]] | None = None
         self._configured_for: tuple[float, ...] = ()
+        self.train()
         self.mechanism = mechanism
         self._configure()
         self._tables: dict[tuple[float, ...], tuple[CandidateTable, int, int]] = {}
         # A loaded basis has weights of its own, and a loaded network candidates of its own.
         self.register_load_state_dict_post_hook(_after_loading)
+
+    def train(self, mode: bool = True) -> Privatizer:
+        """Stay in evaluation mode: in the other one, declared features may mix the images of a batch."""
+        return super().train(False)
 
     @property
     def guarantee(self) -> PrivacyGuarantee:
@@ -177,7 +182,10 @@ class Privatizer(nn.Module):
             condition = self.default_condition.to(x.device).expand(x.shape[0], *self.default_condition.shape)
         self.inn.check_images(x)
         self.inn.condition_space.check(condition, x.shape[0])
-        return torch.nan_to_num(x.float(), nan=0.0, posinf=0.0, neginf=0.0), condition
+        if condition is not None:
+            condition = condition.float() if condition.is_floating_point() else condition.long()
+        # Adding 0 makes -0 the 0 that it is equal to.
+        return torch.nan_to_num(x.float(), nan=0.0, posinf=0.0, neginf=0.0) + 0.0, condition
 
     def prepare(self, progress: bool = True) -> Privatizer:
         """Make the candidate tables of all classes now, and not at the first image of each class."""
@@ -196,7 +204,8 @@ class Privatizer(nn.Module):
 
     def _release_declared(self, x: Tensor, condition: Tensor | None) -> Tensor:
         assert isinstance(self.content, DeclaredContent)
-        features = self.content.describe(x)
+        # One by one: whatever the features are, no image has an influence on another.
+        features = torch.cat([self.content.describe(image) for image in x.split(1)])
         groups = torch.zeros(len(x), dtype=torch.long)
         rows: list[Tensor | None] = [None]
         if condition is not None:
@@ -211,9 +220,9 @@ class Privatizer(nn.Module):
         return self.content.images(self.inn, indices, condition, self.temperature)
 
     def _table(self, condition: Tensor | None, progress: bool = False) -> tuple[CandidateTable, int, int]:
-        key = () if condition is None else tuple(condition.flatten().tolist())
+        assert isinstance(self.content, DeclaredContent) and isinstance(self.mechanism, SubsetSelection)
+        key = (self.mechanism.epsilon, *([] if condition is None else condition.flatten().tolist()))
         if key not in self._tables:
-            assert isinstance(self.content, DeclaredContent) and isinstance(self.mechanism, SubsetSelection)
             table = self.content.table(self.inn, condition, self.temperature, progress)
             ones = torch.ones(table.candidates.shape[1])
             size = choose_subset_size(table.targets.cpu(), table.candidates.cpu(), ones, self.mechanism.epsilon)

@@ -5,16 +5,25 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from monai_cadp.privacy import PrivacyLedger
+from monai_cadp.privacy import PrivacyGuarantee, PrivacyLedger
 from monai_cadp.privacy.ledger import ReleaseRequest
 from monai_cadp.privatizer import Privatizer
 
-__all__ = ["recorded_release"]
+__all__ = ["recorded_guarantee", "recorded_release"]
+
+SHOWN_BY_PIXELS = "which images of a subject are identical"
+
+
+def recorded_guarantee(privatizer: Privatizer, by_item: bool) -> PrivacyGuarantee:
+    """Return what a recorded release promises; where images are known by their pixels, it lists what that shows."""
+    guarantee = privatizer.guarantee
+    return guarantee if by_item else replace(guarantee, public=(*guarantee.public, SHOWN_BY_PIXELS))
 
 
 def recorded_release(
@@ -23,12 +32,20 @@ def recorded_release(
     x: Tensor,
     condition: Tensor | None,
     subjects: Sequence[str | int],
+    items: Sequence[str | int] | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     r"""Release images whose budget a ledger allows; an image that was released before is met again, not drawn again.
 
-    A release is known by its subject, the pixels of its image, its condition, and all that defines its making: the
-    mechanism, the content and the network. All of it goes into one code under the ledger's secret. Two images of one
-    subject never share coins.
+    A release is known by its subject, its item, its public condition, and all that defines its making: the mechanism,
+    the content and the network. All of it goes into one code under the ledger's secret. Two items of one subject never
+    share coins.
+
+    An item is a name or a number of the image that says nothing about its pixels. Then the release is drawn once, from
+    the pixels that came first, and the mechanism's guarantee holds as it stands. Without items an image is known by its
+    pixels, and whoever sees the releases sees which images of a subject are identical: for a subject with the images
+    (x, x) both releases are the same, for (x, y) they are not, and no mechanism hides that. The guarantee then holds
+    for any two sets of images that agree in which of them are identical, and lists this as a public fact
+    (:func:`recorded_guarantee`).
 
     Args:
         privatizer: the privatizer.
@@ -36,27 +53,31 @@ def recorded_release(
         x: originals (B, C, \*spatial), float.
         condition: class indices (B,), float vectors (B, K), or None.
         subjects: whose image each is (B,).
+        items: which of the subject's images each is (B,); None to know images by their pixels.
 
     Returns:
         Releases (B, C, \*spatial) and conditions, as :meth:`Privatizer.release` returns them; the same ones whenever
         and wherever these images are released again with this ledger.
 
     Raises:
-        ValueError: if a shape, a class or a subject does not fit; nothing is spent then.
+        ValueError: if a shape, a class, a subject or an item does not fit; nothing is spent then.
         TypeError: if a dtype does not.
         BudgetExceededError: if a subject would be over its cap; nothing is released then, and nothing spent.
         LedgerError: if the ledger cannot be used.
     """
     x, condition = privatizer.inputs(x, condition)
-    if len(subjects) != len(x):
-        raise ValueError(f"There are {len(subjects)} subjects for {len(x)} images; expected one for each.")
+    for what, given in (("subjects", subjects), ("items", items)):
+        if given is not None and len(given) != len(x):
+            raise ValueError(f"There are {len(given)} {what} for {len(x)} images; expected one for each.")
     codes = [ledger.subject(subject) for subject in subjects]
-    guarantee, identity = privatizer.guarantee, privatizer.identity
+    names = [_bytes(image) for image in x] if items is None else [_name(item) for item in items]
+    # A private condition must not decide which release is met.
+    shown = None if privatizer.label_mechanism is not None else condition
+    conditions = [b""] * len(x) if shown is None else [_bytes(value) for value in shown]
+    guarantee, identity = recorded_guarantee(privatizer, by_item=items is not None), privatizer.identity
     keys = [
-        ledger.release_key(
-            [code.encode(), identity, _bytes(image), *([] if condition is None else [_bytes(condition[i])])]
-        )
-        for i, (code, image) in enumerate(zip(codes, x, strict=True))
+        ledger.release_key([code.encode(), identity, name, value])
+        for code, name, value in zip(codes, names, conditions, strict=True)
     ]
     kept = ledger.reserve([ReleaseRequest(code, key, guarantee) for code, key in zip(codes, keys, strict=True)])
     # The first image of every key that has no release yet: within a batch, too, an image is drawn once.
@@ -73,9 +94,15 @@ def recorded_release(
     return released, torch.stack([used for _, used in unpacked if used is not None]).to(condition.device)
 
 
+def _name(item: str | int) -> bytes:
+    if isinstance(item, bool) or not isinstance(item, str | int) or not str(item).strip():
+        raise ValueError(f"The item of an image is missing or a {type(item).__name__}; expected a text or a number.")
+    return b"item " + str(item).encode("utf-8", "surrogatepass")
+
+
 def _bytes(tensor: Tensor) -> bytes:
     array = tensor.detach().cpu().contiguous().numpy()
-    return f"{array.dtype.str}{array.shape}".encode() + array.tobytes()
+    return f"array {array.dtype.str}{array.shape} ".encode() + array.tobytes()
 
 
 def _pack(image: Tensor, condition: Tensor | None) -> bytes:

@@ -447,7 +447,7 @@ def test_after_prepare_a_release_looks_at_its_images_and_at_nothing_else(network
     assert privatizer.prepare(progress=False) is privatizer
     calls.clear()
     privatizer(images(6), conditions(kind, 6))
-    assert calls == [6]
+    assert calls == [1] * 6  # one by one, so that no image has an influence on another
 
 
 def test_without_prepare_the_tables_are_made_once(inn):
@@ -456,7 +456,7 @@ def test_without_prepare_the_tables_are_made_once(inn):
     privatizer(images(6), torch.arange(6) % 3)
     calls.clear()
     privatizer(images(6), torch.arange(6) % 3)
-    assert calls == [6]
+    assert calls == [1] * 6
 
 
 def test_a_loaded_network_gets_candidates_of_its_own(inn):
@@ -620,3 +620,40 @@ def test_a_traced_privatizer_keeps_content_as_the_original_does(networks):
     original = content.project(inn.encode(x, condition)[0])[:, 0]
     released = content.project(inn.encode(traced(x), condition)[0])[:, 0]
     assert torch.corrcoef(torch.stack([original, released]))[0, 1] > 0.5
+
+
+# --- found by review --------------------------------------------------------------------------------------------------
+
+
+class MixesTheBatch(torch.nn.Module):
+    """Features that look at the whole batch: in training mode by their norm, and always by its mean."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(1)
+
+    def forward(self, x):
+        mean = x.mean((1, 2, 3))[:, None]
+        return self.norm(mean) - mean.mean()
+
+
+def test_declared_features_cannot_mix_images_whatever_they_do(inn):
+    features = MixesTheBatch()
+    privatizer = Privatizer(inn, SubsetSelection(40.0), DeclaredContent(features, num_candidates=64)).train()
+    assert not features.training
+    before = copy.deepcopy(features.state_dict())
+    labels = torch.zeros(2, dtype=torch.long)
+    dark, bright = (privatizer(torch.cat([images(1), mate * torch.ones(1, *SHAPE)]), labels) for mate in (0.0, 1e6))
+    assert torch.equal(dark[0], bright[0])
+    assert all(torch.equal(features.state_dict()[name], value) for name, value in before.items())
+
+
+def test_another_mechanism_brings_its_own_threshold_and_guarantee(inn):
+    content = DeclaredContent(lambda x: x.mean((1, 2, 3))[:, None], num_candidates=64)
+    privatizer = Privatizer(inn, SubsetSelection(40.0), content)
+    labels = torch.zeros(400, dtype=torch.long)
+    certain = privatizer(images(1).expand(400, *SHAPE), labels)
+    privatizer.mechanism = SubsetSelection(0.01)
+    assert privatizer.guarantee.epsilon == 0.01
+    blurred = privatizer(images(1).expand(400, *SHAPE), labels)
+    assert len(certain.unique(dim=0)) < 64 / 2 < len(blurred.unique(dim=0))

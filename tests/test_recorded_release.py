@@ -91,6 +91,45 @@ def test_another_image_subject_label_mechanism_network_or_temperature_is_another
     assert ledger.summary()["reserved"] == 7
 
 
+def test_with_items_whether_images_are_identical_does_not_show(ledger):
+    """Two images of a subject that are the same are two releases, as two that differ are."""
+    x, labels = images(1).expand(2, *SHAPE), torch.tensor([1, 1])
+    released, _ = recorded_release(privatizer(), ledger, x, labels, ["anna", "anna"], ["a", "b"])
+    assert not torch.equal(released[0], released[1])
+    assert ledger.spent("anna") == (4.0, 0.0)
+
+
+def test_with_items_the_pixels_have_no_part_in_which_release_is_met(ledger):
+    label = torch.tensor([1])
+    first, _ = recorded_release(privatizer(), ledger, images(1), label, ["anna"], [7])
+    other, _ = recorded_release(privatizer(), ledger, images(1, seed=5), label, ["anna"], ["7"])
+    assert torch.equal(first, other) and ledger.spent("anna") == (2.0, 0.0)
+
+
+def test_a_private_label_has_no_part_in_which_release_is_met(ledger):
+    release = privatizer(label_mechanism=RandomizedResponse(1.0, num_classes=3))
+    met = [recorded_release(release, ledger, images(1), torch.tensor([k]), ["anna"], ["a"]) for k in range(3)]
+    assert all(torch.equal(image, met[0][0]) and torch.equal(used, met[0][1]) for image, used in met)
+    assert ledger.summary()["reserved"] == 1
+
+
+def test_a_guarantee_says_what_shows_where_images_are_known_by_their_pixels(ledger):
+    release = privatizer()
+    recorded_release(release, ledger, images(1), torch.tensor([1]), ["anna"])
+    recorded_release(release, ledger, images(1), torch.tensor([1]), ["anna"], ["a"])
+    by_pixels, by_item = [entry["guarantee"]["public"] for entry in ledger.export() if entry["kind"] == "reserved"]
+    assert by_item == ["condition"]
+    assert by_pixels == ["condition", "which images of a subject are identical"]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
+def test_equal_labels_and_equal_pixels_of_other_types_are_the_same_image(ledger, dtype):
+    zeros, label = torch.zeros(1, *SHAPE), torch.tensor([1])
+    first, _ = recorded_release(privatizer(), ledger, zeros, label, ["anna"])
+    again, _ = recorded_release(privatizer(), ledger, -zeros, label.to(dtype), ["anna"])
+    assert torch.equal(first, again) and ledger.spent("anna") == (2.0, 0.0)
+
+
 def test_a_network_that_was_changed_in_place_is_another_network():
     release = privatizer()
     before = release.identity
@@ -133,6 +172,8 @@ def test_over_the_cap_nothing_is_drawn_stored_or_spent(ledger, refused, monkeypa
         ({"condition": None}, ValueError, "No condition"),
         ({"subjects": ["anna"]}, ValueError, "1 subjects for 2 images"),
         ({"subjects": ["anna", ""]}, ValueError, "subject of an image is missing"),
+        ({"items": ["a"]}, ValueError, "1 items for 2 images"),
+        ({"items": ["a", None]}, ValueError, "item of an image is missing"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_spent(ledger, refused, change, kind, match):

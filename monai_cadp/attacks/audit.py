@@ -18,7 +18,7 @@ from monai_cadp.privacy import GaussianMechanism, Mechanism
 from monai_cadp.privacy.auditing import counts_needed, epsilon_lower_bound, gaussian_epsilon_lower_bound
 from monai_cadp.privatizer import Privatizer
 
-__all__ = ["AuditResult", "GameResult", "audit_mechanism", "audit_privatizer"]
+__all__ = ["MIN_TRIALS", "TRIALS_ALONE", "AuditResult", "GameResult", "audit_mechanism", "audit_privatizer"]
 
 LATENT_TRIALS_PER_CALL = 1000
 PIXELS_PER_CALL = 2**18

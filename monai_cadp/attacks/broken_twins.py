@@ -159,6 +159,7 @@ def all_twins() -> list[Twin]:
     gaussian = GaussianMechanism(epsilon=8.0, delta=1e-5, clipping_bound=1.0)
     subset = SubsetSelection(epsilon=2.0, num_candidates=64)
     mu = 2 * gaussian.lattice.bound / gaussian.scale
+    # Of 64 candidates the origin marks 57, and an image far beyond the outermost one marks that alone.
     marked, others = 57, 64 - 57
     varying = math.log(math.exp(2.0) * (marked * math.exp(2.0) + others) / (math.exp(2.0) + 63))
     twins = [

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from monai_cadp.attacks.audit import AuditResult, audit_mechanism, audit_privatizer
+from monai_cadp.attacks.audit import TRIALS_ALONE, AuditResult, audit_mechanism, audit_privatizer
 from monai_cadp.attacks.broken_twins import Twin, all_twins
 from monai_cadp.networks import ConditionalINN, ContentBasis, DeclaredContent
 from monai_cadp.privacy import (
@@ -27,8 +27,8 @@ from monai_cadp.privatizer import Privatizer
 
 __all__ = ["audit_shipped", "shipped_mechanisms", "shipped_privatizers", "small_privatizer"]
 
-# So many that less noise by a fifth is told from the right one but for a probability far below 1e-6.
-TWIN_TRIALS = 40_000
+# So many that the closest twins of either kind are missed with a probability far below 1e-6.
+TWIN_TRIALS, TWIN_TRIALS_ALONE = 40_000, 1000
 EPSILONS = (1.0, 2.0, 4.0, 8.0)
 DELTA = 1e-5
 NUM_CANDIDATES = 64
@@ -37,7 +37,7 @@ NUM_CLASSES = 3
 
 def audit_shipped(
     trials: int | None = None,
-    trials_alone: int = 500,
+    trials_alone: int | None = None,
     failure_rate: float = 1e-6,
     *,
     epsilons: Sequence[float] = EPSILONS,
@@ -49,7 +49,7 @@ def audit_shipped(
     Args:
         trials: of each input in every game, many in each call; None for as many as can contradict the promise, 20,000
             at least, and 40,000 for twins.
-        trials_alone: of each input in every game, one in each call.
+        trials_alone: of each input in every game, one in each call; None for 500, and 1000 for twins.
         failure_rate: of all audits together, shared evenly.
         epsilons: budgets; 0 is always among them.
         twins: what must be caught; None for ``all_twins``.
@@ -62,24 +62,25 @@ def audit_shipped(
         ValueError: if a number is out of its range.
     """
     audits: list[Callable[..., AuditResult]] = []
+    counts = (trials, trials_alone or TRIALS_ALONE)
     for epsilon in (0.0, *epsilons):
         for name, mechanism in shipped_mechanisms(epsilon).items():
-            audits.append(partial(audit_mechanism, mechanism, trials, name=name))
+            audits.append(partial(audit_mechanism, mechanism, *counts, name=name))
         for name, privatizer in shipped_privatizers(epsilon).items():
-            audits.append(partial(audit_privatizer, privatizer, trials, name=name))
+            audits.append(partial(audit_privatizer, privatizer, *counts, name=name))
     num_honest = len(audits)
     true_epsilons: list[float | None] = []
+    counts = (trials or TWIN_TRIALS, trials_alone or TWIN_TRIALS_ALONE)
     for twin in all_twins() if twins is None else twins:
-        settings: dict[str, Any] = {"trials": trials or TWIN_TRIALS, "name": twin.name}
-        attacks: list[Callable[..., AuditResult]] = [partial(audit_mechanism, twin.broken, **settings)]
+        attacks: list[Callable[..., AuditResult]] = [partial(audit_mechanism, twin.broken, *counts, name=twin.name)]
         if twin.reaches_images:
-            attacks.append(partial(audit_privatizer, small_privatizer(twin.broken), **settings))
+            attacks.append(partial(audit_privatizer, small_privatizer(twin.broken), *counts, name=twin.name))
         audits += attacks
         # JSON knows no infinity.
         true_epsilons += [round(twin.true_epsilon, 4) if math.isfinite(twin.true_epsilon) else None] * len(attacks)
     share = failure_rate / len(audits)
     rows = [
-        audit(trials_alone=trials_alone, failure_rate=share, progress=progress).to_dict()
+        audit(failure_rate=share, progress=progress).to_dict()
         for audit in tqdm(audits, desc="audits", disable=not progress)
     ]
     return {

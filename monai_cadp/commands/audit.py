@@ -44,7 +44,9 @@ def add_parser(subparsers: Any) -> None:
         help=f"of each input in every attack, many in each call; default: {CONFIGURED_TRIALS}, or with --mechanisms as "
         "many as can contradict the promise",
     )
-    parser.add_argument("--trials_alone", type=int, default=500, help="the same, one in each call; default: 500")
+    parser.add_argument(
+        "--trials_alone", type=int, help="the same, one in each call; default: 500, and 1000 for the twins"
+    )
     parser.add_argument(
         "--failure_rate",
         type=float,
@@ -139,6 +141,7 @@ def _shipped(options: argparse.Namespace) -> dict[str, Any]:
 
 def _configured(privatizer: Privatizer, options: argparse.Namespace) -> dict[str, Any]:
     from monai_cadp.attacks import audit_mechanism, audit_privatizer
+    from monai_cadp.attacks.audit import TRIALS_ALONE
     from monai_cadp.networks import ContentBasis
 
     audits = [partial(audit_privatizer, privatizer)]
@@ -147,8 +150,9 @@ def _configured(privatizer: Privatizer, options: argparse.Namespace) -> dict[str
         audits.append(partial(audit_mechanism, privatizer.mechanism, weights=privatizer.content.weights))
     if privatizer.label_mechanism is not None:
         audits.append(partial(audit_mechanism, privatizer.label_mechanism))
-    trials, share = options.trials or CONFIGURED_TRIALS, options.failure_rate / len(audits)
-    results = [audit(trials, options.trials_alone, failure_rate=share, progress=True) for audit in audits]
+    counts = (options.trials or CONFIGURED_TRIALS, options.trials_alone or TRIALS_ALONE)
+    share = options.failure_rate / len(audits)
+    results = [audit(*counts, failure_rate=share, progress=True) for audit in audits]
     return {"failure_rate": options.failure_rate, "audits": [result.to_dict() for result in results], "twins": []}
 
 

@@ -33,7 +33,7 @@ class ClassFolder(Dataset):
         classes: names of the class folders in the order of their labels; sorted by name if left out. A class that is
             named here may have no folder in this split; a folder that is not named is an error.
         subject_pattern: regular expression that finds, as its first group, the subject in a file's name without its
-            ending; items have a "subject" then.
+            ending; items have a "subject" then, and an "item", the file's name, by which a ledger knows the image.
 
     Raises:
         ValueError: if the folder is missing, a class folder is unknown, no image is found, or the pattern does not fit
@@ -188,4 +188,5 @@ def _subjects(paths: Sequence[str], pattern: str | None) -> list[dict[str, Tenso
     missing = sum(match is None or not match[1] for match in found)
     if missing:
         raise ValueError(f"subject_pattern finds no subject in the names of {missing} of {len(paths)} files; mend it.")
-    return [{"subject": match[1]} for match in found if match is not None]
+    names = ["/".join(Path(path).parts[-2:]) for path in paths]
+    return [{"subject": m[1], "item": name} for m, name in zip(found, names, strict=True) if m is not None]

@@ -24,8 +24,8 @@ class ImageList(Dataset):
     A datalist is a list of {"image": path, "label": number}, or a JSON file with such lists under keys ("training",
     "validation"...). The label is a class index (items: int64 tensors without dimensions) or a list of numbers (items:
     float32 tensors (K,)). "label" and "subject" may be left out of all entries, not of some. The subject says whose
-    image it is, as needed by a budget per patient; it is secret and handed on for that use only. Every other key is
-    dropped.
+    image it is, as needed by a budget per patient; it is secret and handed on for that use only, and so is the "item",
+    the path as listed, by which a ledger knows the image. Every other key is dropped.
 
     Args:
         datalist: the list, or the path of the JSON file.
@@ -64,6 +64,7 @@ class ImageList(Dataset):
             base_dir = Path(datalist).parent if base_dir is None else base_dir
             datalist = _load(Path(datalist), datalist_key)
         entries = _checked(datalist)
+        self._names = [os.fspath(entry["image"]) for entry in entries]
         self._paths = [os.path.join(base_dir or "", entry["image"]) for entry in entries]
         self._labels = [_label(entry["label"]) for entry in entries if "label" in entry]
         self._subjects = [str(entry["subject"]) for entry in entries if "subject" in entry]
@@ -80,7 +81,7 @@ class ImageList(Dataset):
         if self._labels:
             item["label"] = self._labels[index].clone()
         if self._subjects:
-            item["subject"] = self._subjects[index]
+            item |= {"subject": self._subjects[index], "item": self._names[index]}
         return item
 
 
@@ -108,8 +109,11 @@ def _checked(datalist: Any) -> Sequence[Mapping[str, Any]]:
         count = sum(key in entry for entry in datalist)
         if count not in (0, len(datalist)):
             raise ValueError(f'{count} of {len(datalist)} entries of the datalist have "{key}"; expected all or none.')
-    if any("subject" in entry and (entry["subject"] is None or entry["subject"] == "") for entry in datalist):
-        raise ValueError('An entry of the datalist has an empty "subject"; expected the key of a person in each.')
+    subjects = [entry["subject"] for entry in datalist if "subject" in entry]
+    if any(isinstance(s, bool) or not isinstance(s, str | int) or not str(s).strip() for s in subjects):
+        raise ValueError(
+            'A "subject" of the datalist is neither a text nor a whole number; expected one in each entry.'
+        )
     return datalist
 
 

@@ -14,6 +14,9 @@ from monai_cadp.privacy.mechanism import checked_delta
 
 __all__ = ["composed_epsilon"]
 
+# A hundred times the absolute error of the accountant's Fourier transforms, in units of delta.
+ROUNDING = 1e-12
+
 
 def composed_epsilon(guarantees: Iterable[PrivacyGuarantee], delta: float) -> float:
     r"""Return an epsilon for which releases by fixed mechanisms are (epsilon, delta) private together.
@@ -34,7 +37,8 @@ def composed_epsilon(guarantees: Iterable[PrivacyGuarantee], delta: float) -> fl
               + e^{\sum \kappa_i} (\delta' + n e^{\epsilon' - t^2 / 2}).
 
     With :math:`t^2 = 2 (\epsilon' + \ln n - \ln \delta + 30 \ln 2)` and :math:`\delta' = \delta (1 - \sum \kappa_i -
-    2^{-20})` the last term is delta at most, as there.
+    2^{-20})` the last term is delta at most, as there. A further :math:`10^{-12}` of delta is left to the rounding
+    errors of the accountant, which are absolute.
 
     Args:
         guarantees: one or more.
@@ -62,7 +66,7 @@ def composed_epsilon(guarantees: Iterable[PrivacyGuarantee], delta: float) -> fl
     scales = [(step[1] / Lattice(step[2], norm=2).step, count) for step, count in gaussians.items()]
     kappa = sum(count * MAX_DIRECTIONS / (8 * scale**2) for scale, count in scales)
     # Without Gaussian releases too: the accountant's own floating-point numbers round as they will.
-    share = 1 - kappa - 2.0**-20
+    share = 1 - kappa - 2.0**-20 - ROUNDING / delta
     if share <= 0:
         return math.inf
     total = None

@@ -21,11 +21,11 @@ def shuffled_epsilon(epsilon: float, num_releases: int, delta: float) -> float:
     r"""Return the central epsilon of a shuffled set of pure local releases.
 
     If n people release by :math:`\epsilon_0` private mechanisms, one release each, and only the set of the releases is
-    seen, the set is :math:`(\epsilon, \delta)` private for replacing one person. Proof (Feldman, McMillan, Talwar): a
-    :math:`\epsilon_0` private mechanism on any input is, with probability :math:`q = 2 / (e^{\epsilon_0} + 1)`, one
-    that cannot be told from the mechanism on x or on x', with equal chances: a clone. The number of clones hides which
-    of the two the person had; the set is post-processing of the counts in :func:`shuffled_delta`, from which the
-    numerical bound is computed. In closed form
+    seen, the set is :math:`(\epsilon, \delta)` private for replacing one person. This is theorem 3.1 of Feldman,
+    McMillan and Talwar (2023), which is used here and not proved again. Its idea: where the outputs of x and x' differ
+    in probability, everybody else's release acts with probability :math:`q = 2 / (e^{\epsilon_0} + 1)` like one of x or
+    of x', with equal chances, a clone; the number of clones hides which of the two the person had. The worst case is
+    the pair of laws in :func:`shuffled_delta`, from which the numerical bound is computed. In closed form
 
     .. math:: \epsilon \le \ln\left(1 + (e^{\epsilon_0} - 1) \left( \frac{4 \sqrt{2 \ln(4 / \delta)}}
               {\sqrt{(e^{\epsilon_0} + 1) n}} + \frac{4}{n} \right)\right) \quad\text{for}\quad

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from monai_cadp.data import ReleasedFolder
 from monai_cadp.engines.flow_batch import prepare_flow_batch
 from monai_cadp.privacy import PrivacyLedger
 from monai_cadp.privatizer import Privatizer
-from monai_cadp.recorded_release import recorded_release
+from monai_cadp.recorded_release import recorded_guarantee, recorded_release
 from monai_cadp.reports import save_image_grid
 
 __all__ = ["release_batches", "release_folder"]
@@ -32,8 +33,8 @@ def release_batches(
 
     Args:
         privatizer: the privatizer; its device is used.
-        images: items {"image": (C, \*spatial), "label": ..., "subject": ...}; labels are conditions, where the network
-            takes any, and subjects are needed with a ledger.
+        images: items {"image": (C, \*spatial), "label": ..., "subject": ..., "item": ...}; labels are conditions, where
+            the network takes any; subjects are needed with a ledger, and items name their images to it.
         batch_size: images encoded at once; it has no influence on the guarantee.
         description: of the progress bar.
         ledger: pays for the releases and keeps them; what it has kept is met again.
@@ -55,7 +56,8 @@ def release_batches(
         if ledger is None:
             released, used = privatizer.release(x, condition)
         elif "subject" in batch:
-            released, used = recorded_release(privatizer, ledger, x, condition, list(batch["subject"]))
+            items = list(batch["item"]) if "item" in batch else None
+            released, used = recorded_release(privatizer, ledger, x, condition, list(batch["subject"]), items)
         else:
             raise ValueError(
                 "The images say nothing of their subjects, whose budgets the ledger keeps; give a datalist with "
@@ -93,16 +95,23 @@ def release_folder(
         ValueError: if the folder exists, or an image, label or subject does not fit.
         BudgetExceededError: if a subject would be over its cap.
     """
-    guarantee = privatizer.guarantee.to_dict()
+    by_item = ledger is None or "item" in images[0]
+    guarantee = recorded_guarantee(privatizer, by_item).to_dict()
+    # Chosen and ordered at random: the first ones would show which release belongs to which place in the source.
+    count = len(images)  # type: ignore[arg-type]
+    chosen = set(secrets.SystemRandom().sample(range(count), min(num_preview, count)))
     shown: list[Tensor] = []
-    with ReleasedFolder(output_dir, num_expected=len(images)) as folder:  # type: ignore[arg-type]
+    seen = 0
+    with ReleasedFolder(output_dir, num_expected=count) as folder:
         for released, condition in release_batches(privatizer, images, batch_size, ledger=ledger):
             for index, image in enumerate(released):
                 folder.write(image, guarantee, label=None if condition is None else condition[index])
-            shown.extend(released[: num_preview - len(shown)] if len(shown) < num_preview else [])
+            shown.extend(image for index, image in enumerate(released, seen) if index in chosen)
+            seen += len(released)
     output_dir = Path(output_dir)
+    secrets.SystemRandom().shuffle(shown)
     if shown:
         preview = output_dir.with_name(output_dir.name + "_preview.png")
         save_image_grid(torch.stack(shown), preview, columns=8)
-    print(f"{len(images)} images released with epsilon {guarantee['epsilon']:g} each: {output_dir}")  # type: ignore[arg-type]
+    print(f"{count} images released with epsilon {guarantee['epsilon']:g} each: {output_dir}")
     return output_dir

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from monai_cadp.privacy import PrivacyLedger
 from monai_cadp.privatizer import Privatizer
-from monai_cadp.recorded_release import recorded_release
+from monai_cadp.recorded_release import recorded_guarantee, recorded_release
 
 __all__ = ["Privatize", "PrivatizeD", "PrivatizeDict", "Privatized"]
 
@@ -70,17 +69,20 @@ class Privatize(Transform):
         self.privatizer = privatizer
         self.public_meta = tuple(public_meta)
         self.ledger = ledger
-        self._guarantee: dict[str, Any] | None = None
         if ledger is None:
             warnings.warn(NOT_RECORDED, stacklevel=2)
 
-    def __call__(self, img: np.ndarray | Tensor, condition: Any = None, subject: Any = None) -> np.ndarray | MetaTensor:
+    def __call__(
+        self, img: np.ndarray | Tensor, condition: Any = None, subject: Any = None, item: Any = None
+    ) -> np.ndarray | MetaTensor:
         r"""Release one image.
 
         Args:
             img: original (C, \*spatial); NumPy array, tensor or MetaTensor of a real type.
             condition: its class, its float vector (K,), or None.
             subject: whose image it is, for the ledger: a text or a number.
+            item: which image of the subject it is, for the ledger: a text or a number that says nothing about its
+                pixels; None to know it by its pixels.
 
         Returns:
             The release (C, \*spatial), float32: an array for an array, otherwise a MetaTensor whose meta holds the
@@ -91,10 +93,10 @@ class Privatize(Transform):
             TypeError: if a type does not.
             BudgetExceededError: if the subject would be over its cap; nothing is released then, and nothing spent.
         """
-        return self.release(img, condition, subject)[0]
+        return self.release(img, condition, subject, item)[0]
 
     def release(
-        self, img: np.ndarray | Tensor, condition: Any = None, subject: Any = None
+        self, img: np.ndarray | Tensor, condition: Any = None, subject: Any = None, item: Any = None
     ) -> tuple[np.ndarray | MetaTensor, Any]:
         """Release one image, and return the condition that it was made for as well."""
         image, batched = _as_image(img), _as_condition(condition)
@@ -102,7 +104,12 @@ class Privatize(Transform):
             released, used = self.privatizer.release(image[None], batched)
         else:
             released, used = recorded_release(
-                self.privatizer, self.ledger, image[None], batched, [_as_subject(subject)]
+                self.privatizer,
+                self.ledger,
+                image[None],
+                batched,
+                [_as_plain(subject)],
+                None if item is None else [_as_plain(item)],
             )
         used = None if used is None else used[0].cpu()
         released = released[0].cpu()
@@ -110,22 +117,21 @@ class Privatize(Transform):
             return released.numpy(), used
         source = img.meta if isinstance(img, MetaTensor) else {}
         meta: dict[str, Any] = {key: source[key] for key in self.public_meta if key in source}
-        meta["privacy"] = self.guarantee()
+        meta["privacy"] = self.guarantee(by_item=item is not None)
         return MetaTensor(released, affine=meta.get("affine"), meta=meta), used
 
-    def guarantee(self) -> dict[str, Any]:
+    def guarantee(self, by_item: bool = False) -> dict[str, Any]:
         """Return the guarantee of one release as plain data, without entries that say nothing."""
-        if self._guarantee is None:
-            self._guarantee = _without_blanks(self.privatizer.guarantee.to_dict())
-        return copy.deepcopy(self._guarantee)
+        guarantee = self.privatizer.guarantee if self.ledger is None else recorded_guarantee(self.privatizer, by_item)
+        return _without_blanks(guarantee.to_dict())
 
 
 class Privatized(MapTransform):
     """Dictionary-based :class:`Privatize`: releases stand in the place of originals.
 
     Every key is a release of its own, and spends a budget of its own. Meta dictionaries of a source
-    (``image_meta_dict``, ``image_transforms``) are removed, and so is the subject. With a label mechanism the
-    randomized label replaces the original one.
+    (``image_meta_dict``, ``image_transforms``) are removed, and so are the subject and the item. With a label mechanism
+    the randomized label replaces the original one. What stands under other keys is passed on as it is.
 
     Args:
         keys: of the images.
@@ -134,11 +140,14 @@ class Privatized(MapTransform):
         public_meta: as in :class:`Privatize`.
         ledger: as in :class:`Privatize`.
         subject_key: where an item says whose images it holds; needed with a ledger.
+        item_key: where an item says which of the subject's images it holds. An image is known by it and by its key,
+            whatever its pixels are. Without it images are known by their pixels, so that it shows which images of a
+            subject are identical; the guarantee then lists this among the public facts.
         allow_missing_keys: as in MONAI's transforms.
 
     Raises:
         TypeError: as in :class:`Privatize`.
-        ValueError: if one of ledger and subject_key is given without the other.
+        ValueError: if one of ledger and subject_key is given without the other, or item_key without them.
 
     Example:
         >>> from monai_cadp.networks import ConditionalINN, ContentBasis
@@ -161,13 +170,16 @@ class Privatized(MapTransform):
         public_meta: Sequence[str] = (),
         ledger: PrivacyLedger | None = None,
         subject_key: Hashable | None = None,
+        item_key: Hashable | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         if (ledger is None) != (subject_key is None):
             given, other = ("ledger", "subject_key") if subject_key is None else ("subject_key", "ledger")
             raise ValueError(f"A {given} was given without a {other}; give both, or neither.")
-        self.condition_key, self.subject_key = condition_key, subject_key
+        if item_key is not None and ledger is None:
+            raise ValueError("An item_key was given without a ledger; give both, or neither.")
+        self.condition_key, self.subject_key, self.item_key = condition_key, subject_key, item_key
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.transform = Privatize(privatizer, public_meta, ledger)
@@ -185,7 +197,8 @@ class Privatized(MapTransform):
             BudgetExceededError: as in :class:`Privatize`.
         """
         released = dict(data)
-        for key, what in ((self.condition_key, "condition"), (self.subject_key, "subject")):
+        named = ((self.condition_key, "condition"), (self.subject_key, "subject"), (self.item_key, "number or name"))
+        for key, what in named:
             if key is not None and key not in data:
                 raise KeyError(f"The data have no key {key!r}; expected the {what} of the image there.")
         subject = None if self.subject_key is None else released.pop(self.subject_key)
@@ -196,8 +209,10 @@ class Privatized(MapTransform):
             raise ValueError(
                 f"{len(keys)} images share one private label; release them by a transform each, with a label each."
             )
+        item = None if self.item_key is None else _as_plain(released.pop(self.item_key))
         for key in keys:
-            released[key], used = self.transform.release(data[key], condition, subject)
+            name = None if self.item_key is None else f"{key} {item}"
+            released[key], used = self.transform.release(data[key], condition, subject, name)
             for suffix in ("meta_dict", "transforms"):
                 released.pop(f"{key}_{suffix}", None)
             if randomized:
@@ -235,11 +250,11 @@ def _as_condition(condition: Any) -> Tensor | None:
     return tensor.reshape(1) if tensor.numel() == 1 else tensor[None]
 
 
-def _as_subject(subject: Any) -> Any:
+def _as_plain(value: Any) -> Any:
     """Return the number or text that an array or tensor of one element holds; the ledger refuses all but these."""
-    if isinstance(subject, np.ndarray | np.generic | Tensor) and np.asarray(subject).size == 1:
-        return subject.item()
-    return subject
+    if isinstance(value, np.ndarray | np.generic | Tensor) and np.asarray(value).size == 1:
+        return value.item()
+    return value
 
 
 def _without_blanks(plain: Any) -> Any:

@@ -97,3 +97,21 @@ def test_a_flat_folder_without_images_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(ValueError, match="no image file"):
         FlatFolder(tmp_path, (4, 4))
+
+
+def test_a_pattern_finds_the_subject_in_the_name_and_the_item_is_the_name(tmp_path, refused):
+    folder = tmp_path / "CNV"
+    folder.mkdir()
+    for number in (1, 2):
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / f"CNV-1954-{number}.png")
+    pattern = r"^[A-Z]+-(\d+)-"
+    first, second = ClassFolder(tmp_path, (4, 4), subject_pattern=pattern)
+    assert first["subject"] == second["subject"] == "1954"
+    assert (first["item"], second["item"]) == ("CNV/CNV-1954-1.png", "CNV/CNV-1954-2.png")
+    assert FlatFolder(folder, (4, 4), subject_pattern=pattern)[0]["subject"] == "1954"
+    assert "subject" not in ClassFolder(tmp_path, (4, 4))[0]
+    with refused(ValueError, "finds no subject in the names of 2 of 2 files"):
+        ClassFolder(tmp_path, (4, 4), subject_pattern="(never)")
+    for useless in ("CNV", "("):
+        with refused(ValueError, "no regular expression with a group"):
+            ClassFolder(tmp_path, (4, 4), subject_pattern=useless)

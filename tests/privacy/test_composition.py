@@ -172,3 +172,10 @@ def test_the_published_schema_takes_what_is_written_and_nothing_else():
             jsonschema.validate(guarantee().to_dict() | change, schema)
         with pytest.raises(ValueError):
             PrivacyGuarantee.from_dict(guarantee().to_dict() | change)
+
+
+def test_rounding_errors_of_the_accountant_are_not_promised():
+    """At a delta that its Fourier transforms do not resolve, there is no epsilon to promise but the plain sum's."""
+    with pytest.raises(ValueError, match="promises nothing"):
+        compose([guarantee(1e-3, delta=1e-13)] * 20, delta=1e-12)
+    assert compose([guarantee(0.01)] * 1000, delta=1e-12).delta == 0.0

@@ -145,3 +145,14 @@ def test_a_killed_attempt_leaves_one_hidden_folder_until_the_next(privatizer, le
     if not (tmp_path / "released").exists():
         release_folder(privatizer, Cohort(), tmp_path / "released", ledger=ledger)
         assert not list(tmp_path.glob(".released.release-*"))
+
+
+def test_the_preview_does_not_tell_the_order_of_the_source(privatizer, ledger, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        "monai_cadp.studies.folder_release.save_image_grid", lambda images, *_, **__: shown.append(images)
+    )
+    for name in "ab":
+        release_folder(privatizer, Cohort(), tmp_path / name, batch_size=16, num_preview=12, ledger=ledger)
+    # The same releases; another choice and order but for a probability of 1 / (60 * 59 * ... * 49).
+    assert len(shown[0]) == len(shown[1]) == 12 and not torch.equal(*shown)

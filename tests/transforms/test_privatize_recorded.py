@@ -42,7 +42,13 @@ def items():
     """Two images of every subject; the index travels along to tell which release is whose."""
     pixels = torch.rand(NUM_IMAGES, *SHAPE, generator=torch.Generator().manual_seed(0))
     return [
-        {"image": pixels[index], "label": index % 3, "subject": f"person {index // 2}", "index": index}
+        {
+            "image": pixels[index],
+            "label": index % 3,
+            "subject": f"person {index // 2}",
+            "item": index % 2,
+            "index": index,
+        }
         for index in range(NUM_IMAGES)
     ]
 
@@ -50,7 +56,7 @@ def items():
 def pipeline(privatizer, ledger):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # with a ledger there is nothing to warn of
-        transform = Privatized("image", privatizer, "label", ledger=ledger, subject_key="subject")
+        transform = Privatized("image", privatizer, "label", ledger=ledger, subject_key="subject", item_key="item")
     return Compose([EnsureTyped("image"), transform])
 
 
@@ -58,7 +64,7 @@ def epoch(loader):
     """The release of every image, by its index."""
     found = {}
     for batch in loader:
-        assert "subject" not in batch
+        assert "subject" not in batch and "item" not in batch
         found |= dict(zip(batch["index"].tolist(), batch["image"].as_tensor().clone(), strict=True))
     return torch.stack([found[index] for index in range(len(found))])
 
@@ -89,7 +95,7 @@ if "RANK" in os.environ:
     dist.barrier()
 privatizer = load_privatizer(f"{folder}/model.pt", SubsetSelection(2.0, num_candidates=64))
 ledger = PrivacyLedger(f"{folder}/ledger.db", bytes(32))
-transform = Privatized("image", privatizer, "label", ledger=ledger, subject_key="subject")
+transform = Privatized("image", privatizer, "label", ledger=ledger, subject_key="subject", item_key="item")
 items = torch.load(f"{folder}/items.pt", weights_only=True)
 order = items if rank == 0 else items[::-1]
 released = {item["index"]: transform(item)["image"].as_tensor() for item in order}
@@ -164,14 +170,30 @@ def test_ledger_and_subject_key_belong_together(privatizer, ledger, refused):
         Privatized("image", privatizer, "label", ledger=ledger)
     with refused(ValueError, "subject_key was given without a ledger"):
         Privatized("image", privatizer, "label", subject_key="who")
+    with refused(ValueError, "item_key was given without a ledger"):
+        Privatized("image", privatizer, "label", item_key="number")
     with refused(TypeError, "ledger is a str"):
         Privatize(privatizer, ledger="ledger.db")
 
 
 def test_over_the_cap_a_loader_stops_with_the_refusal(privatizer, ledger, items):
-    crowd = [item | {"subject": "anna"} for item in items]
+    crowd = [item | {"subject": "anna", "item": item["index"]} for item in items]
     loader = DataLoader(Dataset(crowd, pipeline(privatizer, ledger)), batch_size=4, num_workers=2)
     # MONAI and the loader wrap what a transform raises, and keep its words.
     with pytest.raises(RuntimeError, match="over the cap"):
         epoch(loader)
     assert ledger.spent("anna")[0] <= 8.0 and ledger.verify() == []
+
+
+def test_two_keys_of_one_item_are_two_releases(privatizer, ledger):
+    transform = Privatized(["a", "b"], privatizer, "label", ledger=ledger, subject_key="who", item_key="scan")
+    image = torch.rand(SHAPE)
+    released = transform({"a": image, "b": image, "label": 1, "who": "anna", "scan": 3})
+    assert not torch.equal(released["a"], released["b"]) and ledger.spent("anna") == (4.0, 0.0)
+    assert released["a"].meta["privacy"]["public"] == ["condition"]
+
+
+def test_without_items_the_guarantee_in_meta_says_what_shows(privatizer, ledger):
+    transform = Privatized("image", privatizer, "label", ledger=ledger, subject_key="who")
+    released = transform({"image": torch.rand(SHAPE), "label": 1, "who": "anna"})
+    assert "which images of a subject are identical" in released["image"].meta["privacy"]["public"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands in a ledger in the place of subjects and images: codes that nobody without the secret can connect."""
+"""What stands in a ledger in the place of subjects and images: codes that mean nothing without the secret."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import hmac
 import json
 import os
 import secrets
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,8 +40,8 @@ class LedgerKeys:
             raise ValueError(
                 f"The ledger's secret is no text of {SECRET_BYTES} bytes or more; make one by write_secret."
             )
-        self._subject, self._release, self._entry = (
-            hmac.digest(secret, purpose, "sha256") for purpose in (b"subject", b"release", b"entry")
+        self._subject, self._release, self._content, self._entry = (
+            hmac.digest(secret, purpose, "sha256") for purpose in (b"subject", b"release", b"content", b"entry")
         )
 
     def subject(self, subject: str | int) -> str:
@@ -54,7 +55,9 @@ class LedgerKeys:
                 f"The subject of an image is missing or a {type(subject).__name__}; expected a text or a number that "
                 "stands for one person."
             )
-        return hmac.new(self._subject, str(subject).encode(), "sha256").hexdigest()
+        # One person has one code, however the name was typed or a file system spells it.
+        spelled = unicodedata.normalize("NFC", str(subject)).strip()
+        return hmac.new(self._subject, spelled.encode("utf-8", "surrogatepass"), "sha256").hexdigest()
 
     def release(self, parts: Sequence[bytes]) -> str:
         """Return the code of a release, from everything that decides whether two of them are the same."""
@@ -64,6 +67,10 @@ class LedgerKeys:
             code.update(len(part).to_bytes(8, "big"))
             code.update(part)
         return code.hexdigest()
+
+    def content(self, content: bytes) -> str:
+        """Return the code of a content; a plain digest would tell it to whoever can list all candidates."""
+        return hmac.new(self._content, content, "sha256").hexdigest()
 
     def entry(self, previous: str, content: Sequence[str | int | None]) -> str:
         """Return the code of an entry, which holds that of the entry before it."""

@@ -10,18 +10,20 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.engine import Connection, Engine
 
 from monai_cadp.privacy.ledger.budget import Budget
+from monai_cadp.privacy.ledger.forks import closed_at_forks, in_use
 from monai_cadp.privacy.ledger.keys import LedgerKeys, read_secret
+from monai_cadp.privacy.ledger.overview import numbers, plain_entries
 from monai_cadp.privacy.ledger.records import (
     Account,
     Entry,
     accounts,
     append,
     keep_documents,
-    reserved_subjects,
+    reservations,
     store_contents,
     stored_contents,
 )
@@ -29,7 +31,6 @@ from monai_cadp.privacy.ledger.request import BudgetExceededError, LedgerError, 
 from monai_cadp.privacy.ledger.tables import (
     METADATA,
     entries,
-    guarantees,
     head,
     open_engine,
     prepare,
@@ -86,7 +87,7 @@ class PrivacyLedger:
 
     def __init__(self, location: str | os.PathLike[str], secret: bytes) -> None:
         self._location, self._keys = os.fspath(location), LedgerKeys(secret)
-        self._process: int | None = None
+        self._engine: Engine | None = None
         with self._reading() as connection:
             first = connection.execute(select(entries).where(entries.c.sequence == 1)).one_or_none()
         if first is None:
@@ -165,25 +166,26 @@ class PrivacyLedger:
 
         Raises:
             BudgetExceededError: if a subject would be over its cap.
-            LedgerError: if a key was reserved for another subject, or the ledger cannot be read or written.
+            LedgerError: if a key was reserved for another subject or at another cost, or the ledger cannot be read or
+                written.
         """
         wanted = {request.key: request for request in requests}
         with self._reading() as connection:
-            found = stored_contents(connection, wanted)
+            found = stored_contents(connection, self._keys, wanted)
         if len(found) == len(wanted):
             return found
         with self._writing() as connection:
-            paid = reserved_subjects(connection, wanted)
-            if any(wanted[key].subject != subject for key, subject in paid.items()):
+            costs = keep_documents(connection, {request.guarantee for request in wanted.values()})
+            paid = reservations(connection, wanted)
+            if any((wanted[key].subject, costs[wanted[key].guarantee]) != of_old for key, of_old in paid.items()):
                 raise LedgerError(
-                    "A release was reserved for another subject before; give every image its own subject."
+                    "A release was reserved for another subject or at another cost before; give it a key of its own."
                 )
             new = [request for key, request in wanted.items() if key not in paid]
             self._check_budgets(connection, new)
-            costs = keep_documents(connection, {request.guarantee for request in new})
             append(connection, self._keys, [Entry("reserved", r.subject, r.key, costs[r.guarantee]) for r in new])
             # Some may have been recorded between the first look and this one.
-            return found | stored_contents(connection, [key for key in paid if key not in found])
+            return found | stored_contents(connection, self._keys, [key for key in paid if key not in found])
 
     def record(self, released: Mapping[str, bytes]) -> dict[str, bytes]:
         """Store the contents of reserved releases, and return what may leave the process: the first that was stored.
@@ -200,9 +202,9 @@ class PrivacyLedger:
         if not released:
             return {}
         with self._writing() as connection:
-            stored = stored_contents(connection, released)
+            stored = stored_contents(connection, self._keys, released)
             new = {key: content for key, content in released.items() if key not in stored}
-            if len(reserved_subjects(connection, new)) < len(new):
+            if len(reservations(connection, new)) < len(new):
                 raise LedgerError("A release was to be recorded that was never reserved; reserve its budget first.")
             store_contents(connection, self._keys, new)
         return new | stored
@@ -220,7 +222,11 @@ class PrivacyLedger:
             append(connection, self._keys, [Entry("budget", self.subject(subject), None, body)])
 
     def spent(self, subject: str | int) -> tuple[float, float]:
-        """Return the epsilon and delta that all releases of a subject have cost together."""
+        """Return the epsilon and delta that all releases of a subject have cost together.
+
+        With accounting "identical" this holds for a number of releases that was fixed beforehand; where it was decided
+        in sight of releases, the caps of the budget are what holds.
+        """
         account = self._account(subject)
         return account.budget.spent(account.releases)
 
@@ -230,26 +236,14 @@ class PrivacyLedger:
 
     def summary(self) -> dict[str, Any]:
         """Return numbers that say nothing about anybody: the budget, subjects, reservations and releases."""
+        budget = {f"budget_{name}": value for name, value in asdict(self.budget).items()}
         with self._reading() as connection:
-            kinds = select(entries.c.kind, func.count(), func.count(entries.c.subject.distinct()))
-            rows = {kind: numbers for kind, *numbers in connection.execute(kinds.group_by(entries.c.kind))}
-        return {
-            "unit": self.unit,
-            **{f"budget_{name}": value for name, value in asdict(self.budget).items()},
-            "subjects": rows.get("reserved", (0, 0))[1],
-            "reserved": rows.get("reserved", (0, 0))[0],
-            "released": rows.get("released", (0, 0))[0],
-        }
+            return {"unit": self.unit, **budget, **numbers(connection)}
 
     def export(self) -> list[dict[str, Any]]:
         """Return all entries in order as plain data: codes, digests and guarantees, no content."""
         with self._reading() as connection:
-            rows = [dict(row) for row in connection.execute(select(entries).order_by(entries.c.sequence)).mappings()]
-            documents = {code: document for code, document in connection.execute(select(guarantees))}
-        return [
-            row | ({"guarantee": json.loads(documents[row["body"]])} if row["kind"] == "reserved" else {})
-            for row in rows
-        ]
+            return plain_entries(connection)
 
     def head(self) -> dict[str, Any]:
         """Return the signed last entry, to be kept elsewhere: it tells an older copy of the ledger from this one."""
@@ -281,22 +275,21 @@ class PrivacyLedger:
 
     def __getstate__(self) -> dict[str, Any]:
         kept = ("_location", "_keys", "unit", "budget")
-        return {name: self.__dict__[name] for name in kept} | {"_process": None}
+        return {name: self.__dict__[name] for name in kept} | {"_engine": None}
 
     def _connect(self) -> Engine:
-        # A connection must not be shared with the process that this one was forked from.
-        if self._process != os.getpid():
-            self._engine, self._process = open_engine(self._location), os.getpid()
+        if self._engine is None:
+            self._engine = closed_at_forks(open_engine(self._location))
         return self._engine
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with readable_errors(), self._connect().connect() as connection:
+        with readable_errors(), in_use(), self._connect().connect() as connection:
             yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with readable_errors(), writing(self._connect()) as connection:
+        with readable_errors(), in_use(), writing(self._connect()) as connection:
             yield connection
 
     def _account(self, subject: str | int) -> Account:

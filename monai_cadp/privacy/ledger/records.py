@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 from monai_cadp.privacy.guarantee import PrivacyGuarantee
 from monai_cadp.privacy.ledger.budget import Budget
 from monai_cadp.privacy.ledger.keys import LedgerKeys, digest
+from monai_cadp.privacy.ledger.request import LedgerError
 from monai_cadp.privacy.ledger.tables import contents, entries, guarantees, head
 
 __all__ = [
@@ -22,7 +23,7 @@ __all__ = [
     "accounts",
     "append",
     "keep_documents",
-    "reserved_subjects",
+    "reservations",
     "store_contents",
     "stored_contents",
 ]
@@ -31,7 +32,7 @@ __all__ = [
 class Entry(NamedTuple):
     """What happened: the ledger was opened, a budget was set, a release was reserved or recorded.
 
-    ``body`` is the digest of the guarantee of what was reserved, the digest of the content of what was released, and
+    ``body`` is the digest of the guarantee of what was reserved, the code of the content of what was released, and
     plain data in JSON otherwise.
     """
 
@@ -87,24 +88,28 @@ def accounts(connection: Connection, subjects: Iterable[str], budget: Budget) ->
     return found
 
 
-def reserved_subjects(connection: Connection, release_keys: Iterable[str]) -> dict[str, str]:
-    """Return for whom these keys were reserved, of those that were."""
-    statement = select(entries.c.key, entries.c.subject).where(
-        entries.c.kind == "reserved", entries.c.key.in_(release_keys)
+def reservations(connection: Connection, release_keys: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return for whom these keys were reserved, and the digest of what they cost, of those that were."""
+    statement = select(entries.c.key, entries.c.subject, entries.c.body)
+    rows = connection.execute(statement.where(entries.c.kind == "reserved", entries.c.key.in_(release_keys)))
+    return {key: (subject, cost) for key, subject, cost in rows}
+
+
+def stored_contents(connection: Connection, keys: LedgerKeys, release_keys: Iterable[str]) -> dict[str, bytes]:
+    """Return the contents that are stored under these keys; raises LedgerError if one is not what was recorded."""
+    statement = select(entries.c.key, entries.c.body, contents.c.content).join(
+        contents, contents.c.sequence == entries.c.sequence
     )
-    return {key: subject for key, subject in connection.execute(statement)}
-
-
-def stored_contents(connection: Connection, release_keys: Iterable[str]) -> dict[str, bytes]:
-    """Return the contents that are stored under these keys."""
-    statement = select(entries.c.key, contents.c.content).join(contents, contents.c.sequence == entries.c.sequence)
     rows = connection.execute(statement.where(entries.c.kind == "released", entries.c.key.in_(release_keys)))
-    return {key: bytes(content) for key, content in rows}
+    found = {key: (code, bytes(content)) for key, code, content in rows}
+    if any(keys.content(content) != code for code, content in found.values()):
+        raise LedgerError("A stored release is not the recorded one; look at the ledger with 'ledger verify'.")
+    return {key: content for key, (_, content) in found.items()}
 
 
 def store_contents(connection: Connection, keys: LedgerKeys, released: Mapping[str, bytes]) -> None:
     """Record releases and keep their contents."""
-    numbers = append(connection, keys, [Entry("released", None, key, digest(c)) for key, c in released.items()])
+    numbers = append(connection, keys, [Entry("released", None, key, keys.content(c)) for key, c in released.items()])
     if numbers:
         rows = [{"sequence": n, "content": content} for n, content in zip(numbers, released.values(), strict=True)]
         connection.execute(insert(contents), rows)

@@ -87,9 +87,11 @@ def open_engine(location: str, *, new: bool = False) -> Engine:
         raise ValueError("The ledger's place is of no known kind; expected a file, or a URL of SQLite or PostgreSQL.")
     if kind == "sqlite" and not new and not os.path.isfile(url.database or ""):
         raise ValueError("There is no ledger at this place; make one with 'python -m monai_cadp ledger init'.")
-    options: dict[str, Any] = {"timeout": SECONDS_TO_WAIT} if kind == "sqlite" else {}
+    options: dict[str, Any] = {"isolation_level": "READ COMMITTED"}
+    if kind == "sqlite":
+        options = {"connect_args": {"timeout": SECONDS_TO_WAIT}}
     try:
-        engine = sqlalchemy.create_engine(url, connect_args=options)
+        engine = sqlalchemy.create_engine(url, **options)
     except ImportError:
         raise ValueError("The driver of the ledger's database is missing; install monai_cadp[postgres].") from None
     if kind == "sqlite":
@@ -115,6 +117,8 @@ def writing(engine: Engine) -> Iterator[Connection]:
         if engine.dialect.name == "postgresql":
             # Where SQLite locks the file; what is read from here on is the newest state.
             connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+            # Whatever the server's default is: a commit that returns is on the disk.
+            connection.execute(sqlalchemy.text("SET LOCAL synchronous_commit = on"))
         yield connection
 
 

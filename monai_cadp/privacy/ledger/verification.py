@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
+from monai_cadp.privacy.guarantee import PrivacyGuarantee
 from monai_cadp.privacy.ledger.budget import Budget
 from monai_cadp.privacy.ledger.keys import LedgerKeys, digest
-from monai_cadp.privacy.ledger.records import accounts
+from monai_cadp.privacy.ledger.records import Account
 from monai_cadp.privacy.ledger.tables import contents, entries, guarantees, head
 
 __all__ = ["findings"]
@@ -27,7 +30,7 @@ def findings(
             return ["The database file is damaged."]
     found = list(_chain(connection, keys, kept_head))
     found += _documents(connection)
-    found += _contents(connection)
+    found += _contents(connection, keys)
     if not found:
         # Guarantees can be added up only where they are the written ones.
         found += _budgets(connection, budget)
@@ -71,14 +74,14 @@ def _documents(connection: Connection) -> Iterator[str]:
         yield "Guarantee documents are missing, or there are some that no entry names."
 
 
-def _contents(connection: Connection) -> Iterator[str]:
+def _contents(connection: Connection, keys: LedgerKeys) -> Iterator[str]:
     released = connection.execute(select(entries).where(entries.c.kind == "released")).all()
     reserved = set(connection.scalars(select(entries.c.key).where(entries.c.kind == "reserved")))
     if not {row.key for row in released} <= reserved:
         yield "There is a release that was not reserved."
     # A few at a time: together they may be larger than the memory.
     rows = connection.execution_options(yield_per=100).execute(select(contents))
-    stored = {sequence: digest(bytes(content)) for sequence, content in rows}
+    stored = {sequence: keys.content(bytes(content)) for sequence, content in rows}
     recorded = {row.sequence: row.body for row in released}
     if stored.keys() != recorded.keys():
         yield "Released contents are missing, or there are some that no entry names."
@@ -87,9 +90,19 @@ def _contents(connection: Connection) -> Iterator[str]:
 
 
 def _budgets(connection: Connection, budget: Budget) -> Iterator[str]:
-    subjects = set(connection.scalars(select(entries.c.subject).where(entries.c.kind == "reserved").distinct()))
-    over = sum(
-        not account.budget.allows(account.releases) for account in accounts(connection, subjects, budget).values()
-    )
+    """Every reservation against the caps that were in force when it was made."""
+    documents = connection.execute(select(guarantees))
+    costs = {code: PrivacyGuarantee.from_json(document) for code, document in documents}
+    found: dict[str, Account] = {}
+    over = set()
+    for row in connection.execute(select(entries).order_by(entries.c.sequence)):
+        account = found.setdefault(row.subject, Account(Counter(), budget))
+        if row.kind == "budget":
+            own = Budget(**json.loads(row.body), accounting=budget.accounting)
+            found[row.subject] = account._replace(budget=own)
+        elif row.kind == "reserved":
+            account.releases[costs[row.body]] += 1
+            if not account.budget.allows(account.releases):
+                over.add(row.subject)
     if over:
-        yield f"{over} subjects are over the cap of their budgets."
+        yield f"{len(over)} subjects went over the cap of their budgets."

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
+import sqlite3
 import threading
 
 import pytest
@@ -114,11 +116,67 @@ def test_what_was_not_reserved_is_not_recorded(ledger, ask, refused):
     assert ledger.summary()["released"] == 0 and ledger.record({}) == {}
 
 
-def test_a_release_belongs_to_one_subject(ledger, ask, refused):
-    mine = ask.request(ledger, "anna", b"image")
+def test_a_release_belongs_to_one_subject_and_has_one_cost(ledger, ask, refused):
+    mine = ask.request(ledger, "anna", b"image", 1.0)
     ledger.reserve([mine])
     with refused(LedgerError, "another subject"):
         ledger.reserve([ReleaseRequest(ledger.subject("bert"), mine.key, mine.guarantee)])
+    with refused(LedgerError, "another cost"):
+        ledger.reserve([ReleaseRequest(mine.subject, mine.key, ask.request(ledger, "anna", b"image", 2.0).guarantee)])
+
+
+def test_a_stored_release_that_was_altered_is_never_given_out(ledger, ask, tmp_path, refused):
+    request = ask.request(ledger, "anna", b"image")
+    ledger.reserve([request])
+    ledger.record({request.key: b"release"})
+    with sqlite3.connect(tmp_path / "ledger.db") as connection:
+        connection.execute("UPDATE contents SET content = x'00'")
+    connection.close()
+    with refused(LedgerError, "not the recorded one"):
+        ledger.reserve([request])
+
+
+@pytest.mark.parametrize("spelling", [" anna", "anna\n", "anna "])
+def test_one_person_has_one_code_however_the_name_was_typed(ledger, spelling):
+    assert ledger.subject(spelling) == ledger.subject("anna")
+    assert ledger.subject("M\u00fcller") == ledger.subject("Mu\u0308ller")
+    assert ledger.subject(7) == ledger.subject("7")
+
+
+def test_a_name_that_no_encoding_knows_has_a_code_and_no_error_that_tells_it(ledger):
+    assert ledger.subject("M\udcfcller") != ledger.subject("Muller")
+
+
+def test_errors_show_no_inner_error_that_tells_the_place(tmp_path):
+    (tmp_path / "notes.db").write_text("not a database at all" * 100)
+    with pytest.raises(LedgerError) as caught:
+        PrivacyLedger(tmp_path / "notes.db", bytes(32))
+    assert caught.value.__cause__ is None and caught.value.__suppress_context__
+
+
+def test_a_forked_process_loses_nothing_when_its_parent_closes_the_ledger(ledger, ask, tmp_path):
+    """SQLite keeps its locks in the process's memory: an inherited connection would write into a file that is gone."""
+    context = multiprocessing.get_context("fork")
+    may_write, has_written = context.Event(), context.Event()
+    request = ask.request(ledger, "anna", b"image", 3.0)
+
+    def child():
+        may_write.wait()
+        ledger.reserve([request])
+        ledger.record({request.key: b"from the child"})
+        has_written.set()
+
+    ledger.spent("anna")
+    process = context.Process(target=child)
+    process.start()
+    ledger.close()
+    may_write.set()
+    process.join()
+    assert has_written.is_set()
+    again = PrivacyLedger(tmp_path / "ledger.db", ask.secret)
+    assert again.spent("anna") == (3.0, 0.0)
+    assert again.reserve([request]) == ledger.reserve([request]) == {request.key: b"from the child"}
+    assert again.verify() == []
 
 
 @pytest.mark.parametrize("subject", [None, "", "  ", 1.5, True, b"anna", float("nan")])
