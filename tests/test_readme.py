@@ -69,6 +69,6 @@ def test_every_figure_of_a_table_of_results_stands_in_the_file_that_is_named_bes
     for name, section in sections:
         text = json.dumps(json.loads((ROOT / name).read_text()))
         known = {float(number) for number in re.findall(r"-?\d+\.?\d*(?:e-?\d+)?", text)}
-        for figure in re.findall(r"(?<![\w.])\d*\.\d+", section):
+        for figure in re.findall(r"(?<![\w.])-?\d*\.\d+", section):
             digits = len(figure.split(".")[1])
             assert any(abs(round(number, digits) - float(figure)) < 1e-9 for number in known), (name, figure)
