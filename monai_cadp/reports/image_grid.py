@@ -32,7 +32,7 @@ def image_grid(images: Tensor, columns: int) -> np.ndarray:
 
     Example:
         >>> image_grid(torch.rand(6, 1, 8, 8), columns=3).shape
-        (138, 202, 3)
+        (134, 200, 3)
     """
     if len(images) == 0 or images.ndim not in (4, 5) or columns < 1:
         raise ValueError(
