@@ -40,8 +40,8 @@ def overhead(shape: tuple[int, ...], repeats: int, folder: str) -> dict[str, obj
         times = []
         for release in (
             lambda x=x, labels=labels: privatizer.release(x, labels),
-            lambda x=x, labels=labels, s=subjects: recorded_release(privatizer, ledger, x, labels, s),
-            lambda x=x, labels=labels, s=subjects: recorded_release(privatizer, ledger, x, labels, s),
+            lambda x=x, labels=labels, s=subjects: recorded_release(privatizer, ledger, x, labels, s, range(BATCH)),
+            lambda x=x, labels=labels, s=subjects: recorded_release(privatizer, ledger, x, labels, s, range(BATCH)),
         ):
             started = time.perf_counter()
             release()

@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -87,11 +85,12 @@ def recorded_release(
         released, used = privatizer.release(x[index], None if condition is None else condition[index])
         packed = [_pack(image, None if used is None else used[i]) for i, image in enumerate(released)]
         kept |= ledger.record({keys[i]: content for i, content in zip(missing, packed, strict=True)})
-    unpacked = [_unpack(kept[key]) for key in keys]
-    released = torch.stack([image for image, _ in unpacked]).to(x.device)
+    stored = [kept[key] for key in keys]
+    size = 4 * x[0].numel()
+    released = _tensor([content[:size] for content in stored], torch.float32, x)
     if condition is None:
         return released, None
-    return released, torch.stack([used for _, used in unpacked if used is not None]).to(condition.device)
+    return released, _tensor([content[size:] for content in stored], condition.dtype, condition)
 
 
 def _name(item: str | int) -> bytes:
@@ -106,15 +105,9 @@ def _bytes(tensor: Tensor) -> bytes:
 
 
 def _pack(image: Tensor, condition: Tensor | None) -> bytes:
-    buffer = io.BytesIO()
-    for tensor in (image,) if condition is None else (image, condition):
-        np.save(buffer, tensor.cpu().numpy(), allow_pickle=False)
-    return buffer.getvalue()
+    """The numbers and nothing else: shapes and types are those of the network and its conditions."""
+    return b"".join(tensor.cpu().numpy().tobytes() for tensor in (image, condition) if tensor is not None)
 
 
-def _unpack(content: bytes) -> tuple[Tensor, Tensor | None]:
-    buffer = io.BytesIO(content)
-    image = torch.from_numpy(np.load(buffer, allow_pickle=False))
-    if buffer.tell() == len(content):
-        return image, None
-    return image, torch.from_numpy(np.load(buffer, allow_pickle=False))
+def _tensor(rows: Sequence[bytes], dtype: torch.dtype, like: Tensor) -> Tensor:
+    return torch.frombuffer(bytearray(b"".join(rows)), dtype=dtype).reshape(like.shape).to(like.device)
