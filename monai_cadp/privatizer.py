@@ -108,14 +108,16 @@ class Privatizer(nn.Module):
     @property
     def guarantee(self) -> PrivacyGuarantee:
         """What one call promises for each image, with everything a reader needs to judge it."""
-        return self._described()[0]
+        return self.description[0]
 
     @property
     def identity(self) -> bytes:
         """The SHA-256 of all that defines a release: mechanism, content, temperature and network."""
-        return self._described()[1]
+        return self.description[1]
 
-    def _described(self) -> tuple[PrivacyGuarantee, bytes]:
+    @property
+    def description(self) -> tuple[PrivacyGuarantee, bytes]:
+        """Guarantee and identity, of one state of the network."""
         # Hashing a network takes longer than a batch; its tensors count their changes.
         tensors = [(tensor.data_ptr(), tensor._version) for tensor in (*self.parameters(), *self.buffers())]
         state = (self.mechanism, self.unit, self.temperature, self.inn.training_data, tensors)

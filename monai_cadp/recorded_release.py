@@ -20,7 +20,10 @@ SHOWN_BY_PIXELS = "which images of a subject are identical"
 
 def recorded_guarantee(privatizer: Privatizer, by_item: bool) -> PrivacyGuarantee:
     """Return what a recorded release promises; where images are known by their pixels, it lists what that shows."""
-    guarantee = privatizer.guarantee
+    return _listed(privatizer.guarantee, by_item)
+
+
+def _listed(guarantee: PrivacyGuarantee, by_item: bool) -> PrivacyGuarantee:
     return guarantee if by_item else replace(guarantee, public=(*guarantee.public, SHOWN_BY_PIXELS))
 
 
@@ -72,7 +75,8 @@ def recorded_release(
     # A private condition must not decide which release is met.
     shown = None if privatizer.label_mechanism is not None else condition
     conditions = [b""] * len(x) if shown is None else [_bytes(value) for value in shown]
-    guarantee, identity = recorded_guarantee(privatizer, by_item=items is not None), privatizer.identity
+    guarantee, identity = privatizer.description
+    guarantee = _listed(guarantee, by_item=items is not None)
     keys = [
         ledger.release_key([code.encode(), identity, name, value])
         for code, name, value in zip(codes, names, conditions, strict=True)

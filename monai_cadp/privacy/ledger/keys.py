@@ -18,7 +18,7 @@ SECRET_BYTES = 32
 
 
 class LedgerKeys:
-    """Codes for subjects, releases and entries, each by HMAC-SHA-256 under a key of its own, derived from one secret.
+    """Codes for subjects, releases, contents and entries, each under a key of its own, derived from one secret.
 
     Args:
         secret: 32 random bytes or more.
@@ -27,7 +27,7 @@ class LedgerKeys:
         ValueError: if the secret is shorter.
 
     References:
-        Krawczyk, Bellare, Canetti: HMAC, RFC 2104.
+        Krawczyk, Bellare, Canetti: HMAC, RFC 2104. Saarinen, Aumasson: BLAKE2, RFC 7693.
 
     Example:
         >>> keys = LedgerKeys(bytes(32))
@@ -70,7 +70,8 @@ class LedgerKeys:
 
     def content(self, content: bytes) -> str:
         """Return the code of a content; a plain digest would tell it to whoever can list all candidates."""
-        return hmac.new(self._content, content, "sha256").hexdigest()
+        # Keyed BLAKE2 is an HMAC's equal, at twice the speed; contents are large.
+        return hashlib.blake2b(content, key=self._content, digest_size=32).hexdigest()
 
     def entry(self, previous: str, content: Sequence[str | int | None]) -> str:
         """Return the code of an entry, which holds that of the entry before it."""

@@ -101,11 +101,13 @@ def open_engine(location: str, *, new: bool = False) -> Engine:
 
 
 def prepare(engine: Engine) -> None:
-    """Let readers and a writer into a new SQLite file at the same time; the file remembers it."""
+    """Let readers and a writer into a new SQLite file at the same time, in pages for large contents; both last."""
     if engine.dialect.name == "sqlite":
         connection = engine.raw_connection()
         try:
-            connection.cursor().execute("PRAGMA journal_mode=WAL")
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA page_size=16384")
+            cursor.execute("PRAGMA journal_mode=WAL")
         finally:
             connection.close()
 
