@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 
-from monai_cadp.privacy.mechanism import checked_delta, checked_epsilon, checked_positive
+from monai_cadp.privacy.checks import checked_delta, checked_epsilon, checked_positive
 
 __all__ = ["gaussian_delta", "gaussian_sigma"]
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
 
+from monai_cadp.privacy.checks import checked_delta
 from monai_cadp.privacy.exact_numbers import as_written, rounded_up
 from monai_cadp.privacy.guarantee import TRAININGS, PrivacyGuarantee
 from monai_cadp.privacy.loss_distribution import composed_epsilon
-from monai_cadp.privacy.mechanism import checked_delta
 
 __all__ = ["compose", "include_training"]
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from monai_cadp.privacy.calibration import gaussian_sigma
+from monai_cadp.privacy.checks import checked_delta, checked_epsilon
 from monai_cadp.privacy.lattice import MAX_DIRECTIONS, Lattice
-from monai_cadp.privacy.mechanism import Mechanism, checked_delta, checked_epsilon
+from monai_cadp.privacy.mechanism import Mechanism
 from monai_cadp.privacy.randomness import lattice_gaussian
 
 __all__ = ["GaussianMechanism"]

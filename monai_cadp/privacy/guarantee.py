@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from monai_cadp.privacy.shuffling import shuffled_epsilon
+
 __all__ = ["TRAININGS", "PrivacyGuarantee"]
 
 TRAININGS = ("private", "dp-sgd", "public")  # weakest first
@@ -118,8 +120,6 @@ class PrivacyGuarantee:
             >>> local.shuffled(10_000, delta=1e-6).epsilon < 1
             True
         """
-        from monai_cadp.privacy.shuffling import shuffled_epsilon
-
         if self.delta > 0:
             raise ValueError(f"The guarantee has delta {self.delta:g}; only pure releases can be counted as shuffled.")
         epsilon = shuffled_epsilon(self.epsilon, num_releases, delta) if self.epsilon > 0 else 0.0

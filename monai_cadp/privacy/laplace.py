@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from monai_cadp.privacy.checks import checked_epsilon
 from monai_cadp.privacy.exact_numbers import proved_value
 from monai_cadp.privacy.lattice import Lattice
-from monai_cadp.privacy.mechanism import Mechanism, checked_epsilon
+from monai_cadp.privacy.mechanism import Mechanism
 from monai_cadp.privacy.randomness import lattice_laplace
 
 __all__ = ["LaplaceMechanism"]

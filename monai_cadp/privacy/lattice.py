@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from monai_cadp.privacy.mechanism import checked_positive, width
+from monai_cadp.privacy.checks import checked_positive
+from monai_cadp.privacy.mechanism import width
 
 __all__ = ["LATTICE_BITS", "MAX_DIRECTIONS", "Lattice"]
 

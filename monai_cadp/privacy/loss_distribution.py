@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from monai_cadp.privacy.checks import checked_delta
 from monai_cadp.privacy.guarantee import PrivacyGuarantee
 from monai_cadp.privacy.lattice import MAX_DIRECTIONS, Lattice
-from monai_cadp.privacy.mechanism import checked_delta
 
 __all__ = ["composed_epsilon"]
 

@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import copy
-import math
 import warnings
-from numbers import Real
 from typing import Any
 
 import torch
@@ -14,33 +12,7 @@ from torch import Tensor
 
 from monai_cadp.privacy.guarantee import PrivacyGuarantee
 
-__all__ = ["Mechanism", "checked_delta", "checked_epsilon", "checked_positive"]
-
-
-def checked_positive(name: str, value: float) -> float:
-    """Return the value as a float, or raise ValueError in one sentence if it is not a finite number above 0."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise ValueError(f"{name} is of type {type(value).__name__}; expected a finite number above 0.")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"{name} is {number}; expected a finite number above 0.")
-    return number
-
-
-def checked_epsilon(epsilon: float) -> float:
-    """Return epsilon as a float, or raise ValueError in one sentence if it is not a finite number above 0."""
-    return checked_positive("epsilon", epsilon)
-
-
-def checked_delta(delta: float) -> float:
-    """Return delta as a float, or raise ValueError in one sentence if it is not a number between 0 and 1."""
-    number = checked_positive("delta", delta)
-    if number >= 1:
-        raise ValueError(f"delta is {number}; expected a number between 0 and 1, far below 1 / (number of people).")
-    return number
+__all__ = ["Mechanism", "width"]
 
 
 class Mechanism:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from monai_cadp.privacy.mechanism import Mechanism, checked_epsilon
+from monai_cadp.privacy.checks import checked_epsilon
+from monai_cadp.privacy.mechanism import Mechanism
 from monai_cadp.privacy.randomness import random_below, random_words
 from monai_cadp.privacy.threshold import acceptance_threshold
 

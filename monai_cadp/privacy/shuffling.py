@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from monai_cadp.privacy.mechanism import checked_delta, checked_epsilon
+from monai_cadp.privacy.checks import checked_delta, checked_epsilon
 
 __all__ = ["shuffled_delta", "shuffled_epsilon"]
 

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from monai_cadp.privacy.checks import checked_epsilon
 from monai_cadp.privacy.exact_numbers import proved_value
-from monai_cadp.privacy.mechanism import Mechanism, checked_epsilon, width
+from monai_cadp.privacy.mechanism import Mechanism, width
 from monai_cadp.privacy.randomness import random_below, random_words
 from monai_cadp.privacy.threshold import acceptance_threshold
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from decimal import Context, Decimal
 from fractions import Fraction
 
+from monai_cadp.privacy.checks import checked_epsilon
 from monai_cadp.privacy.exact_numbers import proved_value
-from monai_cadp.privacy.mechanism import checked_epsilon
 
 __all__ = ["MAX_EPSILON", "acceptance_threshold", "exp_lower_bound"]
 

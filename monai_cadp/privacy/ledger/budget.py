@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
+from monai_cadp.privacy.checks import checked_epsilon
 from monai_cadp.privacy.exact_numbers import as_written, rounded_up
 from monai_cadp.privacy.guarantee import PrivacyGuarantee
 from monai_cadp.privacy.loss_distribution import composed_epsilon
-from monai_cadp.privacy.mechanism import checked_epsilon
 
 __all__ = ["ACCOUNTINGS", "Budget"]
 
