@@ -13,7 +13,7 @@ from monai_cadp.privacy import PrivacyGuarantee, PrivacyLedger
 from monai_cadp.privacy.ledger import ReleaseRequest
 from monai_cadp.privatizer import Privatizer
 
-__all__ = ["recorded_guarantee", "recorded_release"]
+__all__ = ["item_name", "recorded_guarantee", "recorded_release"]
 
 SHOWN_BY_PIXELS = "which images of a subject are identical"
 
@@ -71,7 +71,11 @@ def recorded_release(
         if given is not None and len(given) != len(x):
             raise ValueError(f"There are {len(given)} {what} for {len(x)} images; expected one for each.")
     codes = [ledger.subject(subject) for subject in subjects]
-    names = [_bytes(image) for image in x] if items is None else [_name(item) for item in items]
+    names = (
+        [_bytes(image) for image in x]
+        if items is None
+        else [b"item " + item_name(item).encode("utf-8", "surrogatepass") for item in items]
+    )
     # A private condition must not decide which release is met.
     shown = None if privatizer.label_mechanism is not None else condition
     conditions = [b""] * len(x) if shown is None else [_bytes(value) for value in shown]
@@ -97,10 +101,15 @@ def recorded_release(
     return released, _tensor([content[size:] for content in stored], condition.dtype, condition)
 
 
-def _name(item: str | int) -> bytes:
+def item_name(item: str | int) -> str:
+    """Return the name of an item as text.
+
+    Raises:
+        ValueError: if there is none, which would make one release of all such images of a subject.
+    """
     if isinstance(item, bool) or not isinstance(item, str | int) or not str(item).strip():
         raise ValueError(f"The item of an image is missing or a {type(item).__name__}; expected a text or a number.")
-    return b"item " + str(item).encode("utf-8", "surrogatepass")
+    return str(item).strip()
 
 
 def _bytes(tensor: Tensor) -> bytes:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from monai_cadp.privacy import PrivacyLedger
 from monai_cadp.privatizer import Privatizer
-from monai_cadp.recorded_release import recorded_guarantee, recorded_release
+from monai_cadp.recorded_release import item_name, recorded_guarantee, recorded_release
 
 __all__ = ["Privatize", "PrivatizeD", "PrivatizeDict", "Privatized"]
 
@@ -209,9 +209,9 @@ class Privatized(MapTransform):
             raise ValueError(
                 f"{len(keys)} images share one private label; release them by a transform each, with a label each."
             )
-        item = None if self.item_key is None else _as_plain(released.pop(self.item_key))
+        item = None if self.item_key is None else item_name(_as_plain(released.pop(self.item_key)))
         for key in keys:
-            name = None if self.item_key is None else f"{key} {item}"
+            name = None if item is None else f"{key} {item}"
             released[key], used = self.transform.release(data[key], condition, subject, name)
             for suffix in ("meta_dict", "transforms"):
                 released.pop(f"{key}_{suffix}", None)

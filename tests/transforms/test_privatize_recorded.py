@@ -165,6 +165,14 @@ def test_without_a_subject_nothing_is_released_and_nothing_spent(privatizer, led
     assert ledger.summary()["reserved"] == 0
 
 
+@pytest.mark.parametrize("item", [None, "", float("nan"), [1, 2]])
+def test_an_item_that_names_no_image_is_refused_and_does_not_make_all_images_one(privatizer, ledger, refused, item):
+    transform = Privatized("image", privatizer, "label", ledger=ledger, subject_key="who", item_key="scan")
+    with refused(ValueError, "item of an image is missing"):
+        transform({"image": torch.rand(SHAPE), "label": 1, "who": "anna", "scan": item})
+    assert ledger.summary()["reserved"] == 0
+
+
 def test_ledger_and_subject_key_belong_together(privatizer, ledger, refused):
     with refused(ValueError, "ledger was given without a subject_key"):
         Privatized("image", privatizer, "label", ledger=ledger)
