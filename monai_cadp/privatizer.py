@@ -120,11 +120,12 @@ class Privatizer(nn.Module):
         """Guarantee and identity, of one state of the network."""
         # Hashing a network takes longer than a batch; its tensors count their changes.
         tensors = [(tensor.data_ptr(), tensor._version) for tensor in (*self.parameters(), *self.buffers())]
-        state = (self.mechanism, self.unit, self.temperature, self.inn.training_data, tensors)
+        parts = (self.mechanism, self.label_mechanism, self.content, self.inn)
+        state = (parts, self.unit, self.temperature, self.inn.training_data, tensors)
         if self._description is None or self._description[0] != state:
             guarantee = self._describe()
-            parts = [guarantee.to_dict(), self.temperature, self.content.fingerprint()]
-            identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
+            defining = [guarantee.to_dict(), self.temperature, self.content.fingerprint()]
+            identity = hashlib.sha256(json.dumps(defining, sort_keys=True).encode()).digest()
             self._description = (state, (guarantee, identity))
         return self._description[1]
 

@@ -622,7 +622,7 @@ def test_a_traced_privatizer_keeps_content_as_the_original_does(networks):
     assert torch.corrcoef(torch.stack([original, released]))[0, 1] > 0.5
 
 
-# --- found by review --------------------------------------------------------------------------------------------------
+# --- what a caller may change -----------------------------------------------------------------------------------------
 
 
 class MixesTheBatch(torch.nn.Module):
@@ -657,3 +657,12 @@ def test_another_mechanism_brings_its_own_threshold_and_guarantee(inn):
     assert privatizer.guarantee.epsilon == 0.01
     blurred = privatizer(images(1).expand(400, *SHAPE), labels)
     assert len(certain.unique(dim=0)) < 64 / 2 < len(blurred.unique(dim=0))
+
+
+def test_a_label_mechanism_that_was_taken_away_is_promised_no_longer(inn):
+    label = RandomizedResponse(1.0, num_classes=3)
+    privatizer = Privatizer(inn, constant(), basis(inn), label_mechanism=label)
+    before = privatizer.guarantee
+    privatizer.label_mechanism = None
+    assert privatizer.guarantee.epsilon == before.epsilon - 1.0
+    assert before.public == () and privatizer.guarantee.public == ("condition",)
