@@ -59,16 +59,12 @@ def _init(options: argparse.Namespace) -> int:
 
     budget = Budget(options.epsilon, options.delta, options.accounting)
     path = Path(options.secret_file)
-    made = not path.exists()
-    secret = write_secret(path) if made else read_secret(path)
-    try:
-        PrivacyLedger.create(options.ledger, secret, budget, unit=options.unit)
-    except Exception:
-        if made:
-            path.unlink()
-        raise
-    print("The ledger is made. Keep the file of the secret apart from it, and a copy of it safe: without it the ledger")
-    print("cannot be used.")
+    # A secret is never removed, whatever fails: the ledger may be there already.
+    secret = read_secret(path) if path.exists() else write_secret(path)
+    PrivacyLedger.create(options.ledger, secret, budget, unit=options.unit)
+    print(
+        "The ledger is made. Keep the file of its secret apart from it, and a copy safe: the ledger is lost without it."
+    )
     return 0
 
 
@@ -95,7 +91,9 @@ def _verify(options: argparse.Namespace) -> int:
         try:
             kept = json.loads(options.head.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            raise ValueError("The kept head could not be read; expected a file of 'ledger head'.") from None
+            pass
+        if not isinstance(kept, dict):
+            raise ValueError("The kept head could not be read; expected a file of 'ledger head'.")
     findings = _open(options).verify(kept)
     for finding in findings:
         print(finding)

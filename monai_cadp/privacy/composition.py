@@ -85,7 +85,10 @@ def compose(
     if not total_delta < 1:
         raise ValueError(f"The deltas add up to {total_delta}, which promises nothing; compose fewer releases.")
     if math.isinf(epsilon):
-        raise ValueError("The epsilons add up to more than a number can hold, which promises nothing.")
+        raise ValueError(
+            "The epsilon of the releases together has no bound, which promises nothing; compose fewer releases, or "
+            "allow a larger delta."
+        )
     training = min((part.training for part in parts), key=TRAININGS.index)
     covers = [part.training_guarantee for part in parts if part.training == "dp-sgd"]
     if training == "dp-sgd" and any(cover != covers[0] for cover in covers):

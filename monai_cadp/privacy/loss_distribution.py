@@ -75,7 +75,8 @@ def composed_epsilon(guarantees: Iterable[PrivacyGuarantee], delta: float) -> fl
         total = distribution if total is None else total.compose(distribution)
     if total is None:
         return 0.0
-    epsilon = float(total.get_epsilon_for_delta(delta * share))
+    # The next float is not below it in the decimal reading either.
+    epsilon = math.nextafter(total.get_epsilon_for_delta(delta * share), math.inf)
     num = sum(count for _, count in scales)
     if num == 0 or math.isinf(epsilon):
         return epsilon

@@ -10,7 +10,7 @@ import sqlite3
 import pytest
 
 from monai_cadp.__main__ import main
-from monai_cadp.privacy import PrivacyGuarantee, PrivacyLedger
+from monai_cadp.privacy import LedgerError, PrivacyGuarantee, PrivacyLedger
 from monai_cadp.privacy.ledger import ReleaseRequest, read_secret
 
 CANARY = "Mustermann-1954"
@@ -85,6 +85,25 @@ def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(run, tmp_path, opti
     code, printed = run(*options)
     assert code == 2 and message in printed.err
     assert printed.err.count("\n") == 1 and str(tmp_path) not in printed.err and "Traceback" not in printed.err
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "null", "no JSON"])
+def test_a_file_that_is_no_head_is_not_taken_for_one(run, ledger, tmp_path, content):
+    (tmp_path / "head.json").write_text(content)
+    code, printed = run("verify", "--head", str(tmp_path / "head.json"))
+    assert code == 2 and "kept head could not be read" in printed.err
+
+
+def test_an_init_that_fails_late_keeps_the_secret_and_can_be_tried_again(run, tmp_path, monkeypatch):
+    def fails(*_, **__):
+        raise LedgerError("The disk is full.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PrivacyLedger, "create", fails)
+        assert run("init", "--epsilon", "8")[0] == 2
+    secret = read_secret(tmp_path / "secret")
+    assert run("init", "--epsilon", "8")[0] == 0
+    assert PrivacyLedger(tmp_path / "ledger.db", secret).budget.epsilon == 8.0
 
 
 def test_a_refused_init_leaves_nothing_behind(run, tmp_path):

@@ -8,7 +8,9 @@ import multiprocessing
 import os
 import random
 import signal
+import sqlite3
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -60,11 +62,10 @@ def pictures(folder):
     )
 
 
-def contents(ledger):
+def contents(folder):
     """Key and content of every stored release."""
-    with ledger._reading() as connection:
-        query = "SELECT key, content FROM contents JOIN entries USING (sequence)"
-        return {key: bytes(content) for key, content in connection.exec_driver_sql(query)}
+    with closing(sqlite3.connect(folder / "ledger.db")) as connection:
+        return dict(connection.execute("SELECT key, content FROM contents JOIN entries USING (sequence)"))
 
 
 def attempt(privatizer, ledger, output):
@@ -92,7 +93,7 @@ def test_fifty_kills_at_random_moments_break_nothing(privatizer, ledger, tmp_pat
         else:
             longest = max(longest * 0.7, 0.02)
         process.join()
-        stored = contents(ledger)
+        stored = contents(tmp_path)
         assert all(stored[key] == content for key, content in seen.items()), "an image has two releases"
         seen = stored
         assert all(ledger.spent(f"person {index}")[0] <= 6.0 for index in range(NUM_IMAGES // 3))
@@ -106,8 +107,8 @@ def test_fifty_kills_at_random_moments_break_nothing(privatizer, ledger, tmp_pat
     assert interrupted >= NUM_KILLS // 2
     assert ledger.verify() == []
     release_folder(privatizer, Cohort(), output, batch_size=4, ledger=ledger)
-    assert all(contents(ledger)[key] == content for key, content in seen.items())
-    assert len(pictures(output)) == NUM_IMAGES == len(contents(ledger)) == ledger.summary()["reserved"]
+    assert all(contents(tmp_path)[key] == content for key, content in seen.items())
+    assert len(pictures(output)) == NUM_IMAGES == len(contents(tmp_path)) == ledger.summary()["reserved"]
     assert ledger.verify() == []
     assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith("ledger")) == ["released"]
 

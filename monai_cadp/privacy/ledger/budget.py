@@ -102,6 +102,4 @@ class Budget:
 
 @lru_cache(maxsize=4096)
 def _composed(guarantee: PrivacyGuarantee, number: int, delta: float) -> float:
-    epsilon = composed_epsilon([guarantee] * number, delta)
-    # Next to the float itself lies a decimal that is not below it.
-    return epsilon if math.isinf(epsilon) else math.nextafter(epsilon, math.inf)
+    return composed_epsilon([guarantee] * number, delta)

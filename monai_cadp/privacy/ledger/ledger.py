@@ -136,7 +136,7 @@ class PrivacyLedger:
         keys, engine = LedgerKeys(secret), open_engine(os.fspath(location), new=True)
         body = json.dumps({"unit": unit, "budget": asdict(budget)}, sort_keys=True)
         try:
-            with readable_errors():
+            with readable_errors(), in_use():
                 prepare(engine)
                 with writing(engine) as connection:
                     METADATA.create_all(connection)
