@@ -38,6 +38,7 @@ class UtilityStudy:
         test_images: labelled images that judge.
         output_dir: folder of the results.
         epsilons: budgets of one image.
+        training: how the images are protected; the page shows them, so "public" is the only word that is taken.
         max_epochs: of the network.
         classifier_epochs: of the classifiers; small data sets need more.
         batch_size: of the network.
@@ -49,7 +50,7 @@ class UtilityStudy:
         tracking_uri: MLflow's store; None for the environment's, or an SQLite file in ``output_dir``.
 
     Raises:
-        ValueError: if an epsilon is not usable; before anything is trained.
+        ValueError: if an epsilon is not usable, or the images are not declared public; before anything is trained.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class UtilityStudy:
         output_dir: str | Path,
         epsilons: Sequence[float],
         *,
+        training: str,
         max_epochs: int,
         classifier_epochs: int = 12,
         batch_size: int = 128,
@@ -71,7 +73,13 @@ class UtilityStudy:
         title: str = "Privacy and utility",
         tracking_uri: str | None = None,
     ) -> None:
+        if training != "public":
+            raise ValueError(
+                f"training is {training!r}, but a study shows original images on its page; expected 'public', for "
+                "images that anybody may see."
+            )
         self.mechanisms = [SubsetSelection(float(epsilon)) for epsilon in epsilons]
+        self.training = training
         self.network, self.output_dir, self.title = network, Path(output_dir), title
         self.train_images, self.val_images, self.test_images = train_images, val_images, test_images
         self.max_epochs, self.batch_size, self.learning_rate = max_epochs, batch_size, learning_rate
@@ -120,7 +128,7 @@ class UtilityStudy:
             averaging=0.99,
         )
         evaluator = FlowEvaluator(trainer.averaged, DataLoader(self.val_images, 256), noise=self.noise)
-        export = ExportPrivatizer(checkpoint, "public", evaluator, self.num_directions)
+        export = ExportPrivatizer(checkpoint, self.training, evaluator, self.num_directions)
         tracking = MLflowTracking(run, trainer.parameters(), evaluator)
         preview = SamplePreview(self.output_dir / "samples", every=self.max_epochs)
         trainer.attach_all([ValidationHandler(1, evaluator), export, preview, tracking, ProgressBar()])

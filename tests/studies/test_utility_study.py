@@ -66,11 +66,19 @@ def test_the_network_that_it_leaves_behind_can_release(results):
     assert privatizer(torch.rand(2, 1, 8, 8), torch.tensor([3, 7])).shape == (2, 1, 8, 8)
 
 
-@pytest.mark.parametrize("epsilon", [0.0, -1.0, float("nan")])
-def test_an_epsilon_that_promises_nothing_is_refused_before_anything_is_written(tmp_path, refused, epsilon):
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"epsilons": [0.0]}, "epsilon is"),
+        ({"epsilons": [-1.0]}, "epsilon is"),
+        ({"epsilons": [float("nan")]}, "epsilon is"),
+        ({"training": "private"}, "shows original images"),
+    ],
+)
+def test_what_cannot_be_promised_or_shown_is_refused_before_anything_is_written(tmp_path, refused, change, match):
     digits = Digits("val")
-    with refused(ValueError, "epsilon is"):
-        UtilityStudy(
-            ConditionalINN((8, 8), 1, num_classes=10), digits, digits, digits, tmp_path / "out", [epsilon], max_epochs=1
-        )
+    network = ConditionalINN((8, 8), 1, num_classes=10)
+    options = {"epsilons": [1.0], "training": "public", "max_epochs": 1} | change
+    with refused(ValueError, match):
+        UtilityStudy(network, digits, digits, digits, tmp_path / "out", **options)
     assert not list(tmp_path.iterdir())
