@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from monai_cadp.data.decoding import IMAGE_SUFFIXES
 from monai_cadp.data.image_reading import ReadImage
+from monai_cadp.data.item_code import item_code
 
 __all__ = ["ClassFolder", "FlatFolder", "class_folder_names"]
 
@@ -33,7 +34,8 @@ class ClassFolder(Dataset):
         classes: names of the class folders in the order of their labels; sorted by name if left out. A class that is
             named here may have no folder in this split; a folder that is not named is an error.
         subject_pattern: regular expression that finds, as its first group, the subject in a file's name without its
-            ending; items have a "subject" then, and an "item", the file's name, by which a ledger knows the image.
+            ending; items have a "subject" then, and an "item", a code of the file's name, by which a ledger knows the
+            image.
 
     Raises:
         ValueError: if the folder is missing, a class folder is unknown, no image is found, or the pattern does not fit
@@ -188,5 +190,5 @@ def _subjects(paths: Sequence[str], pattern: str | None) -> list[dict[str, Tenso
     missing = sum(match is None or not match[1] for match in found)
     if missing:
         raise ValueError(f"subject_pattern finds no subject in the names of {missing} of {len(paths)} files; mend it.")
-    names = ["/".join(Path(path).parts[-2:]) for path in paths]
-    return [{"subject": m[1], "item": name} for m, name in zip(found, names, strict=True) if m is not None]
+    codes = [item_code("/".join(Path(path).parts[-2:])) for path in paths]
+    return [{"subject": m[1], "item": code} for m, code in zip(found, codes, strict=True) if m is not None]

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from monai_cadp.data.image_reading import ReadImage
+from monai_cadp.data.item_code import item_code
 
 __all__ = ["ImageList"]
 
@@ -25,7 +26,7 @@ class ImageList(Dataset):
     "validation"...). The label is a class index (items: int64 tensors without dimensions) or a list of numbers (items:
     float32 tensors (K,)). "label" and "subject" may be left out of all entries, not of some. The subject says whose
     image it is, as needed by a budget per patient; it is secret and handed on for that use only, and so is the "item",
-    the path as listed, by which a ledger knows the image. Every other key is dropped.
+    a code of the path as listed, by which a ledger knows the image. Every other key is dropped.
 
     Args:
         datalist: the list, or the path of the JSON file.
@@ -64,7 +65,7 @@ class ImageList(Dataset):
             base_dir = Path(datalist).parent if base_dir is None else base_dir
             datalist = _load(Path(datalist), datalist_key)
         entries = _checked(datalist)
-        self._names = [os.fspath(entry["image"]) for entry in entries]
+        self._codes = [item_code(os.fspath(entry["image"])) for entry in entries]
         self._paths = [os.path.join(base_dir or "", entry["image"]) for entry in entries]
         self._labels = [_label(entry["label"]) for entry in entries if "label" in entry]
         self._subjects = [str(entry["subject"]) for entry in entries if "subject" in entry]
@@ -81,7 +82,7 @@ class ImageList(Dataset):
         if self._labels:
             item["label"] = self._labels[index].clone()
         if self._subjects:
-            item |= {"subject": self._subjects[index], "item": self._names[index]}
+            item |= {"subject": self._subjects[index], "item": self._codes[index]}
         return item
 
 

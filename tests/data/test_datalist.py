@@ -58,6 +58,7 @@ def test_the_subject_is_handed_on_and_every_other_key_is_dropped(folder):
     listed = entries(subject=["a", "b", "b"], birthday=["1954", "1955", "1955"])
     item = ImageList(listed, (4, 4, 4), 1, RANGE, base_dir=folder)[1]
     assert list(item) == ["image", "subject", "item"] and item["subject"] == "b"
+    assert not any(name in item["item"] for name in ("/", ".", "b.nii"))
 
 
 @pytest.mark.parametrize(
