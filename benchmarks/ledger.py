@@ -13,51 +13,65 @@ import time
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
+from torch.utils.data import Dataset
 
 from benchmarks.report import print_table, write_json
 from monai_cadp.networks import ConditionalINN, ContentBasis
 from monai_cadp.privacy import Budget, PrivacyLedger, SubsetSelection
 from monai_cadp.privatizer import Privatizer
-from monai_cadp.recorded_release import recorded_release
+from monai_cadp.studies import release_batches
 
 BATCH = 64
 NUM_DIRECTIONS = 32
 NUM_CLASSES = 10
-# Image sizes, each with a number of batches.
-SETTINGS = {(28, 28): 60, (128, 128): 20, (48, 48, 48): 6}
+# Image sizes, each with a number of images and of comparisons.
+SETTINGS = {(28, 28): (2048, 9), (128, 128): (512, 7), (48, 48, 48): (256, 5)}
 
 
-def overhead(shape: tuple[int, ...], repeats: int, folder: str) -> dict[str, object]:
-    """Release batches without and with a ledger in turn, and compare them pair by pair; then meet them again."""
+class Cohort(Dataset):
+    """Random images of as many subjects."""
+
+    def __init__(self, shape: tuple[int, ...], size: int, name: int) -> None:
+        self.images = torch.rand(size, 1, *shape)
+        self.name = name
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        subject = f"{self.name} {index}"
+        return {"image": self.images[index], "label": index % NUM_CLASSES, "subject": subject, "item": 0}
+
+
+def seconds(privatizer: Privatizer, cohort: Cohort, ledger: PrivacyLedger | None) -> float:
+    """Return how long the release of a cohort takes."""
+    started = time.perf_counter()
+    for _ in release_batches(privatizer, cohort, BATCH, ledger=ledger):
+        pass
+    return time.perf_counter() - started
+
+
+def overhead(shape: tuple[int, ...], size: int, repeats: int, folder: str) -> dict[str, object]:
+    """Release cohorts without and with a ledger in turn, and compare them pair by pair; then meet them again."""
     inn = ConditionalINN(shape, 1, num_classes=NUM_CLASSES)
     privatizer = Privatizer(inn, SubsetSelection(8.0), ContentBasis.leading(inn, NUM_DIRECTIONS))
     ledger = PrivacyLedger.create(f"{folder}/{len(shape)}-{shape[0]}.db", bytes(32), Budget(8.0))
     plain, recorded, met = [], [], []
-    for repeat in tqdm(range(repeats + 1), desc=str(shape)):
-        x, labels = torch.rand(BATCH, 1, *shape), torch.randint(NUM_CLASSES, (BATCH,))
-        subjects = [f"{repeat} {index}" for index in range(BATCH)]
-        times = []
-        for release in (
-            lambda x=x, labels=labels: privatizer.release(x, labels),
-            lambda x=x, labels=labels, s=subjects: recorded_release(privatizer, ledger, x, labels, s, range(BATCH)),
-            lambda x=x, labels=labels, s=subjects: recorded_release(privatizer, ledger, x, labels, s, range(BATCH)),
-        ):
-            started = time.perf_counter()
-            release()
-            times.append(time.perf_counter() - started)
+    for repeat in range(repeats + 1):
+        cohort = Cohort(shape, size, repeat)
+        times = [seconds(privatizer, cohort, used) for used in (None, ledger, ledger)]
         if repeat > 0:  # the first is a warm-up
-            plain.append(times[0])
-            recorded.append(times[1])
-            met.append(times[2])
+            for kept, one in zip((plain, recorded, met), times, strict=True):
+                kept.append(one)
     pairs = zip(plain, recorded, strict=True)
     return {
         "images": "x".join(map(str, shape)),
+        "number": size,
         "batch": BATCH,
-        "plain, ms": round(1e3 * statistics.median(plain), 1),
-        "with a ledger, ms": round(1e3 * statistics.median(recorded), 1),
+        "plain, ms/image": round(1e3 * statistics.median(plain) / size, 2),
+        "with a ledger, ms/image": round(1e3 * statistics.median(recorded) / size, 2),
         "overhead, %": round(100 * statistics.median(with_it / without - 1 for without, with_it in pairs), 1),
-        "met again, ms": round(1e3 * statistics.median(met), 1),
+        "met again, ms/image": round(1e3 * statistics.median(met) / size, 2),
     }
 
 
@@ -68,7 +82,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory(dir=".") as folder:
-        rows = [overhead(shape, repeats, folder) for shape, repeats in SETTINGS.items()]
+        rows = [overhead(shape, size, repeats, folder) for shape, (size, repeats) in SETTINGS.items()]
     print_table(rows)
     write_json(options.out, {"threads": torch.get_num_threads(), "rows": rows})
 

@@ -34,6 +34,7 @@ def recorded_release(
     condition: Tensor | None,
     subjects: Sequence[str | int],
     items: Sequence[str | int] | None = None,
+    batch_size: int | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     r"""Release images whose budget a ledger allows; an image that was released before is met again, not drawn again.
 
@@ -55,6 +56,8 @@ def recorded_release(
         condition: class indices (B,), float vectors (B, K), or None.
         subjects: whose image each is (B,).
         items: which of the subject's images each is (B,); None to know images by their pixels.
+        batch_size: images encoded at once; None for all. The ledger sees them all at once, which takes less of its
+            time.
 
     Returns:
         Releases (B, C, \*spatial) and conditions, as :meth:`Privatizer.release` returns them; the same ones whenever
@@ -67,6 +70,32 @@ def recorded_release(
         LedgerError: if the ledger cannot be used.
     """
     x, condition = privatizer.inputs(x, condition)
+    requests = _requests(privatizer, ledger, x, condition, subjects, items)
+    kept = ledger.reserve(requests)
+    # The first image of every key that has no release yet: within a batch, too, an image is drawn once.
+    missing = {request.key: i for i, request in reversed(list(enumerate(requests))) if request.key not in kept}
+    drawn: dict[str, bytes] = {}
+    for keys in _parts(list(missing), batch_size or len(x)):
+        part = torch.tensor([missing[key] for key in keys], device=x.device)
+        released, used = privatizer.release(x[part], None if condition is None else condition[part])
+        drawn |= zip(keys, _rows(released, used), strict=True)
+    kept |= ledger.record(drawn)
+    stored = [kept[request.key] for request in requests]
+    size = 4 * x[0].numel()
+    released = _tensor([content[:size] for content in stored], torch.float32, x)
+    if condition is None:
+        return released, None
+    return released, _tensor([content[size:] for content in stored], condition.dtype, condition)
+
+
+def _requests(
+    privatizer: Privatizer,
+    ledger: PrivacyLedger,
+    x: Tensor,
+    condition: Tensor | None,
+    subjects: Sequence[str | int],
+    items: Sequence[str | int] | None,
+) -> list[ReleaseRequest]:
     for what, given in (("subjects", subjects), ("items", items)):
         if given is not None and len(given) != len(x):
             raise ValueError(f"There are {len(given)} {what} for {len(x)} images; expected one for each.")
@@ -81,24 +110,10 @@ def recorded_release(
     conditions = [b""] * len(x) if shown is None else [_bytes(value) for value in shown]
     guarantee, identity = privatizer.description
     guarantee = _listed(guarantee, by_item=items is not None)
-    keys = [
-        ledger.release_key([code.encode(), identity, name, value])
+    return [
+        ReleaseRequest(code, ledger.release_key([code.encode(), identity, name, value]), guarantee)
         for code, name, value in zip(codes, names, conditions, strict=True)
     ]
-    kept = ledger.reserve([ReleaseRequest(code, key, guarantee) for code, key in zip(codes, keys, strict=True)])
-    # The first image of every key that has no release yet: within a batch, too, an image is drawn once.
-    missing = [i for i, key in enumerate(keys) if key not in kept and key not in keys[:i]]
-    if missing:
-        index = torch.tensor(missing, device=x.device)
-        released, used = privatizer.release(x[index], None if condition is None else condition[index])
-        packed = [_pack(image, None if used is None else used[i]) for i, image in enumerate(released)]
-        kept |= ledger.record({keys[i]: content for i, content in zip(missing, packed, strict=True)})
-    stored = [kept[key] for key in keys]
-    size = 4 * x[0].numel()
-    released = _tensor([content[:size] for content in stored], torch.float32, x)
-    if condition is None:
-        return released, None
-    return released, _tensor([content[size:] for content in stored], condition.dtype, condition)
 
 
 def item_name(item: str | int) -> str:
@@ -117,9 +132,14 @@ def _bytes(tensor: Tensor) -> bytes:
     return f"array {array.dtype.str}{array.shape} ".encode() + array.tobytes()
 
 
-def _pack(image: Tensor, condition: Tensor | None) -> bytes:
-    """The numbers and nothing else: shapes and types are those of the network and its conditions."""
-    return b"".join(tensor.cpu().numpy().tobytes() for tensor in (image, condition) if tensor is not None)
+def _parts(keys: list[str], size: int) -> list[list[str]]:
+    return [keys[start : start + size] for start in range(0, len(keys), size)]
+
+
+def _rows(images: Tensor, condition: Tensor | None) -> list[bytes]:
+    """The numbers of each image, then those of its condition, and nothing else: the network knows shapes and types."""
+    parts = [tensor.cpu().contiguous().numpy() for tensor in (images, condition) if tensor is not None]
+    return [b"".join(row.tobytes() for row in rows) for rows in zip(*parts, strict=True)]
 
 
 def _tensor(rows: Sequence[bytes], dtype: torch.dtype, like: Tensor) -> Tensor:

@@ -150,6 +150,15 @@ def test_an_image_that_comes_twice_in_a_batch_is_drawn_once(ledger):
     assert ledger.spent("anna") == (4.0, 0.0)
 
 
+def test_images_that_are_encoded_in_parts_keep_their_places(ledger):
+    together, labels = images(7), torch.tensor([0, 1, 2, 0, 1, 2, 0])
+    in_parts, used = recorded_release(privatizer(), ledger, together, labels, people(7), batch_size=3)
+    one_by_one = [
+        recorded_release(privatizer(), ledger, together[[i]], labels[[i]], people(7)[i : i + 1])[0] for i in range(7)
+    ]
+    assert torch.equal(in_parts, torch.cat(one_by_one)) and torch.equal(used, labels)
+
+
 def test_images_of_different_people_that_look_alike_share_no_coins(ledger):
     x = images(1).expand(50, *SHAPE)
     released, _ = recorded_release(privatizer(), ledger, x, torch.zeros(50, dtype=torch.long), people(50))

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,9 @@ from monai_cadp.recorded_release import recorded_guarantee, recorded_release
 from monai_cadp.reports import save_image_grid
 
 __all__ = ["release_batches", "release_folder"]
+
+# Batches that share the transactions of a ledger: this many at most, with at most so many values.
+LOT_BATCHES, LOT_VALUES = 8, 2**22
 
 
 def release_batches(
@@ -49,21 +53,36 @@ def release_batches(
     privatizer.prepare()
     device = next(privatizer.inn.buffers()).device
     conditional = privatizer.inn.condition_space.embedding_size > 0
-    loader: DataLoader = DataLoader(images, batch_size=batch_size)
-    for batch in tqdm(loader, desc=description):
-        x, condition = prepare_flow_batch(batch, device)
-        condition = condition if conditional else None
-        if ledger is None:
-            released, used = privatizer.release(x, condition)
-        elif "subject" in batch:
-            items = list(batch["item"]) if "item" in batch else None
-            released, used = recorded_release(privatizer, ledger, x, condition, list(batch["subject"]), items)
-        else:
-            raise ValueError(
-                "The images say nothing of their subjects, whose budgets the ledger keeps; give a datalist with "
-                '"subject", or a subject_pattern for the names of files.'
-            )
-        yield released.clamp(0, 1).cpu(), None if used is None else used.cpu()
+    fitting = 1 if ledger is None else LOT_VALUES // (batch_size * privatizer.inn.num_latents)
+    lot = batch_size * min(max(fitting, 1), LOT_BATCHES)
+
+    loader: DataLoader = DataLoader(images, batch_size=lot)
+    with tqdm(total=len(images), desc=description, unit="image") as progress:  # type: ignore[arg-type]
+        for batch in loader:
+            x, condition = prepare_flow_batch(batch, device)
+            condition = condition if conditional else None
+            if ledger is None:
+                released, used = privatizer.release(x, condition)
+            else:
+                subjects, items = _named(batch)
+                released, used = recorded_release(privatizer, ledger, x, condition, subjects, items, batch_size)
+            progress.update(len(released))
+            yield released.clamp(0, 1).cpu(), None if used is None else used.cpu()
+
+
+def _named(batch: Mapping[str, Any]) -> tuple[list[str | int], list[str | int] | None]:
+    """Return whose images these are, and which; numbers come from a loader as tensors."""
+    if "subject" not in batch:
+        raise ValueError(
+            "The images say nothing of their subjects, whose budgets the ledger keeps; give a datalist with "
+            '"subject", or a subject_pattern for the names of files.'
+        )
+    items = batch.get("item")
+    return _plain(batch["subject"]), None if items is None else _plain(items)
+
+
+def _plain(named: Any) -> list[str | int]:
+    return named.tolist() if isinstance(named, Tensor) else list(named)
 
 
 def release_folder(

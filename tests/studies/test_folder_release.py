@@ -20,7 +20,7 @@ from PIL import Image
 from monai_cadp import Privatizer
 from monai_cadp.networks import ConditionalINN, ContentBasis
 from monai_cadp.privacy import Budget, BudgetExceededError, PrivacyLedger, SubsetSelection
-from monai_cadp.studies import release_folder
+from monai_cadp.studies import release_batches, release_folder
 
 SHAPE = (1, 4, 4)
 NUM_IMAGES = 60
@@ -72,7 +72,7 @@ def attempt(privatizer, ledger, output):
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, 1)
     os.dup2(devnull, 2)
-    release_folder(privatizer, Cohort(), output, batch_size=4, ledger=ledger)
+    release_folder(privatizer, Cohort(), output, batch_size=1, ledger=ledger)
 
 
 def test_fifty_kills_at_random_moments_break_nothing(privatizer, ledger, tmp_path):
@@ -106,7 +106,7 @@ def test_fifty_kills_at_random_moments_break_nothing(privatizer, ledger, tmp_pat
             longest *= 1.1
     assert interrupted >= NUM_KILLS // 2
     assert ledger.verify() == []
-    release_folder(privatizer, Cohort(), output, batch_size=4, ledger=ledger)
+    release_folder(privatizer, Cohort(), output, batch_size=1, ledger=ledger)
     assert all(contents(tmp_path)[key] == content for key, content in seen.items())
     assert len(pictures(output)) == NUM_IMAGES == len(contents(tmp_path)) == ledger.summary()["reserved"]
     assert ledger.verify() == []
@@ -118,6 +118,22 @@ def test_a_second_folder_holds_the_same_releases_and_costs_nothing(privatizer, l
         release_folder(privatizer, Cohort(), tmp_path / name, batch_size=16, ledger=ledger)
     assert pictures(tmp_path / "first") == pictures(tmp_path / "second")
     assert ledger.summary()["reserved"] == NUM_IMAGES
+
+
+class NumberedCohort(Cohort):
+    """People and images by numbers."""
+
+    def __getitem__(self, index):
+        return super().__getitem__(index) | {"subject": index // 3, "item": index % 3}
+
+
+def test_a_ledger_changes_neither_the_order_nor_the_number_of_the_releases(privatizer, ledger):
+    cohort = NumberedCohort()
+    labels = [
+        torch.cat([used for _, used in release_batches(privatizer, cohort, 7, ledger=each)]) for each in (None, ledger)
+    ]
+    assert torch.equal(*labels) and len(labels[0]) == NUM_IMAGES
+    assert {ledger.spent(person) for person in range(NUM_IMAGES // 3)} == {(6.0, 0.0)}
 
 
 def test_over_the_cap_there_is_no_folder(privatizer, ledger, tmp_path):

@@ -73,33 +73,31 @@ class Budget:
         Raises:
             ValueError: if they are not identical where they have to be.
         """
-        epsilon, delta = self._sums(releases)
+        epsilon, delta = _totals(self, tuple(releases.items()))
         return rounded_up(epsilon), rounded_up(delta)
 
     def allows(self, releases: Mapping[PrivacyGuarantee, int]) -> bool:
         """Return whether releases, each with its number, stay within both caps; raises as :meth:`spent`."""
-        epsilon, delta = self._sums(releases)
+        epsilon, delta = _totals(self, tuple(releases.items()))
         return epsilon <= as_written(self.epsilon) and delta <= as_written(self.delta)
 
-    def _sums(self, releases: Mapping[PrivacyGuarantee, int]) -> tuple[Fraction, Fraction]:
-        epsilon = sum((as_written(one.epsilon) * number for one, number in releases.items()), Fraction(0))
-        delta = sum((as_written(one.delta) * number for one, number in releases.items()), Fraction(0))
-        if self.accounting == "sum" or not releases:
-            return epsilon, delta
-        if len(releases) > 1:
-            raise ValueError(
-                f"The releases of a subject are by {len(releases)} different mechanisms; this ledger's accounting "
-                "expects the same one with the same parameters every time."
-            )
-        ((one, number),) = releases.items()
-        cap = as_written(self.delta)
-        # Whichever of the two accounts fits; the sum is known without effort.
-        if self.delta == 0 or (epsilon <= as_written(self.epsilon) and delta <= cap):
-            return epsilon, delta
-        composed = _composed(one, number, self.delta)
-        return (as_written(composed), cap) if math.isfinite(composed) else (epsilon, delta)
 
-
+# Most subjects of a batch have the same account.
 @lru_cache(maxsize=4096)
-def _composed(guarantee: PrivacyGuarantee, number: int, delta: float) -> float:
-    return composed_epsilon([guarantee] * number, delta)
+def _totals(budget: Budget, releases: tuple[tuple[PrivacyGuarantee, int], ...]) -> tuple[Fraction, Fraction]:
+    epsilon = sum((as_written(one.epsilon) * number for one, number in releases), Fraction(0))
+    delta = sum((as_written(one.delta) * number for one, number in releases), Fraction(0))
+    if budget.accounting == "sum" or not releases:
+        return epsilon, delta
+    if len(releases) > 1:
+        raise ValueError(
+            f"The releases of a subject are by {len(releases)} different mechanisms; this ledger's accounting "
+            "expects the same one with the same parameters every time."
+        )
+    ((one, number),) = releases
+    cap = as_written(budget.delta)
+    # Whichever of the two accounts fits; the sum is known without effort.
+    if budget.delta == 0 or (epsilon <= as_written(budget.epsilon) and delta <= cap):
+        return epsilon, delta
+    composed = composed_epsilon([one] * number, budget.delta)
+    return (as_written(composed), cap) if math.isfinite(composed) else (epsilon, delta)

@@ -57,16 +57,13 @@ class LedgerKeys:
             )
         # One person has one code, however the name was typed or a file system spells it.
         spelled = unicodedata.normalize("NFC", str(subject)).strip()
-        return hmac.new(self._subject, spelled.encode("utf-8", "surrogatepass"), "sha256").hexdigest()
+        return hmac.digest(self._subject, spelled.encode("utf-8", "surrogatepass"), "sha256").hex()
 
     def release(self, parts: Sequence[bytes]) -> str:
         """Return the code of a release, from everything that decides whether two of them are the same."""
-        code = hmac.new(self._release, digestmod="sha256")
-        for part in parts:
-            # With its length before it, no part can run over into the next.
-            code.update(len(part).to_bytes(8, "big"))
-            code.update(part)
-        return code.hexdigest()
+        # With its length before it, no part can run over into the next.
+        whole = b"".join(piece for part in parts for piece in (len(part).to_bytes(8, "big"), part))
+        return hmac.digest(self._release, whole, "sha256").hex()
 
     def content(self, content: bytes) -> str:
         """Return the code of a content; a plain digest would tell it to whoever can list all candidates."""
@@ -75,7 +72,7 @@ class LedgerKeys:
 
     def entry(self, previous: str, content: Sequence[str | int | None]) -> str:
         """Return the code of an entry, which holds that of the entry before it."""
-        return hmac.new(self._entry, json.dumps([previous, *content]).encode(), "sha256").hexdigest()
+        return hmac.digest(self._entry, json.dumps([previous, *content]).encode(), "sha256").hex()
 
 
 def digest(content: bytes) -> str:

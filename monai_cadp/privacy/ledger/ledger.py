@@ -23,9 +23,8 @@ from monai_cadp.privacy.ledger.records import (
     accounts,
     append,
     keep_documents,
-    reservations,
+    made_before,
     store_contents,
-    stored_contents,
 )
 from monai_cadp.privacy.ledger.request import BudgetExceededError, LedgerError, ReleaseRequest
 from monai_cadp.privacy.ledger.tables import (
@@ -171,12 +170,13 @@ class PrivacyLedger:
         """
         wanted = {request.key: request for request in requests}
         with self._reading() as connection:
-            found = stored_contents(connection, self._keys, wanted)
+            _, found = made_before(connection, self._keys, wanted)
         if len(found) == len(wanted):
             return found
         with self._writing() as connection:
             costs = keep_documents(connection, {request.guarantee for request in wanted.values()})
-            paid = reservations(connection, wanted)
+            # Others may have been here since the first look.
+            paid, found = made_before(connection, self._keys, wanted)
             if any((wanted[key].subject, costs[wanted[key].guarantee]) != of_old for key, of_old in paid.items()):
                 raise LedgerError(
                     "A release was reserved for another subject or at another cost before; give it a key of its own."
@@ -184,8 +184,7 @@ class PrivacyLedger:
             new = [request for key, request in wanted.items() if key not in paid]
             self._check_budgets(connection, new)
             append(connection, self._keys, [Entry("reserved", r.subject, r.key, costs[r.guarantee]) for r in new])
-            # Some may have been recorded between the first look and this one.
-            return found | stored_contents(connection, self._keys, [key for key in paid if key not in found])
+        return found
 
     def record(self, released: Mapping[str, bytes]) -> dict[str, bytes]:
         """Store the contents of reserved releases, and return what may leave the process: the first that was stored.
@@ -202,10 +201,10 @@ class PrivacyLedger:
         if not released:
             return {}
         with self._writing() as connection:
-            stored = stored_contents(connection, self._keys, released)
-            new = {key: content for key, content in released.items() if key not in stored}
-            if len(reservations(connection, new)) < len(new):
+            reserved, stored = made_before(connection, self._keys, released)
+            if len(reserved) < len(released):
                 raise LedgerError("A release was to be recorded that was never reserved; reserve its budget first.")
+            new = {key: content for key, content in released.items() if key not in stored}
             store_contents(connection, self._keys, new)
         return new | stored
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.engine import Connection
 
 from monai_cadp.privacy.guarantee import PrivacyGuarantee
@@ -23,10 +23,23 @@ __all__ = [
     "accounts",
     "append",
     "keep_documents",
-    "reservations",
+    "made_before",
     "store_contents",
-    "stored_contents",
 ]
+
+# Built once: building a statement takes longer than running it.
+OF_KEYS = (
+    select(entries.c.kind, entries.c.key, entries.c.subject, entries.c.body, contents.c.content)
+    .join(contents, contents.c.sequence == entries.c.sequence, isouter=True)
+    .where(entries.c.key.in_(bindparam("keys", expanding=True)))
+)
+OF_SUBJECTS = (
+    select(entries.c.subject, entries.c.kind, entries.c.body, guarantees.c.document, func.count())
+    .join(guarantees, guarantees.c.digest == entries.c.body, isouter=True)
+    .where(entries.c.subject.in_(bindparam("subjects", expanding=True)), entries.c.kind != "released")
+    .group_by(entries.c.subject, entries.c.kind, entries.c.body, guarantees.c.document)
+    .order_by(func.max(entries.c.sequence))
+)
 
 
 class Entry(NamedTuple):
@@ -68,19 +81,12 @@ def append(connection: Connection, keys: LedgerKeys, new: Sequence[Entry]) -> ra
 
 def accounts(connection: Connection, subjects: Iterable[str], budget: Budget) -> dict[str, Account]:
     """Return the accounts of subjects; ``budget`` is that of a subject without one of its own."""
-    latest = func.max(entries.c.sequence)
-    rows = connection.execute(
-        select(entries.c.subject, entries.c.kind, entries.c.body, func.count())
-        .where(entries.c.subject.in_(subjects), entries.c.kind != "released")
-        .group_by(entries.c.subject, entries.c.kind, entries.c.body)
-        .order_by(latest)
-    ).all()
-    costs = {body for _, kind, body, _ in rows if kind == "reserved"}
-    documents = connection.execute(select(guarantees).where(guarantees.c.digest.in_(costs)))
-    parsed = {code: PrivacyGuarantee.from_json(text) for code, text in documents}
     found = {subject: Account(Counter(), budget) for subject in subjects}
-    for subject, kind, body, number in rows:
+    parsed: dict[str, PrivacyGuarantee] = {}
+    for subject, kind, body, document, number in connection.execute(OF_SUBJECTS, {"subjects": list(found)}):
         if kind == "reserved":
+            if body not in parsed:
+                parsed[body] = PrivacyGuarantee.from_json(document)
             found[subject].releases[parsed[body]] += number
         else:
             # In the order of time, so that the last one holds.
@@ -88,23 +94,27 @@ def accounts(connection: Connection, subjects: Iterable[str], budget: Budget) ->
     return found
 
 
-def reservations(connection: Connection, release_keys: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Return for whom these keys were reserved, and the digest of what they cost, of those that were."""
-    statement = select(entries.c.key, entries.c.subject, entries.c.body)
-    rows = connection.execute(statement.where(entries.c.kind == "reserved", entries.c.key.in_(release_keys)))
-    return {key: (subject, cost) for key, subject, cost in rows}
+def made_before(
+    connection: Connection, keys: LedgerKeys, release_keys: Iterable[str]
+) -> tuple[dict[str, tuple[str, str]], dict[str, bytes]]:
+    """Return what is known of these keys.
 
+    Returns:
+        For whom those that were reserved are, with the digest of what they cost; and the contents of those that were
+        recorded.
 
-def stored_contents(connection: Connection, keys: LedgerKeys, release_keys: Iterable[str]) -> dict[str, bytes]:
-    """Return the contents that are stored under these keys; raises LedgerError if one is not what was recorded."""
-    statement = select(entries.c.key, entries.c.body, contents.c.content).join(
-        contents, contents.c.sequence == entries.c.sequence
-    )
-    rows = connection.execute(statement.where(entries.c.kind == "released", entries.c.key.in_(release_keys)))
-    found = {key: (code, bytes(content)) for key, code, content in rows}
-    if any(keys.content(content) != code for code, content in found.values()):
-        raise LedgerError("A stored release is not the recorded one; look at the ledger with 'ledger verify'.")
-    return {key: content for key, (_, content) in found.items()}
+    Raises:
+        LedgerError: if a content is not what was recorded.
+    """
+    reserved, recorded = {}, {}
+    for kind, key, subject, body, content in connection.execute(OF_KEYS, {"keys": list(release_keys)}):
+        if kind == "reserved":
+            reserved[key] = (subject, body)
+        elif content is None or keys.content(bytes(content)) != body:
+            raise LedgerError("A stored release is not the recorded one; look at the ledger with 'ledger verify'.")
+        else:
+            recorded[key] = bytes(content)
+    return reserved, recorded
 
 
 def store_contents(connection: Connection, keys: LedgerKeys, released: Mapping[str, bytes]) -> None:
