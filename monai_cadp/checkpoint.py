@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zipfile
 from pathlib import Path
@@ -41,7 +42,11 @@ def save_privatizer(privatizer: Privatizer, path: str | Path) -> None:
 
 
 def load_privatizer(
-    path: str | Path, mechanism: Mechanism, label_epsilon: float | None = None, **options: Any
+    path: str | Path,
+    mechanism: Mechanism,
+    label_epsilon: float | None = None,
+    sha256: str | None = None,
+    **options: Any,
 ) -> Privatizer:
     """Read a privatizer; the file says which network to build.
 
@@ -49,13 +54,14 @@ def load_privatizer(
         path: file of :func:`save_privatizer`; only tensors and plain data are read from it.
         mechanism: what spends the budget.
         label_epsilon: budget of the class label, spent by randomized response; None declares labels public.
+        sha256: of the file, where it is known; any other file is refused before it is read.
         options: further arguments of :class:`Privatizer`; ``content`` replaces the basis of the file.
 
     Returns:
         The privatizer.
 
     Raises:
-        ValueError: if the file is missing, damaged, or not a privatizer's.
+        ValueError: if the file is missing, damaged, not a privatizer's, or not the one with this SHA-256.
 
     Example:
         >>> import tempfile
@@ -67,6 +73,11 @@ def load_privatizer(
         >>> load_privatizer(path, SubsetSelection(epsilon=2.0)).guarantee.epsilon
         2.0
     """
+    if sha256 is not None and _sha256(Path(path)) != sha256:
+        raise ValueError(
+            "The checkpoint is not the one that was shipped: it is missing, damaged or another file; restore it, or, if "
+            "it is yours, leave its sha256 out."
+        )
     try:
         # torch writes checksums and does not look at them.
         with zipfile.ZipFile(path) as archive:
@@ -80,7 +91,7 @@ def load_privatizer(
             raise TypeError
         inn = kind(**description["config"])
         inn.load_state_dict({name.removeprefix("inn."): v for name, v in state.items() if name.startswith("inn.")})
-        content = ContentBasis(directions, weights)
+        content = ContentBasis(directions, weights, inn.num_latents)
     except Exception:
         # What the inner errors say names the path.
         raise ValueError(
@@ -89,3 +100,10 @@ def load_privatizer(
     if label_epsilon is not None:
         options["label_mechanism"] = RandomizedResponse(label_epsilon, inn.condition_space.num_groups)
     return Privatizer(inn, mechanism, options.pop("content", content), **options)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""

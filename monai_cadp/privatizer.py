@@ -268,10 +268,10 @@ def _check_parts(inn: object, mechanism: object, content: object, label_mechanis
             expected = " or ".join(k.__name__ for k in (kinds if isinstance(kinds, tuple) else (kinds,)))
             raise TypeError(f"{name} is a {type(part).__name__}; expected {expected}.")
     assert isinstance(inn, InvertibleNetwork)
-    if isinstance(content, ContentBasis) and content.directions.shape[0] != inn.num_latents:
+    if isinstance(content, ContentBasis) and content.num_latents != inn.num_latents:
         raise ValueError(
-            f"The basis has directions of length {content.directions.shape[0]}, but the network has {inn.num_latents} "
-            "latents; fit the basis to this network."
+            f"The basis has directions of length {content.num_latents}, but the network has {inn.num_latents} latents; "
+            "fit the basis to this network."
         )
     if isinstance(content, DeclaredContent) and not isinstance(mechanism, SubsetSelection):
         raise TypeError(f"The mechanism is a {type(mechanism).__name__}; declared content needs SubsetSelection.")

@@ -4,25 +4,33 @@
 from __future__ import annotations
 
 from monai_cadp.data.array_images import ArrayImages
+from monai_cadp.data.brain_cohort import BrainCohort
 from monai_cadp.data.class_folder import ClassFolder, FlatFolder
 from monai_cadp.data.datalist import ImageList
 from monai_cadp.data.digits import Digits
 from monai_cadp.data.image_reading import ReadImage, ReadImageD, ReadImaged, ReadImageDict
 from monai_cadp.data.medmnist import NpzImages
+from monai_cadp.data.public_grid import PublicGrid
 from monai_cadp.data.released_folder import ReleasedFolder
 from monai_cadp.data.source import open_images
+from monai_cadp.data.volume_files import VolumeFiles
+from monai_cadp.data.volume_reading import ReadVolume
 
 __all__ = [
     "ArrayImages",
+    "BrainCohort",
     "ClassFolder",
     "Digits",
     "FlatFolder",
     "ImageList",
     "NpzImages",
+    "PublicGrid",
     "ReadImage",
     "ReadImageD",
     "ReadImageDict",
     "ReadImaged",
+    "ReadVolume",
     "ReleasedFolder",
+    "VolumeFiles",
     "open_images",
 ]

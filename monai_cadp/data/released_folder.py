@@ -23,22 +23,24 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from monai_cadp.data.dicom_writing import dicom_series
 from monai_cadp.data.stage import Stage
 
 __all__ = ["ReleasedFolder"]
 
 # Any fixed moment does; this one is within the range of every file system and archive format.
 MODIFIED_AT = 946684800
+VOLUME_FORMATS = ("nifti", "dicom")
 SOFTWARE = ("monai_cadp", "monai", "torch", "FrEIA")
 
 
 class ReleasedFolder:
     r"""A new folder of released images, complete or not there at all.
 
-    Images in two dimensions become 8-bit PNG files, volumes float32 NIfTI files with a fresh header and the identity as
-    affine; beside each ``release_000001.png`` lies a card ``release_000001_privacy.json`` with the guarantee, and
-    ``summary.json`` counts them. Every byte is made from what is passed to :meth:`write`: no name, header or date of a
-    source can get in.
+    Images in two dimensions become 8-bit PNG files, volumes float32 NIfTI files with a fresh header, or folders with a
+    new DICOM series; beside each ``release_000001.png`` lies a card ``release_000001_privacy.json`` with the guarantee,
+    and ``summary.json`` counts them. Every byte is made from what is passed to :meth:`write`: no name, header or date
+    of a source can get in.
 
     Numbers are a random permutation from the operating system, drawn before anything is written, and files reach the
     final folder in the order of their numbers with one fixed time of modification: neither names, times nor places on
@@ -48,9 +50,12 @@ class ReleasedFolder:
     Args:
         output_dir: the folder; it must not exist, or be empty. Missing parents are made.
         num_expected: how many images will be written, exactly; it is public.
+        affine: of volumes, from indices to millimetres (4, 4), of a public grid; the identity if left out.
+        volume_format: "nifti" or "dicom".
 
     Raises:
-        ValueError: if the folder exists and is not empty, or ``num_expected`` is not positive; nothing is written then.
+        ValueError: if the folder exists and is not empty, ``num_expected`` is not positive, or the format is unknown;
+            nothing is written then.
 
     Example:
         >>> import tempfile
@@ -61,7 +66,17 @@ class ReleasedFolder:
         ['release_000001.png', 'release_000001_privacy.json', 'summary.json']
     """
 
-    def __init__(self, output_dir: str | os.PathLike[str], num_expected: int) -> None:
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        num_expected: int,
+        affine: np.ndarray | None = None,
+        volume_format: str = "nifti",
+    ) -> None:
+        if volume_format not in VOLUME_FORMATS:
+            raise ValueError(f"volume_format is {volume_format!r}; expected one of {', '.join(VOLUME_FORMATS)}.")
+        self._affine = np.eye(4) if affine is None else np.asarray(affine, dtype=float)
+        self._volume_format = volume_format
         if num_expected < 1:
             raise ValueError(f"num_expected is {num_expected}; expected the positive number of images to be written.")
         self.output_dir = Path(output_dir).absolute()
@@ -97,7 +112,11 @@ class ReleasedFolder:
             stage.remove()
 
     def write(
-        self, image: Tensor, guarantee: Mapping[str, Any], label: int | list[float] | Tensor | None = None
+        self,
+        image: Tensor,
+        guarantee: Mapping[str, Any],
+        label: int | list[float] | Tensor | None = None,
+        picture: np.ndarray | None = None,
     ) -> None:
         r"""Add one released image.
 
@@ -107,6 +126,7 @@ class ReleasedFolder:
             guarantee: plain data that states the privacy guarantee of this release, as ``PrivacyGuarantee.to_dict()``
                 returns it.
             label: the released (public or privatized) label: a class index or a vector; None to release none.
+            picture: of the release, pixels (height, width, 3), uint8, to lie beside it as ``*_preview.png``.
 
         Raises:
             RuntimeError: if called outside of the context.
@@ -129,11 +149,17 @@ class ReleasedFolder:
             "software": self._software,
             **({} if label is None else {"label": label}),
         }
-        suffix, content = _encode(array)
+        contents = self._encoded(array, json.loads(statement))
+        if picture is not None:
+            contents["_preview.png"] = _png(picture)
+        contents["_privacy.json"] = _json(card).encode()
         name = f"release_{self._numbers[-1]:06d}"
         with _nameless_errors():
-            (self._stage.path / "drafts" / f"{name}{suffix}").write_bytes(content)
-            (self._stage.path / "drafts" / f"{name}_privacy.json").write_text(_json(card), encoding="utf-8")
+            for suffix, content in contents.items():
+                drafts = self._stage.path / "drafts"
+                if suffix.startswith("/"):
+                    (drafts / name).mkdir(exist_ok=True)
+                (drafts / f"{name}{suffix}").write_bytes(content)
         self._numbers.pop()
         self._shape = array.shape
         self._guarantees[statement] += 1
@@ -159,10 +185,15 @@ class ReleasedFolder:
             (stage / "drafts" / "summary.json").write_text(_json(summary), encoding="utf-8")
             final = stage / "final"
             final.mkdir()
-            for draft in sorted((stage / "drafts").iterdir()):
+            for draft in sorted(path for path in (stage / "drafts").rglob("*") if path.is_file()):
                 # A new file, not a renamed one: inode numbers and change times can only be made to follow names.
-                shutil.copyfile(draft, final / draft.name)
-                os.utime(final / draft.name, (MODIFIED_AT, MODIFIED_AT))
+                new = final / draft.relative_to(stage / "drafts")
+                new.parent.mkdir(exist_ok=True)
+                shutil.copyfile(draft, new)
+                os.utime(new, (MODIFIED_AT, MODIFIED_AT))
+            for folder in final.iterdir():
+                if folder.is_dir():
+                    os.utime(folder, (MODIFIED_AT, MODIFIED_AT))
             # Before the folder appears: their times of creation tell the order of the source.
             shutil.rmtree(stage / "drafts")
             os.utime(final, (MODIFIED_AT, MODIFIED_AT))
@@ -170,6 +201,21 @@ class ReleasedFolder:
             if self.output_dir.is_dir():
                 self.output_dir.rmdir()
             final.rename(self.output_dir)
+
+    def _encoded(self, array: np.ndarray, guarantee: Mapping[str, Any]) -> dict[str, bytes]:
+        """Return the files of an image by what follows its name in theirs."""
+        channels_last = np.ascontiguousarray(array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1))
+        if array.ndim == 3:
+            return {".png": _png((channels_last * 255).round().astype(np.uint8))}
+        if self._volume_format == "dicom":
+            if array.shape[0] != 1:
+                raise ValueError(f"A released volume has {array.shape[0]} channels; DICOM series take one.")
+            slices = dicom_series(array[0], self._affine, guarantee)
+            return {f"/slice_{index:04d}.dcm": content for index, content in enumerate(slices, 1)}
+        volume = nibabel.Nifti1Image(channels_last, self._affine)
+        volume.header.set_xyzt_units("mm")
+        # Packed here, not by nibabel: the gzip header would hold the time and the name.
+        return {".nii.gz": gzip.compress(volume.to_bytes(), mtime=0)}
 
     def _refuse_existing(self) -> None:
         if self.output_dir.is_symlink() or (self.output_dir.exists() and not self.output_dir.is_dir()):
@@ -232,14 +278,7 @@ def _plain_label(label: int | list[float] | Tensor | None) -> int | list[float] 
     raise ValueError("A label is neither a class index nor a vector of finite numbers; expected one of them, or None.")
 
 
-def _encode(array: np.ndarray) -> tuple[str, bytes]:
-    channels_last = np.moveaxis(array, 0, -1)
-    if array.shape[0] == 1:
-        channels_last = channels_last[..., 0]
-    if array.ndim == 3:
-        buffer = io.BytesIO()
-        Image.fromarray((channels_last * 255).round().astype(np.uint8)).save(buffer, format="PNG")
-        return ".png", buffer.getvalue()
-    volume = nibabel.Nifti1Image(np.ascontiguousarray(channels_last), np.eye(4))
-    # Packed here, not by nibabel: the gzip header would hold the time and the name.
-    return ".nii.gz", gzip.compress(volume.to_bytes(), mtime=0)
+def _png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ from torch import Tensor
 from monai_cadp.networks import InvertibleNetwork
 
 __all__ = ["bits_per_dimension", "flow_batches", "prepare_flow_batch"]
+
+# Four gigabytes.
+VALUES_KEPT = 2**30
 
 
 def prepare_flow_batch(
@@ -37,15 +41,31 @@ def prepare_flow_batch(
 
 
 def flow_batches(
-    loader: Iterable[Mapping[str, Any]], noise: Callable[..., Tensor], seed: int = 0
+    loader: Iterable[Mapping[str, Any]], noise: Callable[..., Tensor], seed: int = 0, epochs: int = 1
 ) -> Callable[[], Iterator[tuple[Tensor, Tensor | None]]]:
-    """Return a function that runs over a loader, with the same noise at every pass, as ``fit_moments`` wants it."""
+    """Return a function that runs over some epochs of a loader, the same images with the same noise at every pass, as
+    ``fit_moments`` wants it; what fits into memory is read once."""
+    kept: list[tuple[Tensor, Tensor | None]] = []
+    complete = False
 
     def batches() -> Iterator[tuple[Tensor, Tensor | None]]:
+        nonlocal complete
+        if complete:
+            yield from kept
+            return
+        # The loader draws its order from torch's own generator.
+        torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
-        for batch in loader:
+        num_values = 0
+        kept.clear()
+        for batch in chain.from_iterable(loader for _ in range(epochs)):
             image, condition = prepare_flow_batch(batch)
-            yield noise(image, generator=generator), condition
+            image = noise(image, generator=generator)
+            num_values += image.numel()
+            if num_values <= VALUES_KEPT:
+                kept.append((image, condition))
+            yield image, condition
+        complete = num_values <= VALUES_KEPT
 
     return batches
 

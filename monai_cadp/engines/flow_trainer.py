@@ -44,6 +44,8 @@ class FlowTrainer(Trainer):
         weight_decay: of AdamW.
         noise: called with images and ``generator``, adds the input noise.
         largest_gradient: norm to which the gradient of all parameters is clipped.
+        moment_epochs: epochs from which the linear parts are fitted; more than one only adds something where every
+            epoch draws images of its own.
         averaging: weight of the past in the exponential average of weights, reached gradually.
         seed: of orders and noise; public.
         device: where to train.
@@ -65,16 +67,24 @@ class FlowTrainer(Trainer):
         weight_decay: float = 1e-4,
         noise: Callable[..., Tensor] | None = None,
         largest_gradient: float = 1.0,
+        moment_epochs: int = 1,
         averaging: float = 0.998,
         seed: int = 0,
         device: torch.device | str = "cpu",
         train_handlers: Sequence[Any] = (),
     ) -> None:
         minutes = 1.0 if max_minutes is None else max_minutes
-        if not (max_epochs >= 1 and 0 < learning_rate < math.inf and minutes > 0 and largest_gradient > 0):
+        if not (
+            max_epochs >= 1
+            and moment_epochs >= 1
+            and 0 < learning_rate < math.inf
+            and minutes > 0
+            and largest_gradient > 0
+        ):
             raise ValueError(
-                f"The trainer got max_epochs {max_epochs}, learning_rate {learning_rate}, max_minutes {max_minutes}, "
-                f"largest_gradient {largest_gradient}; expected positive numbers."
+                f"The trainer got max_epochs {max_epochs}, moment_epochs {moment_epochs}, learning_rate "
+                f"{learning_rate}, max_minutes {max_minutes}, largest_gradient {largest_gradient}; expected positive "
+                "numbers."
             )
         if not (0 <= averaging < 1 and weight_decay >= 0):
             raise ValueError(
@@ -85,7 +95,7 @@ class FlowTrainer(Trainer):
         self.averaged = AveragedModel(network, multi_avg_fn=_gradual_average(averaging), use_buffers=False)
         self.optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)
         self.learning_rate, self.largest_gradient, self.seed = learning_rate, largest_gradient, seed
-        self.max_minutes = max_minutes
+        self.max_minutes, self.moment_epochs = max_minutes, moment_epochs
         self.noise = noise or GaussianNoise()
         self.started = 0.0
         super().__init__(
@@ -157,9 +167,8 @@ class FlowTrainer(Trainer):
     def _start(self) -> None:
         self.started = time.monotonic()
         if self.state.iteration == 0 and isinstance(self.network, ConditionalINN):
-            # The loader may shuffle, and sums depend on their order in the last digits.
-            torch.manual_seed(self.seed * 1_000_003)
-            fit_moments(self.network, flow_batches(self.data_loader, self.noise, self.seed))
+            seed = self.seed * 1_000_003
+            fit_moments(self.network, flow_batches(self.data_loader, self.noise, seed, self.moment_epochs))
             # The average starts as the network, and its buffers are those of the fit.
             self.averaged.module.load_state_dict(self.network.state_dict())
 

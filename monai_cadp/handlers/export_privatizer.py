@@ -18,6 +18,8 @@ from monai_cadp.privatizer import Privatizer
 
 __all__ = ["ExportPrivatizer"]
 
+VALUES_AT_ONCE = 2**21
+
 
 class ExportPrivatizer:
     """Keep the averaged network of the best validation; at the end fit its content basis and write the checkpoint.
@@ -27,6 +29,8 @@ class ExportPrivatizer:
         training: how the training images were protected: "private", "public" or "dp-sgd".
         evaluator: engine whose ``bits_per_dimension`` says which network is best; None keeps the last one.
         num_directions: of the content basis.
+        num_samples: prior samples from which the basis is fitted.
+        num_leading: latents among which content is looked for; None for all.
         progress: show a progress bar.
     """
 
@@ -36,11 +40,14 @@ class ExportPrivatizer:
         training: str = "private",
         evaluator: Engine | None = None,
         num_directions: int = 32,
+        num_samples: int = 2048,
+        num_leading: int | None = None,
         progress: bool = True,
     ) -> None:
         self.path, self.evaluator = Path(path), evaluator
         self.provenance = Provenance(training)
-        self.num_directions, self.progress = num_directions, progress
+        self.num_directions, self.num_samples, self.num_leading = num_directions, num_samples, num_leading
+        self.progress = progress
         self.best = math.inf
         self.best_state: dict[str, Any] | None = None
 
@@ -61,5 +68,12 @@ class ExportPrivatizer:
         if self.best_state is not None:
             network.load_state_dict(self.best_state)
         network.training_data = self.provenance
-        basis = ContentBasis.fit(network, self.num_directions, progress=self.progress)
+        basis = ContentBasis.fit(
+            network,
+            self.num_directions,
+            num_samples=self.num_samples,
+            batch_size=min(128, max(1, VALUES_AT_ONCE // network.num_latents)),
+            num_leading=self.num_leading,
+            progress=self.progress,
+        )
         save_privatizer(Privatizer(network, PriorOnly(), basis), self.path)

@@ -28,8 +28,9 @@ class ContentBasis(nn.Module):
     the network's own prior, never over images: the basis costs no privacy.
 
     Args:
-        directions: orthonormal columns (D, k).
+        directions: orthonormal columns (R, k) over the first R of D latents; the others carry no content.
         weights: positive eigenvalues (k,), largest first; only their ratios matter.
+        num_latents: D; R if left out.
 
     Raises:
         ValueError: if shapes do not fit, or the columns are not orthonormal within 1e-3.
@@ -38,16 +39,21 @@ class ContentBasis(nn.Module):
     directions: Tensor
     weights: Tensor
 
-    def __init__(self, directions: Tensor, weights: Tensor) -> None:
+    def __init__(self, directions: Tensor, weights: Tensor, num_latents: int | None = None) -> None:
         super().__init__()
         if directions.ndim != 2 or weights.shape != directions.shape[1:] or weights.numel() == 0:
             raise ValueError(
                 f"The basis got directions of shape {tuple(directions.shape)} and weights of shape "
-                f"{tuple(weights.shape)}; expected (D, k) and (k,)."
+                f"{tuple(weights.shape)}; expected (R, k) and (k,)."
             )
         error = (directions.T @ directions - torch.eye(len(weights)).to(directions)).abs().max()
         if not bool(error < 1e-3) or not bool((weights > 0).all()):
             raise ValueError("The basis got directions that are not orthonormal, or weights that are not positive.")
+        self.num_latents = directions.shape[0] if num_latents is None else num_latents
+        if self.num_latents < directions.shape[0]:
+            raise ValueError(
+                f"The basis got directions of length {directions.shape[0]} for {num_latents} latents; expected no more."
+            )
         self.register_buffer("directions", directions.detach().float())
         self.register_buffer("weights", weights.detach().float())
 
@@ -70,6 +76,7 @@ class ContentBasis(nn.Module):
         num_samples: int = 2048,
         num_passes: int = 3,
         batch_size: int = 128,
+        num_leading: int | None = None,
         seed: int = 0,
         progress: bool = False,
     ) -> ContentBasis:
@@ -85,6 +92,8 @@ class ContentBasis(nn.Module):
             num_samples: prior samples (and probes).
             num_passes: passes of subspace iteration over the samples.
             batch_size: samples decoded at once.
+            num_leading: R, the latents among which content is looked for; None for all D. A :class:`ConditionalINN`
+                puts those of its coarse image first.
             seed: of the prior samples; public.
             progress: show a progress bar.
 
@@ -100,7 +109,7 @@ class ContentBasis(nn.Module):
             >>> basis.directions.shape, basis.weights.shape
             (torch.Size([4, 2]), torch.Size([2]))
         """
-        size = inn.num_latents
+        size = min(num_leading or inn.num_latents, inn.num_latents)
         num_directions = min(num_directions, size)
         width = min(size, num_directions + OVERSAMPLING)
         device = inn.device
@@ -114,7 +123,7 @@ class ContentBasis(nn.Module):
                 small = torch.zeros(width, width, device=device)
                 generator = torch.Generator().manual_seed(seed + 1)
                 for _ in range(num_batches):
-                    gradients = _probe(inn, batch_size, generator, device)
+                    gradients = _probe(inn, batch_size, generator, device)[:, :size]
                     inside = gradients @ directions
                     small += inside.T @ inside
                     if index < num_passes:
@@ -124,31 +133,34 @@ class ContentBasis(nn.Module):
         values, vectors = torch.linalg.eigh(small.double())
         vectors = vectors.flip(1)[:, :num_directions].float()
         values = values.flip(0)[:num_directions].float().clamp(min=1e-12)
-        return cls(directions @ vectors, values / values.mean())
+        return cls(directions @ vectors, values / values.mean(), inn.num_latents)
 
     @classmethod
-    def leading(cls, inn: ConditionalINN, num_directions: int = 64) -> ContentBasis:
+    def leading(cls, inn: ConditionalINN, num_directions: int = 64, num_leading: int | None = None) -> ContentBasis:
         """Return the leading directions of the whitening layer with equal weights: the shape of a basis, before any
         fit.
 
         Args:
             inn: the network.
             num_directions: k, cut to the rank of the whitening layer.
+            num_leading: R, at least the size of the coarse image; None for all D.
 
         Returns:
             A basis into which a fitted one can be loaded.
         """
-        directions = torch.zeros(inn.num_latents, min(num_directions, inn.whitening.rank))
+        directions = torch.zeros(num_leading or inn.num_latents, min(num_directions, inn.whitening.rank))
         directions[: inn.whitening.size] = inn.whitening.basis[:, : directions.shape[1]].cpu()
-        return cls(torch.linalg.qr(directions).Q, torch.ones(directions.shape[1]))
+        return cls(torch.linalg.qr(directions).Q, torch.ones(directions.shape[1]), inn.num_latents)
 
     def project(self, z: Tensor) -> Tensor:
         """Return the content (B, k) of latents (B, D)."""
-        return z @ self.directions
+        return z[:, : self.directions.shape[0]] @ self.directions
 
     def complete(self, content: Tensor, rest: Tensor) -> Tensor:
         """Return latents (B, D) with this content (B, k), and all other directions taken from ``rest`` (B, D)."""
-        return rest + (content - rest @ self.directions) @ self.directions.T
+        leading = self.directions.shape[0]
+        completed = rest[:, :leading] + (content - self.project(rest)) @ self.directions.T
+        return torch.cat([completed, rest[:, leading:]], dim=1)
 
 
 def _probe(inn: InvertibleNetwork, batch_size: int, generator: torch.Generator, device: torch.device) -> Tensor:

@@ -48,6 +48,9 @@ class ConditionalINN(InvertibleNetwork):
         width: hidden features of the dense couplings.
         num_detail_couplings: couplings of every detail level; the first predicts mean and scale from the coarser image.
         detail_width: hidden channels at the coarsest detail level; every finer level has half as many, at least 8.
+        detail_depth: further convolutions where mean and scale are predicted.
+        num_maps: learned maps at every detail level, for images that share a space, such as one organ on one grid; 0
+            where a place has no meaning.
 
     Raises:
         ValueError: if a size is not positive, there are not 0, 2 or 3 of them, or ``num_levels`` does not divide them.
@@ -81,6 +84,8 @@ class ConditionalINN(InvertibleNetwork):
         width: int = 256,
         num_detail_couplings: int = 4,
         detail_width: int = 16,
+        detail_depth: int = 0,
+        num_maps: int = 0,
     ) -> None:
         super().__init__(spatial_shape, in_channels, num_classes, condition_size)
         spatial_shape, embedding_size = self.spatial_shape, self.condition_space.embedding_size
@@ -105,8 +110,12 @@ class ConditionalINN(InvertibleNetwork):
             "width": width,
             "num_detail_couplings": num_detail_couplings,
             "detail_width": detail_width,
+            "detail_depth": detail_depth,
+            "num_maps": num_maps,
         }
         self.input_scale = ChannelScale([(in_channels, *spatial_shape)])
+        # Where images share a space, what the subspace leaves of a voxel has a size of its own.
+        self.coarse_scale = ChannelScale([self.coarse_shape], per_voxel=True) if num_maps else None
         self.whitening = LowRankWhitening(
             [(coarse_size,)],
             rank=rank,
@@ -126,20 +135,22 @@ class ConditionalINN(InvertibleNetwork):
                 half,
                 num_couplings=num_detail_couplings,
                 width=max(detail_width // 2**level, NARROWEST_DETAIL),
+                depth=detail_depth,
+                num_maps=num_maps,
                 embedding_size=embedding_size,
             )
             self.detail_flows.append(flow)
 
     def _encode(self, x: Tensor, embedding: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
-        coarse, details = self.split(x)
+        coarser, details = self.split(x)
+        coarse, scale_log_det = self.scaled(coarser[0])
         (latent,), log_det = self.whitening([coarse.flatten(1)], c=[group, embedding])
         latents = [latent]
-        log_det = log_det + self.input_scale.log_det(x)
-        for haar, flow, detail in zip(self.haar_levels, self.detail_flows, details, strict=True):
-            (latent,), level_log_det = flow([detail], c=[coarse, embedding])
+        log_det = log_det + scale_log_det + self.input_scale.log_det(x)
+        for flow, context, detail in zip(self.detail_flows, coarser, details, strict=False):
+            (latent,), level_log_det = flow([detail], c=[context, embedding])
             latents.append(latent.flatten(1))
             log_det = log_det + level_log_det
-            (coarse,), _ = haar([coarse, detail], rev=True, jac=False)
         return torch.cat(latents, dim=1), log_det
 
     def _decode(self, z: Tensor, embedding: Tensor, group: Tensor) -> Tensor:
@@ -147,6 +158,8 @@ class ConditionalINN(InvertibleNetwork):
         latents = z.split(sizes, dim=1)
         (coarse,), _ = self.whitening([latents[0]], c=[group, embedding], rev=True, jac=False)
         coarse = coarse.reshape(-1, *self.coarse_shape)
+        if self.coarse_scale is not None:
+            (coarse,), _ = self.coarse_scale([coarse], rev=True, jac=False)
         for haar, flow, latent in zip(self.haar_levels, self.detail_flows, latents[1:], strict=True):
             latent = latent.reshape(-1, *cast(DetailFlow, flow).dims_in[0])
             (detail,), _ = flow([latent], c=[coarse, embedding], rev=True, jac=False)
@@ -154,14 +167,26 @@ class ConditionalINN(InvertibleNetwork):
         (x,), _ = self.input_scale([coarse], rev=True, jac=False)
         return x
 
-    def split(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the coarse image, scaled, and every level's details, coarsest first."""
+    def scaled(self, coarse: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the coarse image as the whitening sees it, and the log-determinant (B,) of the scale."""
+        if self.coarse_scale is None:
+            return coarse, coarse.new_zeros(coarse.shape[0])
+        (scaled,), log_det = self.coarse_scale([coarse])
+        return scaled, cast(Tensor, log_det)
+
+    def split(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the coarser image, scaled, and the details of every level, coarsest first.
+
+        The first coarser image is the coarse one of the dense part; without levels it is the scaled image itself.
+        """
+        coarser: list[Tensor] = []
         details: list[Tensor] = []
         (x,), _ = self.input_scale([x], jac=False)
         for haar in reversed(self.haar_levels):
             (x, detail), _ = haar([x], jac=False)
+            coarser.insert(0, x)
             details.insert(0, detail)
-        return x, details
+        return coarser or [x], details
 
 
 def _default_levels(spatial_shape: tuple[int, ...], in_channels: int) -> int:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast
 
 import torch
@@ -16,6 +16,8 @@ __all__ = ["fit_moments"]
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor | None]]]
 OVERSAMPLING = 16
+# Up to this size of the coarse image its covariance is formed.
+LARGEST_FORMED = 4096
 # Smallest variance beside the largest one: bounds the error that float32 makes in the inverse.
 SMALLEST_RATIO = 1e-5
 
@@ -24,11 +26,12 @@ SMALLEST_RATIO = 1e-5
 def fit_moments(inn: ConditionalINN, batches: Batches, *, num_passes: int = 2) -> None:
     r"""Fit the scales of the detail levels and the whitening layer of a network to data.
 
-    The subspace is found by randomised subspace iteration on the covariance, which is never formed: every pass
-    computes :math:`Y = \sum_i x_i (x_i^T Q)`. One more pass gathers the moments inside the subspace and the scale
-    outside. Class covariances are shrunk towards the pooled one by K / (n_g + K), so that a class with few samples
-    does not get a singular factor, and no variance is taken below 1e-5 of the largest, which would cost the inverse
-    its precision.
+    The subspace of a large coarse image is found by randomised subspace iteration on the covariance, which is never
+    formed: every pass computes :math:`Y = \sum_i x_i (x_i^T Q)`. One more pass gathers the moments inside the subspace
+    and the scale outside. Class covariances are shrunk towards the pooled one by K / (n_g + K), so that a class with
+    few samples does not get a singular factor, and no variance is taken below 1e-5 of the largest, which would cost the
+    inverse its precision. Where images share a space, a first subspace tells how far every voxel lies outside of it;
+    voxels are divided by that, and the subspace is found again.
 
     Args:
         inn: the network, changed in place.
@@ -49,59 +52,86 @@ def fit_moments(inn: ConditionalINN, batches: Batches, *, num_passes: int = 2) -
         >>> bool((z.std(0) - 1).abs().max() < 0.05)
         True
     """
-    _fit_channel_scale(inn.input_scale, lambda: (x for x, _ in batches()))
-    _fit_mean_and_scales(inn, batches)
+    _fit_scales([inn.input_scale], ([x] for x, _ in batches()))
     layer = inn.whitening
-    size, rank = layer.size, layer.rank
-    width = min(size, rank + OVERSAMPLING)
-    directions = torch.randn(size, width, generator=torch.Generator().manual_seed(0))
-    for _ in range(num_passes if width < size else 0):
-        directions, _ = torch.linalg.qr(directions)
-        product = torch.zeros_like(directions)
-        for coarse, _ in _coarse(inn, batches):
-            centred = coarse - layer.mean
-            product += centred.T @ (centred @ directions)
-        directions = product
-    directions = torch.linalg.qr(directions).Q if width < size else torch.eye(size)
-    _fit_subspace(inn, batches, directions)
+    mean = ChannelScale([(layer.size,)], per_voxel=True)
+    flows = [cast(DetailFlow, flow) for flow in inn.detail_flows]
+    fitted = [(mean, 0, False)] + [(flow.scale, level, True) for level, flow in enumerate(flows)]
+    fitted += [(flow.context_scale, level, False) for level, flow in enumerate(flows) if flow.context_scale is not None]
+
+    def parts() -> Iterator[list[Tensor]]:
+        for x, _ in batches():
+            coarser, details = inn.split(x)
+            yield [(details if detail else coarser)[level] for _, level, detail in fitted]
+
+    _fit_scales([scale for scale, _, _ in fitted], parts())
+    layer.mean.copy_(mean.mean)
+    directions = None
+    if inn.coarse_scale is not None:
+        inn.coarse_scale.mean.copy_(mean.mean.reshape(inn.coarse_shape))
+        layer.mean.zero_()
+        directions = _subspace(inn, batches, num_passes)
+        inn.coarse_scale.scale.copy_(_residual_deviation(inn, batches, directions).reshape(inn.coarse_shape))
+        directions = directions / inn.coarse_scale.scale.reshape(-1, 1)
+        num_passes = 1
+    _fit_subspace(inn, batches, _subspace(inn, batches, num_passes, directions))
 
 
 def _coarse(inn: ConditionalINN, batches: Batches) -> Iterable[tuple[Tensor, Tensor | None]]:
     for x, condition in batches():
-        yield inn.split(x)[0].flatten(1), condition
+        yield inn.scaled(inn.split(x)[0][0])[0].flatten(1), condition
 
 
-def _fit_channel_scale(scale: ChannelScale, batches: Callable[[], Iterable[Tensor]]) -> None:
-    channels = scale.mean.shape[0]
-    count, first, second = 0, torch.zeros(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
-    for x in batches():
-        values = x.double().transpose(0, 1).flatten(1)
-        count += values.shape[1]
-        first += values.sum(1)
-        second += values.square().sum(1)
-    if count == 0:
-        raise ValueError("No data came to fit the moments of the network; expected at least one batch.")
-    if not bool(torch.isfinite(first).all()):
-        raise ValueError("The data hold NaN or infinity; expected finite pixels to fit the moments of the network.")
-    mean = first / count
-    deviation = (second / count - mean.square()).clamp(min=0).sqrt()
-    deviation = torch.where(deviation > 0, deviation, torch.ones(())).clamp(min=SMALLEST_RATIO**0.5 * deviation.max())
-    scale.mean.copy_(mean.reshape(scale.mean.shape))
-    scale.scale.copy_(deviation.reshape(scale.scale.shape))
+def _subspace(inn: ConditionalINN, batches: Batches, num_passes: int, start: Tensor | None = None) -> Tensor:
+    """Return orthonormal directions (D, about K) that hold most of the coarse image."""
+    size, mean = inn.whitening.size, inn.whitening.mean
+    width = min(size, inn.whitening.rank + OVERSAMPLING)
+    if width == size or size <= LARGEST_FORMED:
+        return torch.eye(size)
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.randn(size, width, generator=generator) if start is None else start
+    for _ in range(num_passes):
+        directions = torch.linalg.qr(directions).Q
+        product = torch.zeros_like(directions)
+        for coarse, _ in _coarse(inn, batches):
+            centred = coarse - mean
+            product += centred.T @ (centred @ directions)
+        directions = product
+    return torch.linalg.qr(directions).Q
 
 
-def _fit_mean_and_scales(inn: ConditionalINN, batches: Batches) -> None:
-    count, total = 0, torch.zeros(inn.whitening.size, dtype=torch.float64)
+def _residual_deviation(inn: ConditionalINN, batches: Batches, directions: Tensor) -> Tensor:
+    """Return how far every voxel of the coarse image lies from the subspace (D,), for scales that are 1."""
+    count, squares = 0, torch.zeros(inn.whitening.size, dtype=torch.float64)
     for coarse, _ in _coarse(inn, batches):
-        count += coarse.shape[0]
-        total += coarse.double().sum(0)
-    inn.whitening.mean.copy_(total / count)
-    for level, flow in enumerate(inn.detail_flows):
+        centred = coarse - inn.whitening.mean
+        count += len(centred)
+        squares += (centred - (centred @ directions) @ directions.T).double().square().sum(0)
+    deviation = (squares / count).sqrt().float()
+    return deviation.clamp(min=SMALLEST_RATIO**0.5 * deviation.max())
 
-        def details(level: int = level) -> Iterable[Tensor]:
-            return (inn.split(x)[1][level] for x, _ in batches())
 
-        _fit_channel_scale(cast(DetailFlow, flow).scale, details)
+def _fit_scales(scales: Sequence[ChannelScale], batches: Iterable[Sequence[Tensor]]) -> None:
+    """Fit several scales in one pass over the data, to one tensor (B, ...) for each of them in every batch."""
+    counts = [0] * len(scales)
+    first = [torch.zeros_like(scale.mean, dtype=torch.float64) for scale in scales]
+    second = [torch.zeros_like(scale.mean, dtype=torch.float64) for scale in scales]
+    for tensors in batches:
+        for index, (scale, tensor) in enumerate(zip(scales, tensors, strict=True)):
+            values = tensor.reshape(len(tensor), len(scale.mean), -1, *scale.mean[0].shape).double()
+            counts[index] += len(values) * values.shape[2]
+            first[index] += values.sum((0, 2))
+            second[index] += values.square().sum((0, 2))
+    if not all(counts):
+        raise ValueError("No data came to fit the moments of the network; expected at least one batch.")
+    for scale, count, total, squares in zip(scales, counts, first, second, strict=True):
+        if not bool(torch.isfinite(total).all()):
+            raise ValueError("The data hold NaN or infinity; expected finite pixels to fit the moments of the network.")
+        mean = total / count
+        deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
+        deviation = torch.where(deviation > 0, deviation, torch.ones(()))
+        scale.mean.copy_(mean)
+        scale.scale.copy_(deviation.clamp(min=SMALLEST_RATIO**0.5 * deviation.max()))
 
 
 def _fit_subspace(inn: ConditionalINN, batches: Batches, directions: Tensor) -> None:

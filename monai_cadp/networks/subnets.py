@@ -45,6 +45,7 @@ class ConvSubnet(nn.Module):
         spatial_dims: 2 or 3.
         width: number of hidden channels.
         embedding_size: length of the condition vector; 0 for none.
+        depth: residual convolutions of size 3 before the last one.
     """
 
     def __init__(
@@ -56,12 +57,14 @@ class ConvSubnet(nn.Module):
         spatial_dims: int,
         width: int,
         embedding_size: int,
+        depth: int = 0,
     ) -> None:
         super().__init__()
         conv = Conv[Conv.CONV, spatial_dims]
         self.first = conv(in_channels + context_channels, width, kernel_size=3, padding=1)
         self.embed = nn.Linear(embedding_size, width, bias=False) if embedding_size else None
         self.hidden = conv(width, width, kernel_size=1)
+        self.further = nn.ModuleList(conv(width, width, kernel_size=3, padding=1) for _ in range(depth))
         self.last = _zero(conv(width, out_channels, kernel_size=3, padding=1))
 
     def forward(self, x: Tensor, context: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -70,7 +73,10 @@ class ConvSubnet(nn.Module):
         if self.embed is not None:
             bias = self.embed(condition)
             h = h + bias.reshape(*bias.shape, *(1 for _ in h.shape[2:]))
-        return self.last(torch.relu(self.hidden(torch.relu(h))))
+        h = torch.relu(self.hidden(torch.relu(h)))
+        for layer in self.further:
+            h = h + torch.relu(layer(h))
+        return self.last(h)
 
 
 def _zero(layer: nn.Module) -> nn.Module:

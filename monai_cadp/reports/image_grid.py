@@ -61,8 +61,9 @@ def save_image_grid(images: Tensor, path: str | Path, columns: int) -> None:
 
 
 def _central_slices(volumes: Tensor) -> Tensor:
-    """Axial, coronal and sagittal central slices, padded to one height."""
-    depth, height, width = volumes.shape[2:]
-    slices = [volumes[:, :, depth // 2], volumes[:, :, :, height // 2], volumes[:, :, :, :, width // 2]]
+    """Axial, coronal and sagittal central slices of volumes that point right, anterior, superior; those are up."""
+    width, depth, height = volumes.shape[2:]
+    slices = [volumes[..., height // 2], volumes[:, :, :, depth // 2], volumes[:, :, width // 2]]
+    slices = [piece.transpose(2, 3).flip(2) for piece in slices]
     tallest = max(piece.shape[2] for piece in slices)
     return torch.cat([torch.nn.functional.pad(piece, (0, 0, 0, tallest - piece.shape[2])) for piece in slices], dim=3)

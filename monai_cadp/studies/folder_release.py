@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from monai_cadp.data import ReleasedFolder
+from monai_cadp.data import PublicGrid, ReleasedFolder
 from monai_cadp.engines.flow_batch import prepare_flow_batch
 from monai_cadp.privacy import PrivacyLedger
 from monai_cadp.privatizer import Privatizer
 from monai_cadp.recorded_release import recorded_guarantee, recorded_release
-from monai_cadp.reports import save_image_grid
+from monai_cadp.reports import image_grid, save_image_grid
 
 __all__ = ["release_batches", "release_folder"]
 
@@ -93,11 +93,14 @@ def release_folder(
     batch_size: int = 64,
     num_preview: int = 0,
     ledger: PrivacyLedger | None = None,
+    grid: PublicGrid | None = None,
+    volume_format: str = "nifti",
 ) -> Path:
     """Release every image of a data set once into a new folder, in random order under random numbers.
 
-    The folder holds an image and a ``*_privacy.json`` card for every release, and a summary. If anything fails, there
-    is no folder. With a ledger a second attempt meets the releases of the first again, and spends only what is missing.
+    The folder holds an image and a ``*_privacy.json`` card for every release, with a picture of three slices beside a
+    volume, and a summary. If anything fails, there is no folder. With a ledger a second attempt meets the releases of
+    the first again, and spends only what is missing.
 
     Args:
         privatizer: the privatizer.
@@ -106,6 +109,8 @@ def release_folder(
         batch_size: images encoded at once.
         num_preview: releases to show in ``<output_dir>_preview.png``; 0 for none.
         ledger: as in :func:`release_batches`.
+        grid: the public grid on which volumes lie; voxels of one millimetre around nowhere if left out.
+        volume_format: of volumes, "nifti" or "dicom".
 
     Returns:
         The folder.
@@ -121,10 +126,12 @@ def release_folder(
     chosen = set(secrets.SystemRandom().sample(range(count), min(num_preview, count)))
     shown: list[Tensor] = []
     seen = 0
-    with ReleasedFolder(output_dir, num_expected=count) as folder:
+    affine = None if grid is None else grid.affine
+    with ReleasedFolder(output_dir, num_expected=count, affine=affine, volume_format=volume_format) as folder:
         for released, condition in release_batches(privatizer, images, batch_size, ledger=ledger):
             for index, image in enumerate(released):
-                folder.write(image, guarantee, label=None if condition is None else condition[index])
+                picture = image_grid(image[None], columns=1) if image.ndim == 4 else None
+                folder.write(image, guarantee, None if condition is None else condition[index], picture)
             shown.extend(image for index, image in enumerate(released, seen) if index in chosen)
             seen += len(released)
     output_dir = Path(output_dir)

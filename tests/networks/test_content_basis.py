@@ -114,9 +114,9 @@ def test_the_leading_directions_are_a_place_for_a_fitted_basis():
 @pytest.mark.parametrize(
     ("directions", "weights", "match"),
     [
-        (torch.eye(4)[:, :2], torch.ones(3), "expected \\(D, k\\) and \\(k,\\)"),
-        (torch.eye(4)[0], torch.ones(4), "expected \\(D, k\\) and \\(k,\\)"),
-        (torch.zeros(4, 0), torch.ones(0), "expected \\(D, k\\) and \\(k,\\)"),
+        (torch.eye(4)[:, :2], torch.ones(3), "expected \\(R, k\\) and \\(k,\\)"),
+        (torch.eye(4)[0], torch.ones(4), "expected \\(R, k\\) and \\(k,\\)"),
+        (torch.zeros(4, 0), torch.ones(0), "expected \\(R, k\\) and \\(k,\\)"),
         (2 * torch.eye(4), torch.ones(4), "not orthonormal"),
         (torch.full((4, 2), float("nan")), torch.ones(2), "not orthonormal"),
         (torch.eye(4), torch.tensor([1.0, 1.0, 0.0, 1.0]), "not positive"),

@@ -39,14 +39,16 @@ def test_one_channel_is_grey():
     assert image_grid(torch.full((1, 1, 64, 64), 0.5), 1)[10, 10].tolist() == [128, 128, 128]
 
 
-def test_a_volume_shows_its_three_central_slices_side_by_side():
+def test_a_volume_shows_its_three_central_slices_with_the_head_up():
     volume = torch.zeros(1, 1, 64, 66, 70)
-    volume[:, :, 32] = 1.0
-    sheet = image_grid(volume, 1)
-    height, width = 66, 70 + 70 + 66
-    assert sheet.shape == (height + 2 * GAP, width + 2 * GAP, 3)
-    assert (sheet[GAP:-GAP, GAP : GAP + 70] == 255).all()
-    assert (sheet[GAP + 32, GAP + 70 : -GAP] == 255).all() and (sheet[GAP + 10, GAP + 70 : -GAP] == 0).all()
+    volume[..., 60:] = 1.0
+    volume[:, :, :, 60:] = 0.5
+    sheet = image_grid(volume, 1)[GAP:-GAP, GAP:-GAP, 0]
+    assert sheet.shape == (70, 64 + 64 + 66)
+    axial, coronal, sagittal = sheet[:66, :64], sheet[:, 64:128], sheet[:, 128:]
+    assert (axial[:6] == 128).all() and (axial[6:] == 0).all()
+    assert (coronal[:10] == 255).all() and (coronal[10:] == 0).all()
+    assert (sagittal[:10, :60] == 255).all() and (sagittal[:, 60:] == 128).all()
 
 
 def test_images_stand_in_reading_order():

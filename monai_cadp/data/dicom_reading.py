@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DICOM files and series: voxels in stored order, where they lie, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.pixels import apply_color_lut, apply_rescale, pixel_array
+
+from monai_cadp.data.decoded_image import DecodedImage, Refusal, numeric, to_ras
+
+__all__ = ["decode_dicom", "decode_dicom_series", "is_dicom"]
+
+# Ultrasound and secondary captures show text within the picture, often a name.
+OFTEN_WITH_TEXT = ("1.2.840.10008.5.1.4.1.1.6", "1.2.840.10008.5.1.4.1.1.3", "1.2.840.10008.5.1.4.1.1.7")
+# Share of the distance of slices by which one may be off its place.
+PLACE_TOLERANCE = 0.05
+
+
+def is_dicom(path: Path) -> bool:
+    """Return whether a file begins as a DICOM file does."""
+    return pydicom.misc.is_dicom(path)
+
+
+def decode_dicom(path: Path, spatial_dims: int) -> DecodedImage:
+    """Decode one DICOM file, of one or several frames."""
+    return _decode(_checked(pydicom.dcmread(path)))
+
+
+def decode_dicom_series(folder: Path) -> DecodedImage:
+    """Decode a folder that holds one series of parallel slices at equal distances."""
+    paths = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    paths = [path for path in paths if path.name.upper() != "DICOMDIR"]
+    if any(not is_dicom(path) for path in paths):
+        raise Refusal("A folder holds files that are not DICOM; give every series a folder of its own.")
+    slices = [_checked(pydicom.dcmread(path)) for path in paths]
+    if len(slices) < 2 or len({str(part.SeriesInstanceUID) for part in slices}) != 1:
+        raise Refusal("A folder does not hold one DICOM series of several slices; give every series its own folder.")
+    orientations = np.array([part.ImageOrientationPatient for part in slices], dtype=float)
+    if np.abs(orientations - orientations[0]).max() > 1e-3 or len({_layout(part) for part in slices}) != 1:
+        raise Refusal("A DICOM series mixes slices of several sizes or directions; expected one volume a folder.")
+    across, down = orientations[0].reshape(2, 3)
+    normal = np.cross(across, down)
+    origins = np.array([part.ImagePositionPatient for part in slices], dtype=float)
+    order = np.argsort(origins @ normal)
+    heights, origins = (origins @ normal)[order], origins[order]
+    gaps = np.diff(heights)
+    if gaps.min() < 1e-3:
+        raise Refusal("A DICOM series holds two slices at one position; expected one volume a folder.")
+    if np.ptp(gaps) > PLACE_TOLERANCE * gaps.mean():
+        raise Refusal("A DICOM series has gaps between its slices: some are missing; give the whole series.")
+    decoded = [_decode(slices[index]) for index in order]
+    if any(part.is_color or part.voxels.ndim != 3 or part.is_inverted != decoded[0].is_inverted for part in decoded):
+        raise Refusal("A DICOM series mixes kinds of slices, or holds color or frames; expected plain gray slices.")
+    volume = np.stack([part.voxels for part in decoded], axis=1)
+    row_spacing, column_spacing = (float(value) for value in slices[0].PixelSpacing)
+    # The mean step, and not the normal: slices of a tilted gantry are shifted against each other.
+    step = (origins[-1] - origins[0]) / (len(origins) - 1)
+    affine = np.eye(4)
+    affine[:3] = np.stack([step, down * row_spacing, across * column_spacing, origins[0]], axis=1)
+    voxels, affine = to_ras(volume, affine)
+    return DecodedImage(voxels, is_inverted=decoded[0].is_inverted, affine=affine)
+
+
+def _checked(header: Dataset) -> Dataset:
+    burned_in = str(header.get("BurnedInAnnotation", "")).upper()
+    kind = str(header.get("SOPClassUID", ""))
+    if burned_in == "YES" or (kind.startswith(OFTEN_WITH_TEXT) and burned_in != "NO"):
+        raise Refusal(
+            "A DICOM image has, or may have, text burned into its pixels; make sure that it has none and set "
+            "BurnedInAnnotation to NO, or leave it out."
+        )
+    return header
+
+
+def _decode(header: Dataset) -> DecodedImage:
+    if "PixelData" not in header:
+        raise Refusal("A DICOM file holds no image; leave it out.")
+    try:
+        array = pixel_array(header)
+    except (RuntimeError, NotImplementedError, AttributeError, ValueError):
+        raise Refusal(
+            "A DICOM image's pixels could not be decoded: they are damaged, or compressed by a syntax that is not "
+            "installed; store it uncompressed."
+        ) from None
+    photometric = str(header.PhotometricInterpretation)
+    if photometric == "PALETTE COLOR":
+        array = apply_color_lut(array, header)
+    is_color = photometric == "PALETTE COLOR" or int(header.get("SamplesPerPixel", 1)) == 3
+    array = numeric(array if is_color else apply_rescale(array, header))
+    return DecodedImage(
+        np.moveaxis(array, -1, 0) if is_color else array[None],
+        is_color=is_color,
+        is_inverted=photometric == "MONOCHROME1",
+    )
+
+
+def _layout(header: Dataset) -> tuple[object, ...]:
+    spacing = tuple(round(float(value), 4) for value in header.PixelSpacing)
+    return header.Rows, header.Columns, spacing, str(header.get("Modality")), str(header.SOPClassUID)

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scans wherever they lie: a file, the folder of a DICOM series, or a folder of both kinds."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from monai_cadp.data.dicom_reading import is_dicom
+from monai_cadp.data.item_code import item_code
+from monai_cadp.data.volume_reading import ReadVolume
+
+__all__ = ["VolumeFiles"]
+
+VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mha", ".nrrd")
+
+
+class VolumeFiles(Dataset):
+    r"""Items {"image": float32 (1, \*spatial) in [0, 1]} of one scan or of a folder of scans.
+
+    A folder whose own files are DICOM is one series. Any other folder holds NIfTI, MetaImage or NRRD files, and sub
+    folders with one DICOM series each; hidden files and files of other kinds are passed over. Scans are read when an
+    item is asked for.
+
+    Args:
+        source: the file or folder.
+        read: brings a scan to the public grid.
+        subject: whose scans all of these are; items have a "subject" then, and an "item", a code of the scan's name, by
+            which a ledger knows it.
+        subject_pattern: regular expression that finds, as its first group, the subject in the name of a scan's file or
+            folder, where they are of several people.
+
+    Raises:
+        ValueError: if there is no scan, both a subject and a pattern are given, or the pattern does not fit a name;
+            when an item is read, as :class:`ReadVolume`.
+
+    Example:
+        >>> import tempfile, nibabel, numpy
+        >>> from monai_cadp.data import PublicGrid
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     scan = nibabel.Nifti1Image(numpy.random.rand(8, 8, 8).astype("float32"), numpy.eye(4))
+        ...     nibabel.save(scan, f"{folder}/scan.nii.gz")
+        ...     scans = VolumeFiles(folder, ReadVolume(PublicGrid((4, 4, 4), spacing=2.0)), subject="patient 7")
+        ...     scans[0]["image"].shape, scans[0]["subject"]
+        (torch.Size([1, 4, 4, 4]), 'patient 7')
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        read: ReadVolume,
+        subject: str | int | None = None,
+        subject_pattern: str | None = None,
+    ) -> None:
+        if subject is not None and subject_pattern is not None:
+            raise ValueError("A subject and a subject_pattern were given; give one of them, or none.")
+        self._paths, self._read = _scans(Path(source)), read
+        self._subjects = None if subject is None else [str(subject)] * len(self._paths)
+        if subject_pattern is not None:
+            found = [re.search(subject_pattern, path.name) for path in self._paths]
+            fitting = [match.group(1) for match in found if match and match.lastindex and match.group(1)]
+            if len(fitting) < len(found):
+                raise ValueError(
+                    f"subject_pattern finds no subject in {len(found) - len(fitting)} of {len(found)} names; expected "
+                    "a regular expression whose first group does, for every scan."
+                )
+            self._subjects = fitting
+
+    def __len__(self) -> int:
+        """Return the number of scans."""
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor | str]:
+        """Read one scan; returns it, and its subject where there is one."""
+        item: dict[str, Tensor | str] = {"image": self._read(self._paths[index])}
+        if self._subjects is not None:
+            item |= {"subject": self._subjects[index], "item": item_code(self._paths[index].name)}
+        return item
+
+
+def _scans(source: Path) -> list[Path]:
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise ValueError("The input does not exist; give a NIfTI file, the folder of a DICOM series, or a folder.")
+    entries = [path for path in sorted(source.iterdir()) if not path.name.startswith(".")]
+    if any(path.is_file() and is_dicom(path) for path in entries):
+        return [source]
+    scans = [path for path in entries if path.is_dir() or path.name.lower().endswith(VOLUME_SUFFIXES)]
+    if not scans:
+        raise ValueError("The folder holds no scan; expected NIfTI files, or folders with one DICOM series each.")
+    return scans
