@@ -75,8 +75,8 @@ def load_privatizer(
     """
     if sha256 is not None and _sha256(Path(path)) != sha256:
         raise ValueError(
-            "The checkpoint is not the one that was shipped: it is missing, damaged or another file; restore it, or, if "
-            "it is yours, leave its sha256 out."
+            "The checkpoint is not the one that was shipped: it is missing, damaged or another file; restore it, or "
+            "leave its sha256 out if it is yours."
         )
     try:
         # torch writes checksums and does not look at them.
