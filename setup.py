@@ -28,6 +28,7 @@ setup(
         "sqlalchemy>=2",
         "nibabel",
         "SimpleITK",
+        "nilearn",
         "pydicom>=3",
         "pillow",
         "filelock",

@@ -78,7 +78,7 @@ def dicom(path, pixels=None, **changes):
     return path
 
 
-def series(folder, volume, uid=None):
+def series(folder, volume, uid=None, pixel_spacing=0.661468):
     """Axial slices of ``volume`` (x, y, z), x to the left and y to the back, written in an order that is not theirs."""
     folder.mkdir()
     uid = uid or generate_uid()
@@ -90,6 +90,7 @@ def series(folder, volume, uid=None):
             SOPInstanceUID=generate_uid(),
             ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
             ImagePositionPatient=[0, 0, float(z)],
+            PixelSpacing=[pixel_spacing, pixel_spacing],
             RescaleIntercept=0,
         )
     return folder

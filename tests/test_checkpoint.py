@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 
 import pytest
@@ -49,6 +50,22 @@ def test_what_was_saved_is_what_is_loaded(tmp_path, kind, paper):
     assert loaded.inn.fingerprint() == inn.fingerprint()
     assert torch.equal(loaded.content.directions, original.content.directions)
     assert loaded.guarantee == original.guarantee
+
+
+def test_a_basis_of_the_first_latents_belongs_to_its_network_when_it_is_loaded(tmp_path):
+    inn = network()
+    save_privatizer(Privatizer(inn, MECHANISM, ContentBasis.fit(inn, 3, num_samples=64, num_leading=8)), tmp_path / "a")
+    loaded = load_privatizer(tmp_path / "a", MECHANISM)
+    assert loaded.content.directions.shape == (8, 3) and loaded.content.num_latents == inn.num_latents
+
+
+def test_a_file_with_a_known_digest_is_that_one_or_refused(path, refused):
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert load_privatizer(path, MECHANISM, sha256=digest).guarantee.epsilon == 4.0
+    path.write_bytes(path.read_bytes() + b"x")
+    for swapped in (path, path.with_name("missing.pt")):
+        with refused(ValueError, "not the one that was shipped"):
+            load_privatizer(swapped, MECHANISM, sha256=digest)
 
 
 def test_the_budget_is_chosen_when_loading_and_not_written(path):

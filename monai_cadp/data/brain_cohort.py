@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -16,7 +16,9 @@ from monai_cadp.data.brain_template import BRAIN_CENTRE, brain_template, millime
 
 __all__ = ["BrainCohort"]
 
-# Warps are smooth on this many control points, and are computed on a grid of half the resolution.
+# Warps are smooth between control points, and are computed on this grid whatever the scans' is, so that a patient's
+# anatomy is the same at every resolution.
+WARP_SHAPE, WARP_SPACING = (24, 30, 24), 7.2
 CONTROL_POINTS = (6, 7, 6)
 SQUARINGS = 4
 # Standard deviations between patients; lengths in millimetres.
@@ -26,6 +28,8 @@ VENTRICLES, CORTEX, ASYMMETRY = 4.0, 1.0, 3.0
 # Standard deviations between scans of one patient.
 SHIFT, ANGLE = 1.5, 0.03
 GAMMA, BIAS, CONTRAST, NOISE = 0.08, 0.06, 0.05, 0.02
+# From the middle of the brain to its side, in millimetres.
+HALF_WIDTH = 70
 LESION_RADIUS = (8.0, 13.0)
 LESION_INTENSITY = 0.35
 
@@ -107,21 +111,19 @@ class BrainCohort(Dataset):
     def _warped(self, places: Tensor, anatomy: np.random.Generator) -> Tensor:
         """Return where in the template each voxel comes from."""
         size = 1 + SIZE * anatomy.standard_normal() + STRETCH * torch.from_numpy(anatomy.standard_normal(3)).float()
-        half = [math.ceil(n / 2) for n in self.spatial_shape]
-        coarse = 2 * self.spacing
         control = WARP * torch.from_numpy(anatomy.standard_normal((1, 3, *CONTROL_POINTS))).float()
-        velocity = functional.interpolate(control, half, mode="trilinear", align_corners=True)[0]
+        velocity = functional.interpolate(control, WARP_SHAPE, mode="trilinear", align_corners=True)[0]
         ventricles, cortex, asymmetry = anatomy.standard_normal(3)
-        outward_ventricles, outward_cortex, sideways = _named_velocities(self.spatial_shape, self.spacing)
+        outward_ventricles, outward_cortex, sideways = _named_velocities()
         velocity = velocity + VENTRICLES * float(ventricles) * outward_ventricles
         velocity = velocity + CORTEX * float(cortex) * outward_cortex + ASYMMETRY * float(asymmetry) * sideways
         displacement = velocity / 2**SQUARINGS
-        grid = millimetres(half, coarse)
+        grid = millimetres(WARP_SHAPE, WARP_SPACING)
         for _ in range(SQUARINGS):
-            displacement = displacement + _at(displacement, grid + displacement, coarse)
+            displacement = displacement + _at(displacement, grid + displacement, WARP_SPACING)
         centre = torch.tensor(BRAIN_CENTRE).reshape(3, 1, 1, 1)
         places = (places - centre) / size.reshape(3, 1, 1, 1) + centre
-        return places + _at(displacement, places, coarse)
+        return places + _at(displacement, places, WARP_SPACING)
 
     def _with_lesion(self, t1: Tensor, places: Tensor, white: Tensor, anatomy: np.random.Generator) -> Tensor:
         """Draw a dark, soft-edged, slightly irregular ball somewhere in the white matter of the template's space."""
@@ -135,31 +137,20 @@ class BrainCohort(Dataset):
         return t1 * (1 - share) + LESION_INTENSITY * share
 
 
-_velocities: dict[tuple[tuple[int, int, int], float], tuple[Tensor, Tensor, Tensor]] = {}
-
-
-def _named_velocities(spatial_shape: tuple[int, int, int], spacing: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Velocities (3, X, Y, Z) at half the resolution, largest length 1: towards the ventricles, into the cortex, and
-    from one hemisphere to the other."""
-    key = (spatial_shape, spacing)
-    if key not in _velocities:
-        half = (
-            math.ceil(spatial_shape[0] / 2),
-            math.ceil(spatial_shape[1] / 2),
-            math.ceil(spatial_shape[2] / 2),
-        )
-        template = brain_template(half, 2 * spacing)
-        places = millimetres(half, 2 * spacing)
-        brain = (template.t1 > 0.05).float()
-        sideways = torch.zeros_like(places)
-        x = places[0] / 70
-        sideways[0] = (1 - x.square()).clamp(min=0) * _smooth(brain, 2)[0]
-        _velocities[key] = (
-            _unit(-_gradient(_smooth(template.ventricles, 2)[0])),
-            _unit(-_gradient(_smooth(template.gray, 1)[0] - _smooth(template.gray, 3)[0])),
-            _unit(sideways),
-        )
-    return _velocities[key]
+@lru_cache(maxsize=1)
+def _named_velocities() -> tuple[Tensor, Tensor, Tensor]:
+    """Velocities (3, X, Y, Z) of largest length 1: towards the ventricles, into the cortex, and out of one hemisphere
+    but into the other."""
+    template = brain_template(WARP_SHAPE, WARP_SPACING)
+    places = millimetres(WARP_SHAPE, WARP_SPACING)
+    brain = (template.t1 > 0.05).float()
+    sideways = torch.zeros_like(places)
+    sideways[0] = (places[0] / HALF_WIDTH).square().clamp(max=1) * _smooth(brain, 2)[0]
+    return (
+        _unit(-_gradient(_smooth(template.ventricles, 2)[0])),
+        _unit(-_gradient(_smooth(template.gray, 1)[0] - _smooth(template.gray, 3)[0])),
+        _unit(sideways),
+    )
 
 
 def _moved(places: Tensor, acquisition: np.random.Generator) -> Tensor:

@@ -66,15 +66,27 @@ def fit_moments(inn: ConditionalINN, batches: Batches, *, num_passes: int = 2) -
 
     _fit_scales([scale for scale, _, _ in fitted], parts())
     layer.mean.copy_(mean.mean)
-    directions = None
+    start, rank = None, layer.rank
     if inn.coarse_scale is not None:
         inn.coarse_scale.mean.copy_(mean.mean.reshape(inn.coarse_shape))
         layer.mean.zero_()
-        directions = _subspace(inn, batches, num_passes)
-        inn.coarse_scale.scale.copy_(_residual_deviation(inn, batches, directions).reshape(inn.coarse_shape))
-        directions = directions / inn.coarse_scale.scale.reshape(-1, 1)
-        num_passes = 1
-    _fit_subspace(inn, batches, _subspace(inn, batches, num_passes, directions))
+        deviation = mean.scale
+        if rank < layer.size:
+            start = _iterated(inn, batches, torch.randn(layer.size, rank, generator=_seeded()), num_passes)
+            deviation = _residual_deviation(inn, batches, start)
+            start, num_passes = start / deviation[:, None], 1
+        inn.coarse_scale.scale.copy_(deviation.reshape(inn.coarse_shape))
+    width = min(layer.size, rank + OVERSAMPLING)
+    if width == layer.size or layer.size <= LARGEST_FORMED:
+        directions = torch.eye(layer.size)
+    else:
+        more = torch.randn(layer.size, width - (0 if start is None else rank), generator=_seeded())
+        directions = _iterated(inn, batches, more if start is None else torch.cat([start, more], 1), num_passes)
+    _fit_subspace(inn, batches, directions)
+
+
+def _seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
 
 
 def _coarse(inn: ConditionalINN, batches: Batches) -> Iterable[tuple[Tensor, Tensor | None]]:
@@ -82,19 +94,13 @@ def _coarse(inn: ConditionalINN, batches: Batches) -> Iterable[tuple[Tensor, Ten
         yield inn.scaled(inn.split(x)[0][0])[0].flatten(1), condition
 
 
-def _subspace(inn: ConditionalINN, batches: Batches, num_passes: int, start: Tensor | None = None) -> Tensor:
-    """Return orthonormal directions (D, about K) that hold most of the coarse image."""
-    size, mean = inn.whitening.size, inn.whitening.mean
-    width = min(size, inn.whitening.rank + OVERSAMPLING)
-    if width == size or size <= LARGEST_FORMED:
-        return torch.eye(size)
-    generator = torch.Generator().manual_seed(0)
-    directions = torch.randn(size, width, generator=generator) if start is None else start
+def _iterated(inn: ConditionalINN, batches: Batches, directions: Tensor, num_passes: int) -> Tensor:
+    """Turn directions (D, k) towards those in which the coarse image varies most; returns them orthonormal."""
     for _ in range(num_passes):
         directions = torch.linalg.qr(directions).Q
         product = torch.zeros_like(directions)
         for coarse, _ in _coarse(inn, batches):
-            centred = coarse - mean
+            centred = coarse - inn.whitening.mean
             product += centred.T @ (centred @ directions)
         directions = product
     return torch.linalg.qr(directions).Q

@@ -102,6 +102,20 @@ def test_completion_of_prior_content_is_a_sample_of_the_prior():
     assert z.mean(0).abs().max() < 0.05
 
 
+def test_content_may_be_looked_for_among_the_first_latents_alone():
+    torch.manual_seed(0)
+    inn = ConditionalINN((4, 6), num_levels=1, rank=4, width=8, num_couplings=2)
+    basis = ContentBasis.fit(inn, 3, num_samples=128, num_leading=6)
+    z, content = torch.randn(5, 24), torch.randn(5, 3)
+    completed = basis.complete(content, z)
+    assert basis.directions.shape == (6, 3) and basis.num_latents == 24
+    assert torch.allclose(basis.project(completed), content, atol=1e-5)
+    assert torch.equal(completed[:, 6:], z[:, 6:])
+    place = ContentBasis.leading(inn, 3, num_leading=6)
+    place.load_state_dict(basis.state_dict())
+    assert torch.equal(place.directions, basis.directions)
+
+
 def test_the_leading_directions_are_a_place_for_a_fitted_basis():
     inn = linear_network()
     fitted, place = ContentBasis.fit(inn, 3, num_samples=128), ContentBasis.leading(inn, 3)
@@ -109,6 +123,11 @@ def test_the_leading_directions_are_a_place_for_a_fitted_basis():
     place.load_state_dict(fitted.state_dict())
     assert torch.equal(place.directions, fitted.directions) and torch.equal(place.weights, fitted.weights)
     assert ContentBasis.leading(inn, 100).num_directions == 8
+
+
+def test_a_basis_is_no_longer_than_the_latents(refused):
+    with refused(ValueError, "length 4 for 3 latents"):
+        ContentBasis(torch.eye(4), torch.ones(4), num_latents=3)
 
 
 @pytest.mark.parametrize(

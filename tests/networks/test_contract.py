@@ -13,6 +13,8 @@ import torch
 from monai_cadp.networks import ConditionalINN, InvertibleNetwork, PaperINN, fit_moments
 
 SMALL = {"rank": 16, "num_couplings": 3, "width": 16, "num_detail_couplings": 3, "detail_width": 8}
+# For images that share a space.
+SMALL_ALIGNED = {**SMALL, "num_levels": 1, "rank": 3, "num_maps": 2, "detail_depth": 1}
 SMALL_PAPER = {"depths": (1,), "num_dense": 1, "dense_width": 16}
 
 
@@ -27,7 +29,8 @@ class Case:
     def __str__(self):
         sizes = "x".join(map(str, self.shape)) or "row"
         levels = f"-levels{self.options['num_levels']}" if "num_levels" in self.options else ""
-        return f"{self.kind.__name__}-{sizes}-channels{self.channels}-{self.condition}{levels}"
+        maps = "-maps" if "num_maps" in self.options else ""
+        return f"{self.kind.__name__}-{sizes}-channels{self.channels}-{self.condition}{levels}{maps}"
 
     def build(self):
         condition = {"none": {}, "class": {"num_classes": 3}, "vector": {"condition_size": 2}}[self.condition]
@@ -72,6 +75,8 @@ CASES = [
     conditional((4, 2, 6), 1, "none", 1),
     conditional((2, 4, 2), 3, "class", 1),
     conditional((4, 4, 4), 1, "vector", 2),
+    Case((4, 4, 2), 1, ConditionalINN, SMALL_ALIGNED, "class"),
+    Case((4, 6), 3, ConditionalINN, SMALL_ALIGNED, "vector"),
     Case((4, 6), 1, PaperINN, SMALL_PAPER, "class"),
     Case((4, 4), 3, PaperINN, SMALL_PAPER, "none"),
     Case((8, 4), 1, PaperINN, {**SMALL_PAPER, "depths": (1, 1)}, "vector"),

@@ -75,6 +75,31 @@ def test_the_subspace_is_that_of_most_variance():
     assert white(inn.encode(x)[0], 0.15)
 
 
+def test_the_subspace_of_an_image_too_large_for_its_covariance_is_that_of_most_variance():
+    generator = torch.Generator().manual_seed(0)
+    axes = torch.linalg.qr(torch.randn(70 * 70, 2, generator=generator)).Q
+    x = torch.randn(400, 2, generator=generator) * torch.tensor([90.0, 60.0]) @ axes.T
+    x = (x + 0.5 * torch.randn(400, 70 * 70, generator=generator)).reshape(400, 1, 70, 70)
+    inn = ConditionalINN((70, 70), rank=2, num_couplings=0, num_levels=0)
+    fit_moments(inn, lambda: [(x, None)])
+    assert (inn.whitening.basis.T @ axes).square().sum() > 1.98
+
+
+def test_where_images_share_a_space_every_voxel_has_a_size_of_its_own():
+    """Around one pattern, one half is 20 times as noisy as the other; one scale for both would hide the quiet half."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.ones(8, 8)
+    noise[:, 4:] = 0.05
+    x = torch.randn(2000, 1, 1, 1, generator=generator) * torch.linspace(-3, 3, 64).reshape(8, 8)
+    x = x + noise * torch.randn(2000, 1, 8, 8, generator=generator)
+    quiet = []
+    for num_maps in (1, 0):
+        inn = ConditionalINN((8, 8), rank=1, num_couplings=0, num_levels=0, num_maps=num_maps)
+        fit_moments(inn, lambda: [(x, None)])
+        quiet.append(float(inn.encode(x)[0].std(0).reshape(8, 8)[:, 4:].mean()))
+    assert 0.5 < quiet[0] < 1.5 and quiet[1] < 0.2
+
+
 @pytest.mark.parametrize("counts", [[500, 1], [500, 0], [1, 500], [500, 2]])
 def test_a_class_with_hardly_a_sample_does_not_break_the_network(counts):
     x, labels = labelled(counts)

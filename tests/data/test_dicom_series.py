@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DICOM in and out: what is suspect or incomplete is refused, and a new series holds nothing but the release."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import warnings
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+
+from monai_cadp.data import PublicGrid, ReadImage, ReadVolume
+from monai_cadp.data.dicom_writing import dicom_series
+
+GRID = PublicGrid((6, 7, 5), spacing=2.0, centre=(1.0, -3.0, 4.0))
+GUARANTEE = {"epsilon": 4.0, "delta": 0.0, "unit": "volume"}
+
+
+@pytest.fixture
+def volume():
+    return np.random.default_rng(0).random((6, 7, 5))
+
+
+def read(files):
+    return [pydicom.dcmread(io.BytesIO(content)) for content in files]
+
+
+def slices(files, folder, count=6):
+    return files.series(folder, (np.arange(4 * 5 * count).reshape(4, 5, count) % 251).astype(np.int16))
+
+
+def test_a_missing_slice_is_noticed(files, tmp_path, refused):
+    folder = slices(files, tmp_path / "series")
+    ReadImage((4, 4, 4), intensity_range=(0, 255))(folder)
+    next(path for path in folder.iterdir() if pydicom.dcmread(path).ImagePositionPatient[2] == 2).unlink()
+    with refused(ValueError, "gaps between its slices"):
+        ReadImage((4, 4, 4), intensity_range=(0, 255))(folder)
+
+
+def test_slices_of_two_sizes_are_refused(files, tmp_path, refused):
+    folder = slices(files, tmp_path / "series")
+    path = next(iter(folder.iterdir()))
+    dataset = pydicom.dcmread(path)
+    dataset.PixelSpacing = [3.0, 3.0]
+    dataset.save_as(path)
+    with refused(ValueError, "mixes slices of several sizes"):
+        ReadImage((4, 4, 4), intensity_range=(0, 255))(folder)
+
+
+def test_files_that_are_not_dicom_do_not_belong_into_a_series(files, tmp_path, refused):
+    folder = slices(files, tmp_path / "series")
+    (folder / "notes.txt").write_text("Mustermann-1954")
+    with refused(ValueError, "not DICOM"):
+        ReadImage((4, 4, 4), intensity_range=(0, 255))(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "suspect"),
+    [
+        ({}, False),
+        ({"BurnedInAnnotation": "YES"}, True),
+        ({"BurnedInAnnotation": "NO"}, False),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.6.1"}, True),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, True),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.3.1", "BurnedInAnnotation": "NO"}, False),
+    ],
+)
+def test_text_that_may_be_burned_in_is_refused(files, tmp_path, refused, changes, suspect):
+    path = files.dicom(tmp_path / "a.dcm", **changes)
+    if suspect:
+        with refused(ValueError, "text burned into its pixels"):
+            ReadImage((4, 4), intensity_range=(0, 255))(path)
+    else:
+        assert ReadImage((4, 4), intensity_range=(0, 255))(path).shape == (1, 4, 4)
+
+
+@pytest.mark.parametrize("name", ["rtplan.dcm", "reportsi.dcm", "waveform_ecg.dcm"])
+def test_a_file_without_an_image_is_refused(name, refused, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        shutil.copy(get_testdata_file(name, download=False), tmp_path / "a.dcm")
+    with refused(ValueError, "holds no image"):
+        ReadImage((4, 4), intensity_range=(0, 255))(tmp_path / "a.dcm")
+
+
+MR_FILES = (
+    "MR_small.dcm", "MR_small_RLE.dcm", "MR_small_bigendian.dcm", "MR_small_expb.dcm", "MR_small_implicit.dcm",
+    "MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm", "MR_truncated.dcm", "CT_small.dcm", "693_J2KI.dcm",
+    "JPEG2000.dcm", "JPGExtended.dcm", "examples_overlay.dcm", "rtdose.dcm", "liver_1frame.dcm", "badVR.dcm",
+    "SC_rgb_rle_2frame.dcm", "examples_ybr_color.dcm", "no_meta.dcm", "ExplVR_BigEndNoMeta.dcm",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MR_FILES)
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_every_file_of_pydicom_is_read_or_refused_with_a_reason(name, spatial_dims, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        shutil.copy(get_testdata_file(name, download=False), tmp_path / "a.dcm")
+    try:
+        if spatial_dims == 2:
+            volume = ReadImage((4, 4), intensity_range=(0, 4095))(tmp_path / "a.dcm")
+        else:
+            volume = ReadVolume(GRID)(tmp_path / "a.dcm")
+        assert np.isfinite(volume.numpy()).all()
+    except ValueError as error:
+        assert str(error).endswith(".") and "/" not in str(error)
+
+
+@pytest.mark.parametrize("name", ["MR_small_RLE.dcm", "MR_small_bigendian.dcm", "MR_small_implicit.dcm"])
+def test_encodings_of_one_image_are_read_alike(name, tmp_path):
+    paths = [get_testdata_file(each, download=False) for each in ("MR_small.dcm", name)]
+    one, other = (ReadImage((64, 64), intensity_range=(0, 4095))(path) for path in paths)
+    assert (one - other).abs().max() == 0
+
+
+def test_a_series_read_again_is_the_volume(volume, tmp_path):
+    for index, content in enumerate(dicom_series(volume, GRID.affine, GUARANTEE)):
+        (tmp_path / f"{(index * 3) % 5}.dcm").write_bytes(content)
+    again = ReadImage(GRID.spatial_shape, intensity_range=(0, 4095))(tmp_path)
+    assert np.abs(again[0].numpy() - volume).max() < 1e-3
+
+
+def test_a_series_lies_where_the_grid_does(volume):
+    first, *_, last = read(dicom_series(volume, GRID.affine, GUARANTEE))
+    corner = (GRID.affine @ [0, 0, 0, 1])[:3] * [-1, -1, 1]
+    assert np.allclose([float(value) for value in first.ImagePositionPatient], corner)
+    assert float(last.ImagePositionPatient[2]) == corner[2] + 8.0
+    assert [float(value) for value in first.ImageOrientationPatient] == [-1, 0, 0, 0, -1, 0]
+    assert [float(value) for value in first.PixelSpacing] == [2.0, 2.0]
+
+
+def test_a_series_says_that_it_names_nobody_and_why(volume):
+    for part in read(dicom_series(volume, GRID.affine, GUARANTEE)):
+        assert part.PatientIdentityRemoved == "YES" and part.BurnedInAnnotation == "NO"
+        assert "epsilon 4, delta 0" in part.DeidentificationMethod
+        assert part.DeidentificationMethodCodeSequence[0].CodeValue == "113100"
+        assert part.Modality == "MR" and part.SOPClassUID.name == "MR Image Storage"
+        assert not part.StudyDate and not part.PatientBirthDate and part.PatientName == "Released"
+
+
+def test_two_series_of_one_volume_share_no_identifier(volume):
+    one, other = (read(dicom_series(volume, GRID.affine, GUARANTEE)) for _ in range(2))
+    for name in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID", "PatientID"):
+        assert not {str(part[name].value) for part in one} & {str(part[name].value) for part in other}
+    assert len({part.SOPInstanceUID for part in one}) == 5 and len({part.SeriesInstanceUID for part in one}) == 1
