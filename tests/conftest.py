@@ -78,7 +78,7 @@ def dicom(path, pixels=None, **changes):
     return path
 
 
-def series(folder, volume, uid=None, pixel_spacing=0.661468):
+def series(folder, volume, uid=None, pixel_spacing=0.661468, step=1.0):
     """Axial slices of ``volume`` (x, y, z), x to the left and y to the back, written in an order that is not theirs."""
     folder.mkdir()
     uid = uid or generate_uid()
@@ -89,7 +89,7 @@ def series(folder, volume, uid=None, pixel_spacing=0.661468):
             SeriesInstanceUID=uid,
             SOPInstanceUID=generate_uid(),
             ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
-            ImagePositionPatient=[0, 0, float(z)],
+            ImagePositionPatient=[0, 0, z * step],
             PixelSpacing=[pixel_spacing, pixel_spacing],
             RescaleIntercept=0,
         )

@@ -105,7 +105,7 @@ class BrainCohort(Dataset):
         tissues = torch.cat([template.t1, template.white])
         t1, white = _at(tissues, places, self.spacing).split(1)
         if label:
-            t1 = self._with_lesion(t1, places, template.white, anatomy)
+            t1 = self._with_lesion(t1, places, anatomy)
         return _acquired(t1, white, acquisition)
 
     def _warped(self, places: Tensor, anatomy: np.random.Generator) -> Tensor:
@@ -125,16 +125,22 @@ class BrainCohort(Dataset):
         places = (places - centre) / size.reshape(3, 1, 1, 1) + centre
         return places + _at(displacement, places, WARP_SPACING)
 
-    def _with_lesion(self, t1: Tensor, places: Tensor, white: Tensor, anatomy: np.random.Generator) -> Tensor:
+    def _with_lesion(self, t1: Tensor, places: Tensor, anatomy: np.random.Generator) -> Tensor:
         """Draw a dark, soft-edged, slightly irregular ball somewhere in the white matter of the template's space."""
-        candidates = (functional.avg_pool3d(white[None], 3, 1, 1)[0, 0] > 0.75).nonzero()
-        chosen = candidates[int(anatomy.integers(len(candidates)))]
-        centre = millimetres(self.spatial_shape, self.spacing)[:, chosen[0], chosen[1], chosen[2]].reshape(3, 1, 1, 1)
+        candidates = _deep_white_matter()
+        centre = candidates[int(anatomy.integers(len(candidates)))].reshape(3, 1, 1, 1)
         radius = float(anatomy.uniform(*LESION_RADIUS))
         axes = 1 + 0.2 * torch.from_numpy(anatomy.standard_normal(3)).float().clamp(-1.5, 1.5).reshape(3, 1, 1, 1)
         distance = ((places - centre) / axes).norm(dim=0, keepdim=True)
         share = torch.sigmoid((radius - distance) / 1.5) * (t1 > 0.3)
         return t1 * (1 - share) + LESION_INTENSITY * share
+
+
+@lru_cache(maxsize=1)
+def _deep_white_matter() -> Tensor:
+    """Places (n, 3) in millimetres where a lesion may be."""
+    white = _smooth(brain_template(WARP_SHAPE, WARP_SPACING).white, 1)[0]
+    return millimetres(WARP_SHAPE, WARP_SPACING)[:, white > 0.6].T
 
 
 @lru_cache(maxsize=1)

@@ -31,8 +31,8 @@ class BrainFeatures:
     Example:
         >>> block = torch.zeros(1, 1, 40, 40, 40)
         >>> block[..., 10:20, 10:30, 10:30] = 0.8
-        >>> [round(value, 1) for value in BrainFeatures(spacing=1.0)(block)[0].tolist()]
-        [4.0, 0.0, 0.0]
+        >>> [round(value, 1) for value in BrainFeatures(spacing=1.0)(block)[0, :2].tolist()]
+        [4.0, 0.0]
     """
 
     def __init__(self, spacing: float) -> None:

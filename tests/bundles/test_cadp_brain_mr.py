@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The brain bundle trains on made-up patients and releases scans from files and DICOM series, by MONAI's commands."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+import torch
+from monai.bundle import run, verify_metadata, verify_net_in_out
+
+from monai_cadp.checkpoint import load_privatizer
+from monai_cadp.data import BrainCohort, PublicGrid
+from monai_cadp.privacy import Budget, PriorOnly, PrivacyLedger
+from monai_cadp.privacy.ledger import write_secret
+
+BUNDLE = Path(__file__).parents[2] / "bundles" / "cadp_brain_mr"
+CONFIGS = BUNDLE / "configs"
+SCHEMA = Path(__file__).with_name("metadata_schema.json")
+CANARY = "Mustermann-1954"
+SHAPE, SPACING = [12, 16, 12], 14.4
+SMALL = {"spatial_shape": SHAPE, "num_directions": 4, "num_coarse": 6 * 8 * 6}
+
+
+@pytest.fixture(autouse=True)
+def anywhere(tmp_path, monkeypatch):
+    """Whatever a bundle writes lands in the test's folder."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """Two steps of training on small patients, for all tests."""
+    folder = tmp_path_factory.mktemp("trained")
+    run(
+        config_file=str(CONFIGS / "train.yaml"),
+        bundle_root=str(BUNDLE),
+        checkpoint=f"{folder}/model.pt",
+        output_dir=f"{folder}/runs",
+        spacing=SPACING,
+        patients_per_epoch=8,
+        batch_size=4,
+        num_workers=0,
+        max_epochs=1,
+        num_content_samples=16,
+        **SMALL,
+        **{"network#rank": 16, "validate#dataset#num_patients": 4},
+    )
+    return folder / "model.pt"
+
+
+@pytest.fixture
+def scan(tmp_path, files):
+    """A made-up patient as a file, lying on its own grid, with a name in its header."""
+    volume = BrainCohort(7, 1, spatial_shape=(24, 30, 24), spacing=7.2)[0]["image"][0].numpy()
+    (tmp_path / "scans").mkdir()
+    return files.nifti(tmp_path / "scans" / f"{CANARY}.nii.gz", 900 * volume, np.diag([7.2, 7.2, 7.2, 1]))
+
+
+def release(output, checkpoint, **options):
+    run(
+        config_file=str(CONFIGS / "inference.yaml"),
+        bundle_root=str(BUNDLE),
+        checkpoint=str(checkpoint),
+        output=str(output),
+        **{"checkpoint_sha256": None, "epsilon": 4.0, "grid#spacing": SPACING, **SMALL, **options},
+    )
+    return Path(output)
+
+
+def test_the_metadata_are_valid():
+    verify_metadata(meta_file=str(CONFIGS / "metadata.json"), filepath=str(SCHEMA))
+
+
+def test_the_network_takes_and_gives_what_the_metadata_say():
+    verify_net_in_out(
+        net_id="network_def",
+        meta_file=str(CONFIGS / "metadata.json"),
+        config_file=str(CONFIGS / "inference.yaml"),
+        bundle_root=str(BUNDLE),
+    )
+
+
+def test_training_leaves_a_checkpoint_that_says_public(checkpoint):
+    privatizer = load_privatizer(checkpoint, PriorOnly())
+    assert privatizer.inn.training_data.training == "public"
+    assert privatizer.content.directions.shape == (SMALL["num_coarse"], 4)
+
+
+def test_a_scan_is_released_on_the_public_grid_with_a_card_and_a_picture(checkpoint, scan, tmp_path):
+    output = release(tmp_path / "out", checkpoint, input=str(scan))
+    names = ["release_000001.nii.gz", "release_000001_preview.png", "release_000001_privacy.json", "summary.json"]
+    assert sorted(path.name for path in output.iterdir()) == names
+    released = nibabel.load(output / names[0])
+    grid = PublicGrid(SHAPE, SPACING, (0.0, -17.0, 5.0))
+    assert released.shape == tuple(SHAPE) and np.allclose(released.affine, grid.affine)
+    guarantee = json.loads((output / names[2]).read_text())["guarantee"]
+    assert (guarantee["epsilon"], guarantee["unit"], guarantee["training"]) == (4.0, "volume", "public")
+    assert not any(CANARY.encode() in path.read_bytes() for path in output.iterdir())
+
+
+def test_a_dicom_series_in_becomes_a_dicom_series_out(checkpoint, tmp_path, files):
+    volume = BrainCohort(7, 1, spatial_shape=(24, 30, 24), spacing=7.2)[0]["image"][0].numpy()
+    folder = files.series(tmp_path / "series", (900 * volume[::-1, ::-1]).astype(np.int16), pixel_spacing=7.2, step=7.2)
+    output = release(tmp_path / "out", checkpoint, input=str(folder), output_format="dicom")
+    slices = [pydicom.dcmread(path) for path in sorted((output / "release_000001").iterdir())]
+    assert len(slices) == SHAPE[2] and {part.Modality for part in slices} == {"MR"}
+    assert not any(CANARY.encode() in path.read_bytes() for path in output.rglob("*") if path.is_file())
+
+
+def test_a_folder_of_scans_is_released_under_a_ledger(checkpoint, scan, tmp_path):
+    scan.rename(scan.with_name("anna_1.nii.gz"))
+    (scan.parent / "anna_2.nii.gz").write_bytes((scan.parent / "anna_1.nii.gz").read_bytes())
+    (scan.parent / "bert_1.nii.gz").write_bytes((scan.parent / "anna_1.nii.gz").read_bytes())
+    ledger = PrivacyLedger.create(tmp_path / "ledger.db", write_secret(tmp_path / "secret"), Budget(8.0))
+    options = {"ledger": str(tmp_path / "ledger.db"), "secret_file": str(tmp_path / "secret")}
+    for name in ("out", "again"):
+        release(tmp_path / name, checkpoint, input=str(scan.parent), subject_pattern="^([a-z]+)_", **options)
+    assert (ledger.spent("anna"), ledger.spent("bert")) == ((8.0, 0.0), (4.0, 0.0))
+    one, other = (
+        {nibabel.load(path).get_fdata().tobytes() for path in (tmp_path / name).glob("*.nii.gz")}
+        for name in ("out", "again")
+    )
+    assert one == other and len(one) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"input": "nothing.nii.gz"}, "does not exist"),
+        ({"output_format": "jpeg"}, "volume_format is 'jpeg'"),
+        ({"checkpoint_sha256": "0" * 64}, "not the one that was shipped"),
+        ({"epsilon": None}, "epsilon"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_and_leaves_nothing(checkpoint, scan, tmp_path, options, match):
+    with pytest.raises((RuntimeError, ValueError, TypeError)) as caught:
+        release(tmp_path / "out", checkpoint, **{"input": str(scan), **options})
+    shown = "".join(traceback.format_exception(caught.value))
+    assert match in shown and CANARY not in shown
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_network_is_evaluated_on_patients_that_it_has_not_seen(checkpoint, capsys):
+    run(
+        config_file=str(CONFIGS / "evaluate.yaml"),
+        bundle_root=str(BUNDLE),
+        checkpoint=str(checkpoint),
+        spatial_shape=SHAPE,
+        spacing=SPACING,
+        num_patients=4,
+    )
+    assert "bits per dimension: " in capsys.readouterr().out
+
+
+def test_released_volumes_are_finite_and_in_range(checkpoint):
+    released = load_privatizer(checkpoint, PriorOnly())(torch.rand(2, 1, *SHAPE), torch.tensor([0, 1]))
+    assert released.isfinite().all()
