@@ -3,7 +3,7 @@
 
 from monai_cadp.metrics.bits_per_dimension import BitsPerDimension
 from monai_cadp.metrics.brain_features import BRAIN_FEATURES, BrainFeatures
-from monai_cadp.metrics.classifier import classifier_accuracy, train_classifier
+from monai_cadp.metrics.classifier import classifier_accuracy, classifier_auc, train_classifier
 from monai_cadp.metrics.content_kept import pixel_cosine, within_class_correlation
 from monai_cadp.metrics.shape_features import SHAPE_FEATURES, shape_features
 
@@ -13,6 +13,7 @@ __all__ = [
     "BrainFeatures",
     "SHAPE_FEATURES",
     "classifier_accuracy",
+    "classifier_auc",
     "pixel_cosine",
     "shape_features",
     "train_classifier",

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from tqdm import tqdm
 
-__all__ = ["classifier_accuracy", "train_classifier"]
+from monai_cadp.metrics.convolutional_features import convolutional_features
 
-BATCH_SIZE = 128
+__all__ = ["classifier_accuracy", "classifier_auc", "train_classifier"]
 
 
 def train_classifier(
@@ -18,17 +19,19 @@ def train_classifier(
     num_classes: int,
     *,
     epochs: int = 8,
+    batch_size: int = 128,
     learning_rate: float = 2e-3,
     seed: int = 0,
     progress: bool = False,
 ) -> nn.Module:
-    """Train a small convolutional network with Adam and a rate that falls linearly; nothing is selected on a test set.
+    r"""Train a small convolutional network with Adam and a rate that falls linearly; nothing is selected on a test set.
 
     Args:
-        images: (n, C, H, W).
+        images: (n, C, \*spatial), in two or three dimensions.
         labels: classes (n,).
         num_classes: number of classes.
         epochs: passes over the images.
+        batch_size: images in a step.
         learning_rate: at the beginning.
         seed: of weights, order and dropout.
         progress: show a progress bar.
@@ -40,11 +43,11 @@ def train_classifier(
         torch.manual_seed(seed)
         model = _network(images.shape[1:], num_classes)
         optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
-        steps = epochs * -(-len(images) // BATCH_SIZE)
+        steps = epochs * -(-len(images) // batch_size)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, total_iters=steps)
         model.train()
         for _ in tqdm(range(epochs), desc="classifier", disable=not progress):
-            for batch in torch.randperm(len(images)).split(BATCH_SIZE):
+            for batch in torch.randperm(len(images)).split(batch_size):
                 optimizer.zero_grad(set_to_none=True)
                 nn.functional.cross_entropy(model(images[batch]), labels[batch]).backward()
                 optimizer.step()
@@ -54,20 +57,21 @@ def train_classifier(
 
 @torch.no_grad()
 def classifier_accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Return the share of images (n, C, H, W) whose class (n,) is told rightly."""
-    right = sum((model(x).argmax(1) == y).sum() for x, y in zip(images.split(512), labels.split(512), strict=True))
-    return float(right) / len(images)
+    r"""Return the share of images (n, C, \*spatial) whose class (n,) is told rightly."""
+    return float((_logits(model, images).argmax(1) == labels).sum()) / len(images)
+
+
+@torch.no_grad()
+def classifier_auc(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    r"""Return the area under the curve of a classifier of two classes, on images (n, C, \*spatial), labels (n,)."""
+    scores = _logits(model, images)
+    return float(roc_auc_score(labels.numpy(), (scores[:, 1] - scores[:, 0]).numpy()))
+
+
+def _logits(model: nn.Module, images: Tensor) -> Tensor:
+    return torch.cat([model(x) for x in images.split(64)])
 
 
 def _network(shape: torch.Size, num_classes: int) -> nn.Module:
-    channels, *sizes = shape
-    layers: list[nn.Module] = []
-    width = 16
-    # Halve until few pixels are left; always look at neighbourhoods once.
-    while not layers or (min(sizes) >= 8 and width <= 64):
-        layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
-        channels, width, sizes = width, 2 * width, [size // 2 for size in sizes]
-    features = channels * sizes[0] * sizes[1]
-    return nn.Sequential(
-        *layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(features, 64), nn.ReLU(), nn.Linear(64, num_classes)
-    )
+    features, size = convolutional_features(tuple(shape))
+    return nn.Sequential(features, nn.Dropout(0.3), nn.Linear(size, 64), nn.ReLU(), nn.Linear(64, num_classes))

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is kept of brains, how real they look, and who is told from whom, on patients that the network never saw.
+
+python -m benchmarks.brain --checkpoint bundles/cadp_brain_mr/models/model.pt --out results/brain.json
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.metrics import FIDMetric
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from benchmarks.report import print_table, write_json
+from monai_cadp.attacks import reidentification, train_verification
+from monai_cadp.checkpoint import load_privatizer
+from monai_cadp.data import BrainCohort
+from monai_cadp.metrics import (
+    BRAIN_FEATURES,
+    BrainFeatures,
+    classifier_auc,
+    train_classifier,
+    within_class_correlation,
+)
+from monai_cadp.networks import DeclaredContent
+from monai_cadp.privacy import Mechanism, PriorOnly, SubsetSelection
+from monai_cadp.privatizer import Privatizer
+from monai_cadp.reports import save_image_grid
+
+EPSILONS = (1.0, 2.0, 4.0, 8.0)
+# Cohorts of different seeds have no patient in common; those of the bundle's training are 1 and 2.
+TEST_SEED, LEARNING_SEED = 11, 12
+BATCH_SIZE = 8
+EPOCHS = 12
+
+
+def cohort(seed: int, num_patients: int, name: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Return one scan of every patient, another scan of each, and who has a lesion."""
+    loader: DataLoader = DataLoader(BrainCohort(seed, num_patients, num_scans=2), batch_size=16, num_workers=2)
+    parts = [(batch["image"], batch["label"]) for batch in tqdm(loader, desc=name)]
+    images, labels = torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
+    return images[0::2].clone(), images[1::2].clone(), labels[0::2].clone()
+
+
+def release(privatizer: Privatizer, images: Tensor, labels: Tensor, name: str) -> Tensor:
+    """Return one release of every volume, with intensities 0 to 1."""
+    parts = tqdm(list(zip(images.split(BATCH_SIZE), labels.split(BATCH_SIZE), strict=True)), desc=name)
+    return torch.cat([privatizer(x, y).clamp(0, 1) for x, y in parts])
+
+
+def content_row(name: str, epsilon: float, images: Tensor, released: Tensor, labels: Tensor) -> dict[str, Any]:
+    """Return what is kept of the content."""
+    features = BrainFeatures(BrainCohort().spacing)
+    kept = within_class_correlation(features(images), features(released), labels).tolist()
+    row: dict[str, Any] = {"method": name, "epsilon": epsilon}
+    row |= {feature: round(value, 3) for feature, value in zip(BRAIN_FEATURES, kept, strict=True)}
+    return row | {"mean": round(sum(kept) / len(kept), 3)}
+
+
+@torch.no_grad()
+def distance(classifier: nn.Module, one: Tensor, other: Tensor) -> float:
+    """Return the Frechet distance of two sets of volumes, on the last features of the lesion classifier."""
+    features = nn.Sequential(*list(classifier.children())[:-1])
+    pair = (torch.cat([features(x) for x in images.split(64)]) for images in (one, other))
+    return round(float(FIDMetric()(*pair)), 3)
+
+
+def plain_whitening(privatizer: Privatizer, labels: Tensor) -> Tensor:
+    """Return prior samples without couplings and without a flow of the details: the linear layer alone."""
+    inn = privatizer.inn
+    inn.whitening.flow, flow = None, inn.whitening.flow
+    steps = [level.steps for level in inn.detail_flows]
+    for level in inn.detail_flows:
+        level.steps = level.steps[:1]
+    with torch.no_grad():
+        parts = [inn.decode(torch.randn(len(y), inn.num_latents), y).clamp(0, 1) for y in labels.split(BATCH_SIZE)]
+    inn.whitening.flow = flow
+    for level, kept in zip(inn.detail_flows, steps, strict=True):
+        level.steps = kept
+    return torch.cat(parts)
+
+
+def attack(learning: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], name: str, epsilon: float) -> dict[str, Any]:
+    """Learn to tell people on some, and tell others."""
+    result = reidentification(train_verification(*learning, epochs=EPOCHS, progress=True), *test)
+    row = {"gallery": name, "epsilon": epsilon, "auc": round(result.auc, 3)}
+    return row | {"interval": [round(result.low, 3), round(result.high, 3)]}
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, default=Path("bundles/cadp_brain_mr/models/model.pt"))
+    parser.add_argument("--patients", type=int, default=300, help="unseen patients of every figure")
+    parser.add_argument("--learning", type=int, default=600, help="patients from whom classifiers and attackers learn")
+    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--out", type=Path, default=Path("results/brain.json"))
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    images, again, labels = cohort(TEST_SEED, options.patients, "unseen patients")
+    learning, learning_again, learning_labels = cohort(LEARNING_SEED, options.learning, "patients to learn from")
+    load = partial(load_privatizer, options.checkpoint, temperature=options.temperature, unit="volume")
+
+    rows, released = [], {}
+    jobs: list[tuple[str, Mechanism, dict[str, Any]]] = [("prior only", PriorOnly(), {})]
+    jobs += [("content basis", SubsetSelection(epsilon), {}) for epsilon in EPSILONS]
+    declared = DeclaredContent(BrainFeatures(BrainCohort().spacing))
+    declared_content = [("declared content", SubsetSelection(epsilon), {"content": declared}) for epsilon in EPSILONS]
+    for name, mechanism, more in jobs + declared_content:
+        privatizer = load(mechanism, **more).prepare()
+        volumes = release(privatizer, images, labels, f"{name}, epsilon {mechanism.epsilon:g}")
+        rows.append(content_row(name, mechanism.epsilon, images, volumes, labels))
+        released[name, mechanism.epsilon] = volumes
+    print_table(rows)
+
+    train = partial(train_classifier, num_classes=2, epochs=EPOCHS, batch_size=16, progress=True)
+    lesions, attacks = [], [attack((learning, learning_again), (images, again), "originals", float("inf"))]
+    classifier = train(learning, learning_labels)
+    lesions.append({"trained on": "originals", "auc": round(classifier_auc(classifier, images, labels), 3)})
+    for name, mechanism, _ in jobs:
+        volumes = release(load(mechanism), learning, learning_labels, f"{name}, epsilon {mechanism.epsilon:g}")
+        attacks.append(
+            attack((volumes, learning_again), (released[name, mechanism.epsilon], again), name, mechanism.epsilon)
+        )
+        if mechanism.epsilon in (0.0, max(EPSILONS)):
+            auc = classifier_auc(train(volumes, learning_labels), images, labels)
+            lesions.append({"trained on": f"{name}, epsilon {mechanism.epsilon:g}", "auc": round(auc, 3)})
+    print_table(lesions)
+    print_table(attacks)
+
+    sets = {
+        "held-out cohort": learning[: len(images)],
+        "released, epsilon 8": released["content basis", 8.0],
+        "prior only": released["prior only", 0.0],
+        "whitening alone": plain_whitening(load(PriorOnly()), labels),
+    }
+    realism = [{"volumes": name, "distance": distance(classifier, images, volumes)} for name, volumes in sets.items()]
+    print_table(realism)
+    shown = [images, *(released["content basis", e] for e in EPSILONS), sets["prior only"], sets["whitening alone"]]
+    save_image_grid(torch.cat([volumes[:4] for volumes in shown]), options.out.with_suffix(".png"), columns=4)
+    result = {"patients": options.patients, "learning": options.learning, "temperature": options.temperature}
+    tables = {"content": rows, "lesions": lesions, "reidentification": attacks, "realism": realism}
+    write_json(options.out, result | tables)
+
+
+if __name__ == "__main__":
+    main()

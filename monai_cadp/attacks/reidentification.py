@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is it? A network that learns to tell whether two images are of one person."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from monai_cadp.metrics.convolutional_features import convolutional_features
+
+__all__ = ["ReidentificationResult", "reidentification", "train_verification"]
+
+BATCH_SIZE = 32
+EMBEDDING_SIZE = 64
+TEMPERATURE = 0.1
+NUM_BOOTSTRAPS = 1000
+
+
+class ReidentificationResult(NamedTuple):
+    """How well an attacker tells pairs of one person from pairs of two.
+
+    Args:
+        auc: area under the curve; 0.5 is guessing.
+        low: lower end of its 95 % interval, by resampling people.
+        high: upper end.
+    """
+
+    auc: float
+    low: float
+    high: float
+
+
+def train_verification(
+    gallery: Tensor,
+    probes: Tensor,
+    *,
+    epochs: int = 20,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+    progress: bool = False,
+) -> nn.Module:
+    r"""Train an embedding under which two images of a person are closer than those of two.
+
+    The attacker of Packhaeuser et al. learns from pairs like those that he will meet: for an attack on releases, from
+    releases on one side.
+
+    Args:
+        gallery: one image of each of n people (n, C, \*spatial), released or not.
+        probes: another image of the same people, in the same order.
+        epochs: passes over the people.
+        learning_rate: of Adam at the beginning.
+        seed: of weights and order.
+        progress: show a progress bar.
+
+    Returns:
+        The network: images to embeddings (B, 2, 64) of length 1, the first for the gallery, the second for probes.
+
+    References:
+        Packhaeuser, Guendel, Muenster, Syben, Christlein, Maier: Deep learning-based patient re-identification is able
+        to exploit the biometric nature of medical chest X-ray data, Scientific Reports 12, 2022.
+        van den Oord, Li, Vinyals: Representation learning with contrastive predictive coding, 2018 (the loss).
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = _Embedding(gallery.shape[1:])
+        optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+        steps = epochs * -(-len(gallery) // BATCH_SIZE)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, total_iters=steps)
+        model.train()
+        for _ in tqdm(range(epochs), desc="verification", disable=not progress):
+            for batch in torch.randperm(len(gallery)).split(BATCH_SIZE):
+                optimizer.zero_grad(set_to_none=True)
+                similarity = model(gallery[batch])[:, 0] @ model(probes[batch])[:, 1].T / TEMPERATURE
+                same = torch.arange(len(batch))
+                loss = nn.functional.cross_entropy(similarity, same) + nn.functional.cross_entropy(similarity.T, same)
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+    return model.eval()
+
+
+@torch.no_grad()
+def reidentification(model: nn.Module, gallery: Tensor, probes: Tensor, seed: int = 0) -> ReidentificationResult:
+    r"""Return how well the network tells people whom it has not learnt from.
+
+    Args:
+        model: from :func:`train_verification`.
+        gallery: one image of each of n other people (n, C, \*spatial).
+        probes: another image of the same people, in the same order.
+        seed: of the resampling.
+
+    Returns:
+        The result over all n pairs of one person and n (n - 1) pairs of two.
+    """
+    embedded = [
+        torch.cat([model(x)[:, side] for x in images.split(64)]) for side, images in enumerate((gallery, probes))
+    ]
+    similarity = embedded[0] @ embedded[1].T
+    generator = torch.Generator().manual_seed(seed)
+    resampled = []
+    for _ in range(NUM_BOOTSTRAPS):
+        people = torch.randint(len(gallery), (len(gallery),), generator=generator).unique()
+        resampled.append(_auc(similarity[people][:, people]))
+    low, high = torch.tensor(resampled).quantile(torch.tensor([0.025, 0.975])).tolist()
+    return ReidentificationResult(_auc(similarity), low, high)
+
+
+def _auc(similarity: Tensor) -> float:
+    same = torch.eye(len(similarity), dtype=torch.bool)
+    return float(roc_auc_score(same.flatten().numpy(), similarity.flatten().numpy()))
+
+
+class _Embedding(nn.Module):
+    def __init__(self, shape: torch.Size) -> None:
+        super().__init__()
+        self.features, size = convolutional_features(tuple(shape))
+        # Released and original images look different; each kind is brought into one space by a map of its own.
+        self.gallery, self.probe = (nn.Linear(size, EMBEDDING_SIZE) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.features(x)
+        return nn.functional.normalize(torch.stack([self.gallery(features), self.probe(features)], dim=1), dim=2)
