@@ -59,6 +59,21 @@ def test_a_basis_of_the_first_latents_belongs_to_its_network_when_it_is_loaded(t
     assert loaded.content.directions.shape == (8, 3) and loaded.content.num_latents == inn.num_latents
 
 
+def test_a_large_basis_is_stored_in_half_and_still_inverted(tmp_path):
+    torch.manual_seed(0)
+    inn = ConditionalINN((1024, 128), num_levels=0, rank=9, width=8, num_couplings=2)
+    basis = torch.linalg.qr(torch.randn(inn.num_latents, 9)).Q
+    inn.whitening.basis.copy_(basis)
+    original = Privatizer(inn, MECHANISM, ContentBasis(basis, torch.ones(9)))
+    save_privatizer(original, tmp_path / "model.pt")
+    loaded = load_privatizer(tmp_path / "model.pt", MECHANISM)
+    x = torch.rand(1, 1, 1024, 128)
+    assert (tmp_path / "model.pt").stat().st_size < 2.5 * 2 * basis.numel()
+    assert torch.equal(loaded.inn.encode(x)[0], original.inn.encode(x)[0])
+    assert loaded.guarantee == original.guarantee
+    assert (loaded.inn.decode(loaded.inn.encode(x)[0]) - x).abs().max() < 1e-4
+
+
 def test_a_file_with_a_known_digest_is_that_one_or_refused(path, refused):
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert load_privatizer(path, MECHANISM, sha256=digest).guarantee.epsilon == 4.0
