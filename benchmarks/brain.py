@@ -99,13 +99,13 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=Path("bundles/cadp_brain_mr/models/model.pt"))
     parser.add_argument("--patients", type=int, default=300, help="unseen patients of every figure")
     parser.add_argument("--learning", type=int, default=600, help="patients from whom classifiers and attackers learn")
-    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--detail_temperature", type=float, default=0.5)
     parser.add_argument("--out", type=Path, default=Path("results/brain.json"))
     options = parser.parse_args()
     torch.manual_seed(0)
     images, again, labels = cohort(TEST_SEED, options.patients, "unseen patients")
     learning, learning_again, learning_labels = cohort(LEARNING_SEED, options.learning, "patients to learn from")
-    load = partial(load_privatizer, options.checkpoint, temperature=options.temperature, unit="volume")
+    load = partial(load_privatizer, options.checkpoint, detail_temperature=options.detail_temperature, unit="volume")
 
     rows, released = [], {}
     jobs: list[tuple[str, Mechanism, dict[str, Any]]] = [("prior only", PriorOnly(), {})]
@@ -144,7 +144,11 @@ def main() -> None:
     print_table(realism)
     shown = [images, *(released["content basis", e] for e in EPSILONS), sets["prior only"], sets["whitening alone"]]
     save_image_grid(torch.cat([volumes[:4] for volumes in shown]), options.out.with_suffix(".png"), columns=4)
-    result = {"patients": options.patients, "learning": options.learning, "temperature": options.temperature}
+    result = {
+        "patients": options.patients,
+        "learning": options.learning,
+        "detail_temperature": options.detail_temperature,
+    }
     tables = {"content": rows, "lesions": lesions, "reidentification": attacks, "realism": realism}
     write_json(options.out, result | tables)
 

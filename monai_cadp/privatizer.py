@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from monai_cadp.networks import CandidateTable, ContentBasis, DeclaredContent, InvertibleNetwork
+from monai_cadp.networks import CandidateTable, ConditionalINN, ContentBasis, DeclaredContent, InvertibleNetwork
 from monai_cadp.privacy import Mechanism, PrivacyGuarantee, RandomizedResponse, SubsetSelection, compose
 from monai_cadp.privacy.randomness import random_normal
 from monai_cadp.privacy.subset_selection import choose_subset_size, select_candidates
@@ -43,7 +43,8 @@ class Privatizer(nn.Module):
         content: what the budget is spent on.
         condition: public condition of a sample, () or (condition_size,), for calls that give none.
         label_mechanism: randomizes class labels; None declares the condition public.
-        temperature: factor on the completion, 0 to 1; less is smoother. Post-processing.
+        temperature: factor on the completion, 0 to 1; less is nearer to the average. Post-processing.
+        detail_temperature: a further factor on what the completion holds of details, 0 to 1; less is smoother.
         unit: what one image is in the guarantee: "image", "volume" or "patient".
 
     Raises:
@@ -76,12 +77,16 @@ class Privatizer(nn.Module):
         condition: int | Sequence[float] | None = None,
         label_mechanism: RandomizedResponse | None = None,
         temperature: float = 1.0,
+        detail_temperature: float = 1.0,
         unit: str = "image",
     ) -> None:
         super().__init__()
         _check_parts(inn, mechanism, content, label_mechanism)
-        if not 0 <= temperature <= 1:
-            raise ValueError(f"temperature is {temperature}; expected a number from 0 to 1.")
+        for name, value in (("temperature", temperature), ("detail_temperature", detail_temperature)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}; expected a number from 0 to 1.")
+        if detail_temperature != 1 and not isinstance(inn, ConditionalINN):
+            raise ValueError(f"detail_temperature was given, but a {type(inn).__name__} has no details; leave it out.")
         self.inn = inn.eval()
         self.content = content
         self.label_mechanism = label_mechanism
@@ -90,7 +95,7 @@ class Privatizer(nn.Module):
             inn.condition_space.check(default[None], 1)
         # A tensor that moves with the module, and an argument of the constructor and not of a checkpoint.
         self.register_buffer("default_condition", default, persistent=False)
-        self.temperature = temperature
+        self.temperature, self.detail_temperature = temperature, detail_temperature
         self.unit = unit
         self._description: tuple[tuple[Any, ...], tuple[PrivacyGuarantee, bytes]] | None = None
         self._configured_for: tuple[float, ...] = ()
@@ -121,10 +126,11 @@ class Privatizer(nn.Module):
         # Hashing a network takes longer than a batch; its tensors count their changes.
         tensors = [(tensor.data_ptr(), tensor._version) for tensor in (*self.parameters(), *self.buffers())]
         parts = (self.mechanism, self.label_mechanism, self.content, self.inn)
-        state = (parts, self.unit, self.temperature, self.inn.training_data, tensors)
+        temperatures = (self.temperature, self.detail_temperature)
+        state = (parts, self.unit, temperatures, self.inn.training_data, tensors)
         if self._description is None or self._description[0] != state:
             guarantee = self._describe()
-            defining = [guarantee.to_dict(), self.temperature, self.content.fingerprint()]
+            defining = [guarantee.to_dict(), temperatures, self.content.fingerprint()]
             identity = hashlib.sha256(json.dumps(defining, sort_keys=True).encode()).digest()
             self._description = (state, (guarantee, identity))
         return self._description[1]
@@ -203,7 +209,13 @@ class Privatizer(nn.Module):
         z, _ = self.inn.encode(x, condition)
         # Pixels of any size reach the mechanism as finite content.
         content = self.mechanism(self.content.project(torch.nan_to_num(z, nan=0.0, posinf=0.0, neginf=0.0)))
-        return self.inn.decode(self.content.complete(content, random_normal(z) * self.temperature), condition)
+        return self.inn.decode(self.content.complete(content, self._temper(random_normal(z))), condition)
+
+    def _temper(self, latents: Tensor) -> Tensor:
+        if self.detail_temperature != 1:
+            assert isinstance(self.inn, ConditionalINN)
+            latents = self.inn.with_details(latents, self.detail_temperature)
+        return latents * self.temperature
 
     def _release_declared(self, x: Tensor, condition: Tensor | None) -> Tensor:
         assert isinstance(self.content, DeclaredContent)
@@ -220,13 +232,13 @@ class Privatizer(nn.Module):
             members = groups == group
             scores = torch.cdist(table.standardise(features[members]), table.candidates)
             indices[members] = select_candidates(scores, subset_size, threshold)
-        return self.content.images(self.inn, indices, condition, self.temperature)
+        return self.content.images(self.inn, indices, condition, self._temper)
 
     def _table(self, condition: Tensor | None, progress: bool = False) -> tuple[CandidateTable, int, int]:
         assert isinstance(self.content, DeclaredContent) and isinstance(self.mechanism, SubsetSelection)
         key = (self.mechanism.epsilon, *([] if condition is None else condition.flatten().tolist()))
         if key not in self._tables:
-            table = self.content.table(self.inn, condition, self.temperature, progress)
+            table = self.content.table(self.inn, condition, self._temper, progress)
             ones = torch.ones(table.candidates.shape[1])
             size = choose_subset_size(table.targets.cpu(), table.candidates.cpu(), ones, self.mechanism.epsilon)
             threshold = acceptance_threshold(self.mechanism.epsilon, len(table.candidates), size)

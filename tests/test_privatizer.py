@@ -13,7 +13,7 @@ import torch
 from scipy.stats import beta
 
 from monai_cadp import Privatizer
-from monai_cadp.networks import ConditionalINN, ContentBasis, DeclaredContent, Provenance, fit_moments
+from monai_cadp.networks import ConditionalINN, ContentBasis, DeclaredContent, PaperINN, Provenance, fit_moments
 from monai_cadp.privacy import (
     GaussianMechanism,
     LaplaceMechanism,
@@ -532,6 +532,37 @@ def test_parts_of_the_wrong_kind_are_refused(inn, refused):
         Privatizer(inn, PriorOnly(), content, label_mechanism=SubsetSelection(1.0))
 
 
+def test_a_detail_temperature_of_0_leaves_nothing_outside_of_the_subspace_and_the_content_as_it_is():
+    torch.manual_seed(0)
+    inn = ConditionalINN((4, 8), num_levels=1, rank=3, num_couplings=2, width=8)
+    content = ContentBasis.leading(inn, 2)
+    privatizer = Privatizer(inn, constant(), content, detail_temperature=0.0)
+    z, _ = inn.encode(privatizer(images(200, shape=(1, 4, 8))))
+    subspace = inn.whitening.basis
+    assert (z[:, :8] - z[:, :8] @ subspace @ subspace.T).abs().max() < 1e-4 and z[:, 8:].abs().max() < 1e-4
+    inside = z[:, :8] @ subspace
+    assert inside[:, :2].abs().max() < 1e-4 and inside[:, 2].std() > 0.8
+
+
+def test_declared_content_is_decoded_as_its_table_was():
+    inn = ConditionalINN((4, 8), num_levels=1, rank=3, num_couplings=2, width=8)
+    features = DeclaredContent(lambda x: x.flatten(1)[:, :2], num_candidates=64)
+    seen = []
+    for temperature in (1.0, 0.2):
+        privatizer = Privatizer(inn, SubsetSelection(30.0), features, detail_temperature=temperature)
+        released = privatizer(images(20, shape=(1, 4, 8)))
+        table = features.table(inn, None, privatizer._temper)
+        assert torch.cdist(table.standardise(features.describe(released)), table.candidates).min(1).values.max() < 1e-3
+        seen.append(privatizer.identity)
+    assert seen[0] != seen[1]
+
+
+def test_a_network_without_details_has_no_temperature_of_details(refused):
+    inn = PaperINN((4, 4), depths=(1,), num_dense=1, dense_width=8)
+    with refused(ValueError, "a PaperINN has no details"):
+        Privatizer(inn, PriorOnly(), ContentBasis(torch.eye(16)[:, :2], torch.ones(2)), detail_temperature=0.5)
+
+
 def test_parts_that_do_not_fit_each_other_are_refused(networks, inn, refused):
     content = basis(inn)
     with refused(ValueError, "directions of length 3, but the network has 16"):
@@ -542,10 +573,11 @@ def test_parts_that_do_not_fit_each_other_are_refused(networks, inn, refused):
         Privatizer(inn, PriorOnly(), content, label_mechanism=RandomizedResponse(1.0, 4))
 
 
+@pytest.mark.parametrize("name", ["temperature", "detail_temperature"])
 @pytest.mark.parametrize("temperature", [-0.1, 1.1, math.nan])
-def test_a_temperature_out_of_range_is_refused(inn, refused, temperature):
-    with refused(ValueError, "temperature is .*expected a number from 0 to 1"):
-        Privatizer(inn, PriorOnly(), basis(inn), temperature=temperature)
+def test_a_temperature_out_of_range_is_refused(inn, refused, name, temperature):
+    with refused(ValueError, f"{name} is .*expected a number from 0 to 1"):
+        Privatizer(inn, PriorOnly(), basis(inn), **{name: temperature})
 
 
 @pytest.mark.parametrize(("kind", "condition"), [(ValueError, 3), (ValueError, -1), (TypeError, 0.5)])

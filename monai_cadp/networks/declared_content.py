@@ -97,7 +97,11 @@ class DeclaredContent(nn.Module):
 
     @torch.no_grad()
     def images(
-        self, inn: InvertibleNetwork, indices: Tensor, condition: Tensor | None, temperature: float = 1.0
+        self,
+        inn: InvertibleNetwork,
+        indices: Tensor,
+        condition: Tensor | None,
+        temper: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
         r"""Decode candidates.
 
@@ -105,21 +109,21 @@ class DeclaredContent(nn.Module):
             inn: the network.
             indices: which candidates (B,).
             condition: their conditions, as ``inn.decode`` takes them.
-            temperature: factor on the latents.
+            temper: maps latents (B, D) to those that are decoded; None for the same ones.
 
         Returns:
             Images (B, C, \*spatial).
         """
         device = inn.device
-        latents = self.latents(inn.num_latents, indices.cpu()) * temperature
-        return inn.decode(latents.to(device), condition)
+        latents = self.latents(inn.num_latents, indices.cpu()).to(device)
+        return inn.decode(latents if temper is None else temper(latents), condition)
 
     @torch.no_grad()
     def table(
         self,
         inn: InvertibleNetwork,
         condition: Tensor | None,
-        temperature: float = 1.0,
+        temper: Callable[[Tensor], Tensor] | None = None,
         progress: bool = False,
     ) -> CandidateTable:
         """Decode all candidates of one condition to their features.
@@ -127,7 +131,7 @@ class DeclaredContent(nn.Module):
         Args:
             inn: the network.
             condition: one condition, (1,) or (1, condition_size), or None.
-            temperature: factor on the latents.
+            temper: as in :meth:`images`.
             progress: show a progress bar.
 
         Returns:
@@ -140,7 +144,7 @@ class DeclaredContent(nn.Module):
         rows = []
         for indices in tqdm(torch.arange(total).split(DECODED_AT_ONCE), desc="candidates", disable=not progress):
             conditions = None if condition is None else condition.expand(len(indices), *condition.shape[1:])
-            images = self.images(inn, indices, conditions, temperature)
+            images = self.images(inn, indices, conditions, temper)
             rows.append(self.describe(images))
         raw = torch.cat(rows)
         candidates, targets = raw[: self.num_candidates], raw[self.num_candidates :]

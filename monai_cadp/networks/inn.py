@@ -167,6 +167,12 @@ class ConditionalINN(InvertibleNetwork):
         (x,), _ = self.input_scale([coarse], rev=True, jac=False)
         return x
 
+    def with_details(self, z: Tensor, temperature: float) -> Tensor:
+        """Multiply what latents (B, D) hold of details: the finer levels, and the coarse image outside the subspace."""
+        coarse, finer = z[:, : self.whitening.size], z[:, self.whitening.size :]
+        inside = (coarse @ self.whitening.basis) @ self.whitening.basis.T
+        return torch.cat([inside + temperature * (coarse - inside), temperature * finer], dim=1)
+
     def scaled(self, coarse: Tensor) -> tuple[Tensor, Tensor]:
         """Return the coarse image as the whitening sees it, and the log-determinant (B,) of the scale."""
         if self.coarse_scale is None:

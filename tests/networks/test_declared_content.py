@@ -37,9 +37,13 @@ def repeated(condition, count):
 def test_candidates_made_again_have_the_features_of_the_table(setting, temperature):
     inn, condition = setting
     content = DeclaredContent(brightness_and_contrast, num_candidates=300)
-    table = content.table(inn, condition, temperature)
+
+    def temper(latents):
+        return temperature * latents
+
+    table = content.table(inn, condition, temper)
     indices = torch.tensor([299, 0, 63, 64, 128, 5])
-    images = content.images(inn, indices, repeated(condition, 6), temperature)
+    images = content.images(inn, indices, repeated(condition, 6), temper)
     features = table.standardise(content.describe(images))
     torch.testing.assert_close(features, table.candidates[indices], rtol=0, atol=1e-4)
 
