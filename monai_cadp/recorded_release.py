@@ -12,13 +12,14 @@ from torch import Tensor
 from monai_cadp.privacy import PrivacyGuarantee, PrivacyLedger
 from monai_cadp.privacy.ledger import ReleaseRequest
 from monai_cadp.privatizer import Privatizer
+from monai_cadp.slice_wise import SliceWise
 
 __all__ = ["item_name", "recorded_guarantee", "recorded_release"]
 
 SHOWN_BY_PIXELS = "which images of a subject are identical"
 
 
-def recorded_guarantee(privatizer: Privatizer, by_item: bool) -> PrivacyGuarantee:
+def recorded_guarantee(privatizer: Privatizer | SliceWise, by_item: bool) -> PrivacyGuarantee:
     """Return what a recorded release promises; where images are known by their pixels, it lists what that shows."""
     return _listed(privatizer.guarantee, by_item)
 
@@ -28,7 +29,7 @@ def _listed(guarantee: PrivacyGuarantee, by_item: bool) -> PrivacyGuarantee:
 
 
 def recorded_release(
-    privatizer: Privatizer,
+    privatizer: Privatizer | SliceWise,
     ledger: PrivacyLedger,
     x: Tensor,
     condition: Tensor | None,
@@ -89,7 +90,7 @@ def recorded_release(
 
 
 def _requests(
-    privatizer: Privatizer,
+    privatizer: Privatizer | SliceWise,
     ledger: PrivacyLedger,
     x: Tensor,
     condition: Tensor | None,

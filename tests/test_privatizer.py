@@ -552,7 +552,7 @@ def test_declared_content_is_decoded_as_its_table_was():
         privatizer = Privatizer(inn, SubsetSelection(30.0), features, detail_temperature=temperature)
         released = privatizer(images(20, shape=(1, 4, 8)))
         table = features.table(inn, None, privatizer._temper)
-        assert torch.cdist(table.standardise(features.describe(released)), table.candidates).min(1).values.max() < 1e-3
+        assert torch.cdist(table.standardise(features.describe(released)), table.candidates).min(1).values.max() < 0.02
         seen.append(privatizer.identity)
     assert seen[0] != seen[1]
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from monai_cadp.privacy import PrivacyLedger
 from monai_cadp.privatizer import Privatizer
 from monai_cadp.recorded_release import item_name, recorded_guarantee, recorded_release
+from monai_cadp.slice_wise import SliceWise
 
 __all__ = ["Privatize", "PrivatizeD", "PrivatizeDict", "Privatized"]
 
@@ -60,10 +61,10 @@ class Privatize(Transform):
     backend = [TransformBackends.TORCH, TransformBackends.NUMPY]
 
     def __init__(
-        self, privatizer: Privatizer, public_meta: Sequence[str] = (), ledger: PrivacyLedger | None = None
+        self, privatizer: Privatizer | SliceWise, public_meta: Sequence[str] = (), ledger: PrivacyLedger | None = None
     ) -> None:
-        if not isinstance(privatizer, Privatizer):
-            raise TypeError(f"privatizer is a {type(privatizer).__name__}; expected a Privatizer.")
+        if not isinstance(privatizer, Privatizer | SliceWise):
+            raise TypeError(f"privatizer is a {type(privatizer).__name__}; expected a Privatizer or SliceWise.")
         if not isinstance(ledger, PrivacyLedger | None):
             raise TypeError(f"ledger is a {type(ledger).__name__}; expected a PrivacyLedger or None.")
         self.privatizer = privatizer
@@ -165,7 +166,7 @@ class Privatized(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        privatizer: Privatizer,
+        privatizer: Privatizer | SliceWise,
         condition_key: Hashable | None = None,
         public_meta: Sequence[str] = (),
         ledger: PrivacyLedger | None = None,
