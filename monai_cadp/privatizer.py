@@ -169,7 +169,6 @@ class Privatizer(nn.Module):
         """
         return self.release(x, condition)[0]
 
-    @torch.no_grad()
     def release(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Release images and the conditions that they were made for; arguments and errors as in a call.
 
@@ -177,7 +176,11 @@ class Privatizer(nn.Module):
             Releases and conditions; a condition is the original one where it is public, and the randomized one
             otherwise.
         """
-        x, condition = self.inputs(x, condition)
+        return self.draw(*self.inputs(x, condition))
+
+    @torch.no_grad()
+    def draw(self, x: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Release what :meth:`inputs` has returned; as :meth:`release`."""
         if self.label_mechanism is not None and condition is not None:
             condition = self.label_mechanism(condition)
         if isinstance(self.content, ContentBasis):

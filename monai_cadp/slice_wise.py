@@ -89,9 +89,12 @@ class SliceWise(nn.Module):
 
     def release(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Release volumes, and return the conditions that they were made for; as in a call."""
-        x, condition = self.inputs(x, condition)
+        return self.draw(*self.inputs(x, condition))
+
+    def draw(self, x: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Release what :meth:`inputs` has returned; as :meth:`release`."""
         slices = None if condition is None else condition.repeat_interleave(self.num_slices, dim=0)
-        released, _ = self.privatizer.release(self._cut(x), slices)
+        released, _ = self.privatizer.draw(self._cut(x), slices)
         released = released.reshape(x.shape[0], self.num_slices, *released.shape[1:])
         return released.movedim(1, 2 + self.axis), condition
 

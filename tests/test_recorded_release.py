@@ -168,7 +168,7 @@ def test_images_of_different_people_that_look_alike_share_no_coins(ledger):
 def test_over_the_cap_nothing_is_drawn_stored_or_spent(ledger, refused, monkeypatch):
     x, labels = images(5), torch.zeros(5, dtype=torch.long)
     release = privatizer()
-    monkeypatch.setattr(release, "release", lambda *_: pytest.fail("coins were tossed"))
+    monkeypatch.setattr(release, "draw", lambda *_: pytest.fail("coins were tossed"))
     with refused(BudgetExceededError, "over the cap"):
         recorded_release(release, ledger, x, labels, ["anna"] * 5)
     assert ledger.summary() | {"reserved": 0, "released": 0, "subjects": 0} == ledger.summary()

@@ -39,7 +39,7 @@ def test_a_volume_is_cut_along_its_axis_and_put_together_in_order(axis, monkeypa
     """With a release that changes nothing, the volume comes back as it was."""
     slices = privatizer()
     seen = []
-    monkeypatch.setattr(slices, "release", lambda x, condition: (seen.append((x, condition)), (x, condition))[1])
+    monkeypatch.setattr(slices, "draw", lambda x, condition: (seen.append((x, condition)), (x, condition))[1])
     x, labels = volume_of(axis), torch.tensor([0, 1])
     assert torch.equal(SliceWise(slices, 5, axis)(x, labels), x)
     ((given, conditions),) = seen

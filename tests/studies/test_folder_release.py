@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import sqlite3
+import threading
 import time
 from contextlib import closing
 
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from monai_cadp import Privatizer
 from monai_cadp.networks import ConditionalINN, ContentBasis
@@ -69,6 +71,8 @@ def contents(folder):
 
 
 def attempt(privatizer, ledger, output):
+    # The lock of progress bars is shared by forks: a killed one that holds it would stop all others.
+    tqdm.set_lock(threading.RLock())
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, 1)
     os.dup2(devnull, 2)
