@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -76,21 +75,18 @@ def recorded_release(
     kept = ledger.reserve(requests)
     # The first image of every key that has no release yet: within a batch, too, an image is drawn once.
     missing = {request.key: i for i, request in reversed(list(enumerate(requests))) if request.key not in kept}
-    released, used = torch.empty_like(x), None if condition is None else torch.empty_like(condition)
     drawn: dict[str, bytes] = {}
     for keys in _parts(list(missing), batch_size or len(x)):
         part = torch.tensor([missing[key] for key in keys], device=x.device)
-        images, conditions = privatizer.draw(x[part], None if condition is None else condition[part])
-        drawn |= zip(keys, _packed(images, conditions), strict=True)
-        released[part] = images
-        if used is not None and conditions is not None:
-            used[part] = conditions
+        released, used = privatizer.release(x[part], None if condition is None else condition[part])
+        drawn |= zip(keys, _rows(released, used), strict=True)
     kept |= ledger.record(drawn)
-    for i, request in enumerate(requests):
-        # What was drawn here is in its place already, unless another process was first or the image came twice.
-        if missing.get(request.key) != i or kept[request.key] is not drawn[request.key]:
-            _unpack(kept[request.key], released[i], None if used is None else used[i])
-    return released, used
+    stored = [kept[request.key] for request in requests]
+    size = 4 * x[0].numel()
+    released = _tensor([content[:size] for content in stored], torch.float32, x)
+    if condition is None:
+        return released, None
+    return released, _tensor([content[size:] for content in stored], condition.dtype, condition)
 
 
 def _requests(
@@ -141,15 +137,11 @@ def _parts(keys: list[str], size: int) -> list[list[str]]:
     return [keys[start : start + size] for start in range(0, len(keys), size)]
 
 
-def _packed(images: Tensor, conditions: Tensor | None) -> list[bytes]:
+def _rows(images: Tensor, condition: Tensor | None) -> list[bytes]:
     """The numbers of each image, then those of its condition, and nothing else: the network knows shapes and types."""
-    parts = [tensor.cpu().contiguous().numpy() for tensor in (images, conditions) if tensor is not None]
-    return [b"".join(np.ascontiguousarray(row).data for row in rows) for rows in zip(*parts, strict=True)]
+    parts = [tensor.cpu().contiguous().numpy() for tensor in (images, condition) if tensor is not None]
+    return [b"".join(row.tobytes() for row in rows) for rows in zip(*parts, strict=True)]
 
 
-def _unpack(content: bytes, image: Tensor, condition: Tensor | None) -> None:
-    """Write what was packed into an image and its condition."""
-    size = 4 * image.numel()
-    for part, target in ((content[:size], image), (content[size:], condition)):
-        if target is not None:
-            target.copy_(torch.frombuffer(bytearray(part), dtype=target.dtype).reshape(target.shape))
+def _tensor(rows: Sequence[bytes], dtype: torch.dtype, like: Tensor) -> Tensor:
+    return torch.frombuffer(bytearray(b"".join(rows)), dtype=dtype).reshape(like.shape).to(like.device)
