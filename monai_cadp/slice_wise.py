@@ -35,6 +35,7 @@ class SliceWise(nn.Module):
             out of range.
 
     Example:
+        >>> import torch
         >>> from monai_cadp.networks import ConditionalINN, ContentBasis
         >>> from monai_cadp.privacy import SubsetSelection
         >>> inn = ConditionalINN(spatial_shape=(8, 8))
