@@ -19,6 +19,7 @@ from monai_cadp.privacy import PriorOnly
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BUNDLE_README = (ROOT / "bundles" / "cadp_2d" / "docs" / "README.md").read_text()
+BRAIN_README = (ROOT / "bundles" / "cadp_brain_mr" / "docs" / "README.md").read_text()
 
 
 def blocks(language, text=README):
@@ -47,7 +48,7 @@ def test_the_check_script_runs_the_test_command_of_the_readme():
     assert "README.md" in (ROOT / ".ci" / "run").read_text()
 
 
-@pytest.mark.parametrize("text", [README, BUNDLE_README], ids=["README", "bundle"])
+@pytest.mark.parametrize("text", [README, BUNDLE_README, BRAIN_README], ids=["README", "cadp_2d", "cadp_brain_mr"])
 def test_every_command_names_a_configuration_and_options_that_exist(text):
     lines = [line for block in blocks("bash", text) for line in block.splitlines()]
     commands = [part for line in lines for part in line.split("&&") if "monai.bundle run" in part]
