@@ -14,8 +14,9 @@ from monai_cadp.data.decoded_image import DecodedImage, Refusal, numeric, to_ras
 
 __all__ = ["decode_dicom", "decode_dicom_series", "is_dicom"]
 
-# Ultrasound and secondary captures show text within the picture, often a name.
-OFTEN_WITH_TEXT = ("1.2.840.10008.5.1.4.1.1.6", "1.2.840.10008.5.1.4.1.1.3", "1.2.840.10008.5.1.4.1.1.7")
+# Ultrasound, of one and of several frames, and secondary captures show text within the picture, often a name. A kind of
+# image is one of these or, after a point, a variant of it: 7 is a secondary capture, and 77 a photograph.
+OFTEN_WITH_TEXT = tuple(f"1.2.840.10008.5.1.4.1.1.{number}" for number in (3, 6, 7))
 # Share of the distance of slices by which one may be off its place.
 PLACE_TOLERANCE = 0.05
 
@@ -68,7 +69,8 @@ def decode_dicom_series(folder: Path) -> DecodedImage:
 def _checked(header: Dataset) -> Dataset:
     burned_in = str(header.get("BurnedInAnnotation", "")).upper()
     kind = str(header.get("SOPClassUID", ""))
-    if burned_in == "YES" or (kind.startswith(OFTEN_WITH_TEXT) and burned_in != "NO"):
+    often = any(kind == one or kind.startswith(f"{one}.") for one in OFTEN_WITH_TEXT)
+    if burned_in == "YES" or (often and burned_in != "NO"):
         raise Refusal(
             "A DICOM image has, or may have, text burned into its pixels; make sure that it has none and set "
             "BurnedInAnnotation to NO, or leave it out."
