@@ -20,6 +20,8 @@ __all__ = ["ReadVolume"]
 # A voxel belongs to the head if it is brighter than this share of the bright ones.
 FOREGROUND = 0.15
 BRIGHT_PERCENTILE = 99.0
+# Along an axis; smoothing needs them.
+FEWEST_VOXELS = 4
 
 
 class ReadVolume(Transform):
@@ -68,8 +70,8 @@ class ReadVolume(Transform):
         voxels = np.nan_to_num(decoded.voxels[0].astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
         voxels = -voxels if decoded.is_inverted else voxels
         spacing = np.linalg.norm(decoded.affine[:3, :3], axis=0)
-        if not np.isfinite(decoded.affine).all() or spacing.min() < 1e-3 or min(voxels.shape) < 2:
-            raise ValueError("A scan has no usable geometry; expected three axes of several voxels, in millimetres.")
+        if not np.isfinite(decoded.affine).all() or spacing.min() < 1e-3 or min(voxels.shape) < FEWEST_VOXELS:
+            raise ValueError("A scan has no usable geometry; expected three axes of 4 voxels or more, in millimetres.")
         voxels = voxels - voxels.min()
         head = voxels > FOREGROUND * np.percentile(voxels, 99.9)
         if not head.any():

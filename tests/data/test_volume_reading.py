@@ -125,6 +125,10 @@ def flat(folder):
     nibabel.save(nibabel.Nifti1Image(np.random.rand(8, 8, 1).astype(np.float32), np.eye(4)), folder / f"{CANARY}.nii")
 
 
+def three_slices(folder):
+    nibabel.save(nibabel.Nifti1Image(np.random.rand(8, 8, 3).astype(np.float32), np.eye(4)), folder / f"{CANARY}.nii")
+
+
 def without_geometry(folder):
     image = nibabel.Nifti1Image(np.random.rand(8, 8, 8).astype(np.float32), None)
     image.header.set_zooms((1e-6, 1, 1))
@@ -132,7 +136,9 @@ def without_geometry(folder):
     nibabel.save(image, folder / f"{CANARY}.nii")
 
 
-@pytest.mark.parametrize("make", [four_dimensions, without_contrast, flat, without_geometry], ids=lambda m: m.__name__)
+@pytest.mark.parametrize(
+    "make", [four_dimensions, without_contrast, flat, three_slices, without_geometry], ids=lambda m: m.__name__
+)
 def test_what_is_no_scan_of_a_head_is_refused(make, refused, tmp_path):
     make(tmp_path)
     with refused(ValueError, "expected"):
