@@ -62,7 +62,7 @@ class SliceWise(nn.Module):
     @property
     def guarantee(self) -> PrivacyGuarantee:
         """What one call promises for each volume."""
-        return compose([self.privatizer.guarantee] * self.num_slices, self.delta, unit="volume")
+        return self.description[0]
 
     @property
     def description(self) -> tuple[PrivacyGuarantee, bytes]:

@@ -41,8 +41,7 @@ class ConditionalINN(InvertibleNetwork):
         num_classes: for conditions that are class indices (B,).
         condition_size: for conditions that are float vectors (B, condition_size).
         num_levels: Haar levels, each of which needs even sizes; None takes as many as make the coarse image small
-        enough for
-            the dense part, and as the sizes allow.
+            enough for the dense part, and as the sizes allow.
         rank: dimension of the whitened subspace; cut to the size of the coarse image.
         num_couplings: dense couplings inside the subspace.
         width: hidden features of the dense couplings.
