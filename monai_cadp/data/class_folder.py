@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from torch.utils.data import Dataset
 
 from monai_cadp.data.decoding import IMAGE_SUFFIXES
 from monai_cadp.data.image_reading import ReadImage
-from monai_cadp.data.item_code import item_code
+from monai_cadp.data.subjects import subjects_by_name
 
 __all__ = ["ClassFolder", "FlatFolder", "class_folder_names"]
 
@@ -84,7 +83,7 @@ class ClassFolder(Dataset):
             raise ValueError(
                 f"No image was found in the sub folders of {len(found)} classes; expected root/CLASS/image files."
             )
-        self._subjects = _subjects([path for path, _ in self._items], subject_pattern)
+        self._subjects = _subjects(root, [path for path, _ in self._items], subject_pattern)
 
     @property
     def num_classes(self) -> int:
@@ -136,7 +135,7 @@ class FlatFolder(Dataset):
         self._paths = [str(path) for path in _image_files(_existing(root))]
         if not self._paths:
             raise ValueError(f"The folder holds no image file; expected one of {', '.join(IMAGE_SUFFIXES)}.")
-        self._subjects = _subjects(self._paths, subject_pattern)
+        self._subjects = _subjects(root, self._paths, subject_pattern)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -176,19 +175,8 @@ def _image_files(folder: Path) -> list[Path]:
     )
 
 
-def _subjects(paths: Sequence[str], pattern: str | None) -> list[dict[str, Tensor | str]]:
+def _subjects(root: str | os.PathLike[str], paths: Sequence[str], pattern: str | None) -> Sequence[dict[str, str]]:
     """Return what items say of their subjects: nothing without a pattern."""
     if pattern is None:
-        return [{} for _ in paths]
-    try:
-        expression = re.compile(pattern)
-    except re.error:
-        expression = re.compile("")
-    if expression.groups < 1:
-        raise ValueError("subject_pattern is no regular expression with a group; mark the subject by (...) in it.")
-    found = [expression.search(Path(path).name.split(".")[0]) for path in paths]
-    missing = sum(match is None or not match[1] for match in found)
-    if missing:
-        raise ValueError(f"subject_pattern finds no subject in the names of {missing} of {len(paths)} files; mend it.")
-    codes = [item_code("/".join(Path(path).parts[-2:])) for path in paths]
-    return [{"subject": m[1], "item": code} for m, code in zip(found, codes, strict=True) if m is not None]
+        return [{}] * len(paths)
+    return subjects_by_name([Path(path).relative_to(root).as_posix() for path in paths], pattern)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from monai_cadp.data.dicom_reading import is_dicom
 from monai_cadp.data.item_code import item_code
+from monai_cadp.data.subjects import subjects_by_name
 from monai_cadp.data.volume_reading import ReadVolume
 
 __all__ = ["VolumeFiles"]
@@ -30,9 +31,9 @@ class VolumeFiles(Dataset):
         source: the file or folder.
         read: brings a scan to the public grid.
         subject: whose scans all of these are; items have a "subject" then, and an "item", a code of the scan's name, by
-            which a ledger knows it.
+            which a ledger knows it: two scans of a person need two names.
         subject_pattern: regular expression that finds, as its first group, the subject in the name of a scan's file or
-            folder, where they are of several people.
+            folder without its ending, where scans are of several people.
 
     Raises:
         ValueError: if there is no scan, both a subject and a pattern are given, or the pattern does not fit a name;
@@ -59,16 +60,13 @@ class VolumeFiles(Dataset):
         if subject is not None and subject_pattern is not None:
             raise ValueError("A subject and a subject_pattern were given; give one of them, or none.")
         self._paths, self._read = _scans(Path(source)), read
-        self._subjects = None if subject is None else [str(subject)] * len(self._paths)
-        if subject_pattern is not None:
-            found = [re.search(subject_pattern, path.name) for path in self._paths]
-            fitting = [match.group(1) for match in found if match and match.lastindex and match.group(1)]
-            if len(fitting) < len(found):
-                raise ValueError(
-                    f"subject_pattern finds no subject in {len(found) - len(fitting)} of {len(found)} names; expected "
-                    "a regular expression whose first group does, for every scan."
-                )
-            self._subjects = fitting
+        # The name of "." is that of its folder.
+        names = [os.path.basename(os.path.abspath(path)) for path in self._paths]
+        self._subjects: Sequence[dict[str, str]] = [{}] * len(names)
+        if subject is not None:
+            self._subjects = [{"subject": str(subject), "item": item_code(name)} for name in names]
+        elif subject_pattern is not None:
+            self._subjects = subjects_by_name(names, subject_pattern)
 
     def __len__(self) -> int:
         """Return the number of scans."""
@@ -76,10 +74,7 @@ class VolumeFiles(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor | str]:
         """Read one scan; returns it, and its subject where there is one."""
-        item: dict[str, Tensor | str] = {"image": self._read(self._paths[index])}
-        if self._subjects is not None:
-            item |= {"subject": self._subjects[index], "item": item_code(self._paths[index].name)}
-        return item
+        return {"image": self._read(self._paths[index])} | self._subjects[index]
 
 
 def _scans(source: Path) -> list[Path]:

@@ -99,6 +99,18 @@ def test_a_flat_folder_without_images_is_refused(tmp_path):
         FlatFolder(tmp_path, (4, 4))
 
 
+def test_an_image_is_the_same_item_however_its_path_is_spelled(tmp_path, monkeypatch):
+    """Or a ledger would release it twice."""
+    folder = tmp_path / "scans" / "CNV"
+    folder.mkdir(parents=True)
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "CNV-1954-1.png")
+    pattern = r"-(\d+)-"
+    for kind, start in ((FlatFolder, folder), (ClassFolder, folder.parent)):
+        monkeypatch.chdir(start)
+        spelled = [start, ".", start / ".." / start.name, f"{start}/"]
+        assert len({kind(root, (4, 4), subject_pattern=pattern)[0]["item"] for root in spelled}) == 1
+
+
 def test_a_pattern_finds_the_subject_in_the_name_and_the_item_is_the_name(tmp_path, refused):
     folder = tmp_path / "CNV"
     folder.mkdir()
