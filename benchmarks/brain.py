@@ -71,19 +71,12 @@ def distance(classifier: nn.Module, one: Tensor, other: Tensor) -> float:
     return round(float(FIDMetric()(*pair)), 3)
 
 
-def plain_whitening(privatizer: Privatizer, labels: Tensor) -> Tensor:
-    """Return prior samples without couplings and without a flow of the details: the linear layer alone."""
-    inn = privatizer.inn
-    inn.whitening.flow, flow = None, inn.whitening.flow
-    steps = [level.steps for level in inn.detail_flows]
-    for level in inn.detail_flows:
+def without_flows(privatizer: Privatizer) -> Privatizer:
+    """Take away all that is trained: what is left is the linear layer, with scales for details."""
+    privatizer.inn.whitening.flow = None
+    for level in privatizer.inn.detail_flows:
         level.steps = level.steps[:1]
-    with torch.no_grad():
-        parts = [inn.decode(torch.randn(len(y), inn.num_latents), y).clamp(0, 1) for y in labels.split(BATCH_SIZE)]
-    inn.whitening.flow = flow
-    for level, kept in zip(inn.detail_flows, steps, strict=True):
-        level.steps = kept
-    return torch.cat(parts)
+    return privatizer
 
 
 def attack(learning: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], name: str, epsilon: float) -> dict[str, Any]:
@@ -108,12 +101,15 @@ def main() -> None:
     load = partial(load_privatizer, options.checkpoint, detail_temperature=options.detail_temperature, unit="volume")
 
     rows, released = [], {}
-    jobs: list[tuple[str, Mechanism, dict[str, Any]]] = [("prior only", PriorOnly(), {})]
-    jobs += [("content basis", SubsetSelection(epsilon), {}) for epsilon in EPSILONS]
+    jobs: list[tuple[str, Mechanism]] = [("prior only", PriorOnly())]
+    jobs += [("content basis", SubsetSelection(epsilon)) for epsilon in EPSILONS]
     declared = DeclaredContent(BrainFeatures(BrainCohort().spacing))
-    declared_content = [("declared content", SubsetSelection(epsilon), {"content": declared}) for epsilon in EPSILONS]
-    for name, mechanism, more in jobs + declared_content:
-        privatizer = load(mechanism, **more).prepare()
+    contents = [(*job, load(job[1])) for job in jobs]
+    contents += [
+        ("declared content", SubsetSelection(epsilon), load(SubsetSelection(epsilon), content=declared).prepare())
+        for epsilon in EPSILONS
+    ]
+    for name, mechanism, privatizer in contents:
         volumes = release(privatizer, images, labels, f"{name}, epsilon {mechanism.epsilon:g}")
         rows.append(content_row(name, mechanism.epsilon, images, volumes, labels))
         released[name, mechanism.epsilon] = volumes
@@ -123,7 +119,7 @@ def main() -> None:
     lesions, attacks = [], [attack((learning, learning_again), (images, again), "originals", float("inf"))]
     classifier = train(learning, learning_labels)
     lesions.append({"trained on": "originals", "auc": round(classifier_auc(classifier, images, labels), 3)})
-    for name, mechanism, _ in jobs:
+    for name, mechanism in jobs:
         volumes = release(load(mechanism), learning, learning_labels, f"{name}, epsilon {mechanism.epsilon:g}")
         attacks.append(
             attack((volumes, learning_again), (released[name, mechanism.epsilon], again), name, mechanism.epsilon)
@@ -138,7 +134,7 @@ def main() -> None:
         "held-out cohort": learning[: len(images)],
         "released, epsilon 8": released["content basis", 8.0],
         "prior only": released["prior only", 0.0],
-        "whitening alone": plain_whitening(load(PriorOnly()), labels),
+        "whitening alone": release(without_flows(load(PriorOnly())), images, labels, "whitening alone"),
     }
     realism = [{"volumes": name, "distance": distance(classifier, images, volumes)} for name, volumes in sets.items()]
     print_table(realism)

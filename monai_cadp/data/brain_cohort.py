@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from monai_cadp.data.brain_template import BRAIN_CENTRE, brain_template, millimetres
+from monai_cadp.data.brain_template import BRAIN_CENTRE, brain_template, interpolate, millimetres
 
 __all__ = ["BrainCohort"]
 
@@ -57,8 +57,6 @@ class BrainCohort(Dataset):
         >>> len(cohort), cohort[3]["image"].shape, int(cohort[3]["label"]), cohort[3]["subject"], cohort[3]["item"]
         (4, torch.Size([1, 24, 30, 24]), 1, 'patient 1', 'scan 1')
     """
-
-    num_classes = 2
 
     def __init__(
         self,
@@ -185,10 +183,9 @@ def _normal(seed: int, patient: int, stream: int) -> np.random.Generator:
 
 def _at(image: Tensor, places: Tensor, spacing: float) -> Tensor:
     """Interpolate (C, X, Y, Z), given around the middle of the brain, at places in millimetres (3, ...)."""
-    size = torch.tensor(image.shape[1:], dtype=torch.float32).reshape(3, 1, 1, 1)
+    middle = (torch.tensor(image.shape[1:], dtype=torch.float32).reshape(3, 1, 1, 1) - 1) / 2
     centre = torch.tensor(BRAIN_CENTRE).reshape(3, 1, 1, 1)
-    grid = ((places - centre) / spacing * 2 / (size - 1)).flip(0).permute(1, 2, 3, 0)[None]
-    return functional.grid_sample(image[None], grid, padding_mode="border", align_corners=True)[0]
+    return interpolate(image, (places - centre) / spacing + middle, outside="border")
 
 
 def _smooth(image: Tensor, times: int) -> Tensor:

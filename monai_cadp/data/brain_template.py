@@ -12,7 +12,7 @@ from nilearn import datasets
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["BRAIN_CENTRE", "BrainTemplate", "brain_template", "load_on_grid"]
+__all__ = ["BRAIN_CENTRE", "BrainTemplate", "brain_template", "interpolate", "millimetres"]
 
 # The middle of the brain in millimetres of the template's space (right, anterior, superior).
 BRAIN_CENTRE = (0.0, -17.0, 5.0)
@@ -59,7 +59,7 @@ def brain_template(spatial_shape: tuple[int, int, int], spacing: float) -> Brain
         torch.Size([1, 24, 30, 24])
     """
     t1, gray, white = (
-        load_on_grid(load(resolution=RESOLUTION), spatial_shape, spacing)
+        _on_grid(load(resolution=RESOLUTION), spatial_shape, spacing)
         for load in (datasets.load_mni152_template, datasets.load_mni152_gm_template, datasets.load_mni152_wm_template)
     )
     t1 = t1 / t1.max()
@@ -81,7 +81,7 @@ def millimetres(spatial_shape: Sequence[int], spacing: float) -> Tensor:
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))
 
 
-def load_on_grid(image: object, spatial_shape: Sequence[int], spacing: float) -> Tensor:
+def _on_grid(image: object, spatial_shape: Sequence[int], spacing: float) -> Tensor:
     """Sample a NIfTI image, whose voxels lie along the axes of its space, on a grid around the middle of the brain."""
     array = torch.from_numpy(image.get_fdata(dtype="float32"))  # type: ignore[attr-defined]
     affine = torch.from_numpy(image.affine).float()  # type: ignore[attr-defined]
@@ -89,17 +89,15 @@ def load_on_grid(image: object, spatial_shape: Sequence[int], spacing: float) ->
     width = spacing / float(affine.diagonal()[:3].abs().mean())
     if width > 1:
         array = _blur(array, 0.42 * (width**2 - 1) ** 0.5)
-    index = (millimetres(spatial_shape, spacing) - affine[:3, 3].reshape(3, 1, 1, 1)) / affine.diagonal()[:3].reshape(
-        3, 1, 1, 1
-    )
-    return _sample_index(array[None], index)
+    origin, step = affine[:3, 3].reshape(3, 1, 1, 1), affine.diagonal()[:3].reshape(3, 1, 1, 1)
+    return interpolate(array[None], (millimetres(spatial_shape, spacing) - origin) / step, outside="zeros")
 
 
-def _sample_index(image: Tensor, index: Tensor) -> Tensor:
-    """Interpolate (C, X, Y, Z) at fractional indices (3, X', Y', Z'); outside there is nothing."""
+def interpolate(image: Tensor, index: Tensor, outside: str) -> Tensor:
+    """Interpolate (C, X, Y, Z) at fractional indices (3, ...); outside there is nothing ("zeros"), or the "border"."""
     size = torch.tensor(image.shape[1:], dtype=torch.float32).reshape(3, 1, 1, 1)
     grid = (2 * index / (size - 1) - 1).flip(0).permute(1, 2, 3, 0)[None]
-    return functional.grid_sample(image[None], grid, align_corners=True)[0]
+    return functional.grid_sample(image[None], grid, padding_mode=outside, align_corners=True)[0]
 
 
 def _blur(array: Tensor, deviation: float) -> Tensor:
