@@ -21,13 +21,6 @@ CANARY = "Mustermann-1954"
 SMALL = {"spatial_shape": [8, 8], "num_directions": 4}
 
 
-@pytest.fixture(autouse=True)
-def anywhere(tmp_path, monkeypatch):
-    """Whatever a bundle writes lands in the test's folder."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.chdir(tmp_path)
-
-
 def train(folder, **options):
     run(
         config_file=str(CONFIGS / "train.yaml"),

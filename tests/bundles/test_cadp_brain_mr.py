@@ -27,13 +27,6 @@ SHAPE, SPACING = [12, 16, 12], 14.4
 SMALL = {"spatial_shape": SHAPE, "num_directions": 4, "num_coarse": 6 * 8 * 6}
 
 
-@pytest.fixture(autouse=True)
-def anywhere(tmp_path, monkeypatch):
-    """Whatever a bundle writes lands in the test's folder."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """Two steps of training on small patients, for all tests."""
