@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
+from nibabel import Nifti1Image
 from nilearn import datasets
 from torch import Tensor
 from torch.nn import functional
@@ -81,10 +83,10 @@ def millimetres(spatial_shape: Sequence[int], spacing: float) -> Tensor:
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))
 
 
-def _on_grid(image: object, spatial_shape: Sequence[int], spacing: float) -> Tensor:
+def _on_grid(image: Nifti1Image, spatial_shape: Sequence[int], spacing: float) -> Tensor:
     """Sample a NIfTI image, whose voxels lie along the axes of its space, on a grid around the middle of the brain."""
-    array = torch.from_numpy(image.get_fdata(dtype="float32"))  # type: ignore[attr-defined]
-    affine = torch.from_numpy(image.affine).float()  # type: ignore[attr-defined]
+    array = torch.from_numpy(image.get_fdata(dtype=np.float32))
+    affine = torch.from_numpy(image.affine).float()
     # Averaged first where the grid is coarser than the image.
     width = spacing / float(affine.diagonal()[:3].abs().mean())
     if width > 1:
