@@ -16,6 +16,7 @@ from monai_cadp.networks.chain import Chain
 from monai_cadp.networks.coupling import AffineCoupling
 from monai_cadp.networks.detail import ChannelScale, DetailFlow
 from monai_cadp.networks.haar import HaarLevel
+from monai_cadp.networks.local_flow import LocalFlow
 from monai_cadp.networks.subnets import DenseSubnet
 from monai_cadp.networks.whitening import LowRankWhitening
 
@@ -50,13 +51,17 @@ class ConditionalINN(InvertibleNetwork):
         detail_depth: further convolutions where mean and scale are predicted.
         num_maps: learned maps at every detail level, for images that share a space, such as one organ on one grid; 0
             where a place has no meaning.
+        num_local_couplings: couplings of the flow of what is somewhere else in every image, such as lesions; 0 for no
+            such flow. It needs learned maps and even sizes of the coarse image.
 
     Raises:
-        ValueError: if a size is not positive, there are not 0, 2 or 3 of them, or ``num_levels`` does not divide them.
+        ValueError: if a size is not positive, there are not 0, 2 or 3 of them, ``num_levels`` does not divide them, or
+            ``num_local_couplings`` was given without what it needs.
 
     References:
         Dinh, Sohl-Dickstein, Bengio: Density estimation using Real NVP, ICLR 2017.
         Yu, Derpanis, Brubaker: Wavelet Flow, NeurIPS 2020.
+        Durkan, Bekasov, Murray, Papamakarios: Neural spline flows, NeurIPS 2019.
         Toelle, Koethe, Andre, Meder, Engelhardt: Content-aware differential privacy with conditional invertible neural
         networks, MICCAI DeCaF 2022.
 
@@ -85,6 +90,7 @@ class ConditionalINN(InvertibleNetwork):
         detail_width: int = 16,
         detail_depth: int = 0,
         num_maps: int = 0,
+        num_local_couplings: int = 0,
     ) -> None:
         super().__init__(spatial_shape, in_channels, num_classes, condition_size)
         spatial_shape, embedding_size = self.spatial_shape, self.condition_space.embedding_size
@@ -101,6 +107,11 @@ class ConditionalINN(InvertibleNetwork):
             )
         self.coarse_shape = (in_channels, *(size // 2**num_levels for size in spatial_shape))
         coarse_size = math.prod(self.coarse_shape)
+        if num_local_couplings and not (num_maps and all(size % 2 == 0 for size in self.coarse_shape[1:])):
+            raise ValueError(
+                f"num_local_couplings is {num_local_couplings} with num_maps {num_maps} and the coarse image "
+                f"{self.coarse_shape}; a local flow needs num_maps of 1 or more and even sizes of the coarse image."
+            )
         rank = min(rank, coarse_size)
         self.config |= {
             "num_levels": num_levels,
@@ -111,6 +122,7 @@ class ConditionalINN(InvertibleNetwork):
             "detail_width": detail_width,
             "detail_depth": detail_depth,
             "num_maps": num_maps,
+            "num_local_couplings": num_local_couplings,
         }
         self.input_scale = ChannelScale([(in_channels, *spatial_shape)])
         # Where images share a space, what the subspace leaves of a voxel has a size of its own.
@@ -121,6 +133,18 @@ class ConditionalINN(InvertibleNetwork):
             num_groups=self.condition_space.num_groups,
             embedding_size=embedding_size,
             flow=_dense_flow(rank, num_couplings, width, embedding_size),
+        )
+        self.local_flow = (
+            LocalFlow(
+                [self.coarse_shape],
+                num_couplings=num_local_couplings,
+                width=2 * detail_width,
+                depth=detail_depth,
+                num_maps=num_maps,
+                embedding_size=embedding_size,
+            )
+            if num_local_couplings
+            else None
         )
         # Index 0 is the coarsest level, next to the whitened coarse image.
         self.haar_levels = nn.ModuleList()
@@ -144,8 +168,11 @@ class ConditionalINN(InvertibleNetwork):
         coarser, details = self.split(x)
         coarse, scale_log_det = self.scaled(coarser[0])
         (latent,), log_det = self.whitening([coarse.flatten(1)], c=[group, embedding])
-        latents = [latent]
         log_det = log_det + scale_log_det + self.input_scale.log_det(x)
+        if self.local_flow is not None:
+            (latent,), local_log_det = self.local_flow([latent.reshape(coarse.shape)], c=[embedding])
+            log_det = log_det + local_log_det
+        latents = [latent.flatten(1)]
         for flow, context, detail in zip(self.detail_flows, coarser, details, strict=False):
             (latent,), level_log_det = flow([detail], c=[context, embedding])
             latents.append(latent.flatten(1))
@@ -155,8 +182,11 @@ class ConditionalINN(InvertibleNetwork):
     def _decode(self, z: Tensor, embedding: Tensor, group: Tensor) -> Tensor:
         sizes = [self.whitening.size, *(math.prod(cast(DetailFlow, flow).dims_in[0]) for flow in self.detail_flows)]
         latents = z.split(sizes, dim=1)
-        (coarse,), _ = self.whitening([latents[0]], c=[group, embedding], rev=True, jac=False)
-        coarse = coarse.reshape(-1, *self.coarse_shape)
+        latent = latents[0]
+        if self.local_flow is not None:
+            (latent,), _ = self.local_flow([self._as_image(latent)], c=[embedding], rev=True, jac=False)
+        (coarse,), _ = self.whitening([latent.flatten(1)], c=[group, embedding], rev=True, jac=False)
+        coarse = self._as_image(coarse)
         if self.coarse_scale is not None:
             (coarse,), _ = self.coarse_scale([coarse], rev=True, jac=False)
         for haar, flow, latent in zip(self.haar_levels, self.detail_flows, latents[1:], strict=True):
@@ -167,10 +197,18 @@ class ConditionalINN(InvertibleNetwork):
         return x
 
     def with_details(self, z: Tensor, temperature: float) -> Tensor:
-        """Multiply what latents (B, D) hold of details: the finer levels, and the coarse image outside the subspace."""
+        """Multiply what latents (B, D) hold of details: the finer levels, and the coarse image outside the subspace.
+
+        With a local flow it is what is smaller than its cells, for the cells hold lesions.
+        """
         coarse, finer = z[:, : self.whitening.size], z[:, self.whitening.size :]
-        inside = (coarse @ self.whitening.basis) @ self.whitening.basis.T
-        return torch.cat([inside + temperature * (coarse - inside), temperature * finer], dim=1)
+        details = coarse - (coarse @ self.whitening.basis) @ self.whitening.basis.T
+        if self.local_flow is not None:
+            details = self.local_flow.inside_cells(self._as_image(details)).flatten(1)
+        return torch.cat([coarse - (1 - temperature) * details, temperature * finer], dim=1)
+
+    def _as_image(self, coarse: Tensor) -> Tensor:
+        return coarse.reshape(-1, *self.coarse_shape)
 
     def scaled(self, coarse: Tensor) -> tuple[Tensor, Tensor]:
         """Return the coarse image as the whitening sees it, and the log-determinant (B,) of the scale."""
