@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -18,7 +17,8 @@ __all__ = ["SplineField"]
 # Values are latents, whose bulk lies within a few units; a lesion may lie tens of units away. Further out the curve is
 # the identity.
 KNOTS = (-40.0, -20.0, -12.0, -8.0, -5.0, -3.5, -2.5, -1.5, 0.0, 1.5, 2.5, 3.5, 5.0, 8.0, 12.0, 20.0, 40.0)
-SMALLEST_SHARE, SMALLEST_SLOPE = 1e-3, 1e-3
+# Bounds how steep and how flat a curve can be, and so what rounding does to its inverse.
+CLAMP = 2.0
 
 
 class SplineField(InvertibleModule):
@@ -91,11 +91,11 @@ def _spline(x: Tensor, parameters: Tensor, knots: Tensor, rev: bool) -> tuple[Te
     num_bins = len(knots) - 1
     low, high = float(knots[0]), float(knots[-1])
     shares = (knots.diff() / (high - low)).log()
+    parameters = CLAMP * torch.tanh(parameters / CLAMP)
     widths, heights, slopes = parameters.split([num_bins, num_bins, num_bins - 1], dim=-1)
     across, up = (_cumulated(part + shares, low, high) for part in (widths, heights))
-    # A parameter of 0 is a slope of 1, that of the identity outside.
-    slopes = functional.softplus(slopes + math.log(math.expm1(1 - SMALLEST_SLOPE))) + SMALLEST_SLOPE
-    slopes = functional.pad(slopes, (1, 1), value=1.0)
+    # The slope is 1 where the parameter is 0, and at both ends, as it is outside.
+    slopes = functional.pad(slopes, (1, 1)).exp()
 
     inside = (x > low) & (x < high)
     value = torch.where(inside, x, torch.zeros_like(x))
@@ -124,6 +124,5 @@ def _spline(x: Tensor, parameters: Tensor, knots: Tensor, rev: bool) -> tuple[Te
 
 def _cumulated(logits: Tensor, low: float, high: float) -> Tensor:
     """Return increasing numbers (..., n + 1) from low to high."""
-    shares = SMALLEST_SHARE + (1 - SMALLEST_SHARE * logits.shape[-1]) * torch.softmax(logits, dim=-1)
-    inner = low + (high - low) * shares[..., :-1].cumsum(-1)
+    inner = low + (high - low) * torch.softmax(logits, dim=-1)[..., :-1].cumsum(-1)
     return functional.pad(functional.pad(inner, (1, 0), value=low), (0, 1), value=high)

@@ -24,6 +24,8 @@ PAPER = {"depths": (1, 1), "num_dense": 1, "dense_width": 8}
         ((5, 4), {"num_levels": 1}, "multiples of 2"),
         ((4, 4), {"num_levels": -1}, "num_levels is -1"),
         ((), {"in_channels": 4, "num_levels": 1}, "num_levels is 1"),
+        ((4, 4), {"num_levels": 1, "num_local_couplings": 2}, "num_local_couplings is 2 with num_maps 0"),
+        ((4, 6), {"num_levels": 1, "num_maps": 2, "num_local_couplings": 2}, "even sizes of the coarse image"),
         ((4, 4), {"num_classes": 0}, "num_classes is 0; expected"),
         ((4, 4), {"condition_size": -1}, "condition_size is -1; expected"),
         ((4, 4), {"num_classes": 2, "condition_size": 2}, "both given"),

@@ -15,6 +15,7 @@ from monai_cadp.networks import ConditionalINN, InvertibleNetwork, PaperINN, fit
 SMALL = {"rank": 16, "num_couplings": 3, "width": 16, "num_detail_couplings": 3, "detail_width": 8}
 # For images that share a space.
 SMALL_ALIGNED = {**SMALL, "num_levels": 1, "rank": 3, "num_maps": 2, "detail_depth": 1}
+SMALL_LOCAL = {**SMALL_ALIGNED, "num_local_couplings": 2}
 SMALL_PAPER = {"depths": (1,), "num_dense": 1, "dense_width": 16}
 
 
@@ -30,7 +31,8 @@ class Case:
         sizes = "x".join(map(str, self.shape)) or "row"
         levels = f"-levels{self.options['num_levels']}" if "num_levels" in self.options else ""
         maps = "-maps" if "num_maps" in self.options else ""
-        return f"{self.kind.__name__}-{sizes}-channels{self.channels}-{self.condition}{levels}{maps}"
+        local = "-local" if "num_local_couplings" in self.options else ""
+        return f"{self.kind.__name__}-{sizes}-channels{self.channels}-{self.condition}{levels}{maps}{local}"
 
     def build(self):
         condition = {"none": {}, "class": {"num_classes": 3}, "vector": {"condition_size": 2}}[self.condition]
@@ -77,6 +79,9 @@ CASES = [
     conditional((4, 4, 4), 1, "vector", 2),
     Case((4, 4, 2), 1, ConditionalINN, SMALL_ALIGNED, "class"),
     Case((4, 6), 3, ConditionalINN, SMALL_ALIGNED, "vector"),
+    Case((4, 4, 8), 1, ConditionalINN, SMALL_LOCAL, "class"),
+    Case((4, 8), 3, ConditionalINN, SMALL_LOCAL, "vector"),
+    Case((8, 4), 1, ConditionalINN, SMALL_LOCAL, "none"),
     Case((4, 6), 1, PaperINN, SMALL_PAPER, "class"),
     Case((4, 4), 3, PaperINN, SMALL_PAPER, "none"),
     Case((8, 4), 1, PaperINN, {**SMALL_PAPER, "depths": (1, 1)}, "vector"),

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is somewhere else in every image is drawn, and the curves that draw it can be turned back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from monai_cadp.networks import ConditionalINN, fit_moments
+from monai_cadp.networks.local_flow import LocalFlow
+from monai_cadp.networks.spline import KNOTS, SplineField
+
+SIDE, SPOT = 12, 2
+
+
+def moved(module, by):
+    """Away from the identity, in every parameter."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += by * torch.randn_like(parameter)
+    return module
+
+
+@pytest.fixture(scope="module")
+def field():
+    return moved(SplineField([(2, 3, 4)], width=8, num_maps=2, embedding_size=3), 0.3)
+
+
+def embedding(size):
+    return torch.eye(3)[torch.arange(size) % 3]
+
+
+def test_a_new_spline_is_the_identity():
+    field = SplineField([(1, 4, 6)], width=8, num_maps=2, embedding_size=0)
+    x = 30 * torch.randn(4, 1, 4, 6, generator=torch.Generator().manual_seed(0))
+    (y,), log_det = field([x], c=[None])
+    assert (y - x).abs().max() < 1e-4 and log_det.abs().max() < 1e-3
+
+
+def test_splines_rise_everywhere_and_their_slopes_are_those_of_the_curves(field):
+    places = torch.linspace(-45, 45, 20001, dtype=torch.float64)
+    x = places[:, None, None, None].expand(-1, 2, 3, 4)
+    (y,), _ = field.double()([x], c=[embedding(1).double().expand(len(x), 3)])
+    assert (y.diff(dim=0) > 0).all()
+    rise = (y.diff(dim=0) / places.diff()[:, None, None, None]).log().flatten(1).sum(1)
+    middle = ((x[1:] + x[:-1]) / 2).contiguous()
+    _, log_det = field([middle], c=[embedding(1).double().expand(len(middle), 3)])
+    # Where a small step crosses no knot, both are the same.
+    assert (rise - log_det).abs().quantile(0.9) < 0.05
+    field.float()
+
+
+def test_a_spline_is_turned_back_inside_and_outside_of_its_knots(field):
+    x = torch.cat([torch.randn(30, 2, 3, 4), 30 * torch.randn(30, 2, 3, 4), 1e4 * torch.randn(30, 2, 3, 4)])
+    x[0], x[1] = KNOTS[0], KNOTS[-1]
+    c = [embedding(len(x))]
+    (y,), log_det = field([x], c=c)
+    (back,), log_det_back = field([y], c=c, rev=True)
+    assert ((back - x).abs() / (1 + x.abs())).max() < 1e-3
+    torch.testing.assert_close(log_det, -log_det_back, rtol=1e-2, atol=1e-1)
+
+
+def test_what_lies_inside_cells_has_no_mean_there_and_nothing_is_lost():
+    flow = LocalFlow([(2, 4, 6)], num_couplings=1, width=8, depth=0, num_maps=1, embedding_size=0)
+    x = torch.randn(3, 2, 4, 6, generator=torch.Generator().manual_seed(0))
+    details = flow.inside_cells(x)
+    assert torch.nn.functional.avg_pool2d(details, 2).abs().max() < 1e-6
+    means = torch.nn.functional.interpolate(torch.nn.functional.avg_pool2d(x, 2), scale_factor=2)
+    torch.testing.assert_close(details + means, x)
+
+
+def spotted(count, seed):
+    """Noise; every second image has a dark spot of 2 x 2 pixels, somewhere."""
+    generator = torch.Generator().manual_seed(seed)
+    x = 0.3 * torch.randn(count, 1, SIDE, SIDE, generator=generator)
+    labels = torch.arange(count) % 2
+    for image in x[1::2]:
+        row, column = torch.randint(SIDE - SPOT + 1, (2,), generator=generator).tolist()
+        image[0, row : row + SPOT, column : column + SPOT] -= 3.0
+    return x, labels
+
+
+def darkest(x):
+    """The darkest 2 x 2 pixels of each image, and the median over images."""
+    return float(-torch.nn.functional.max_pool2d(-torch.nn.functional.avg_pool2d(x, SPOT, 1), 11).flatten().median())
+
+
+def darkest_samples(num_local_couplings):
+    torch.manual_seed(0)
+    inn = ConditionalINN(
+        (SIDE, SIDE),
+        num_classes=2,
+        num_levels=0,
+        rank=8,
+        num_couplings=2,
+        width=16,
+        num_maps=2,
+        num_local_couplings=num_local_couplings,
+    )
+    x, labels = spotted(2000, 1)
+    fit_moments(inn, lambda: [(x, labels)])
+    optimizer = torch.optim.AdamW(inn.parameters(), lr=3e-3)
+    for _ in range(300):
+        batch = torch.randint(len(x), (64,))
+        loss = -inn.log_prob(x[batch], labels[batch]).mean() / SIDE**2
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        return [darkest(inn.decode(torch.randn(500, SIDE**2), torch.full((500,), label))) for label in (0, 1)]
+
+
+def test_a_spot_that_is_somewhere_else_in_every_image_is_drawn_by_the_local_flow_and_by_no_subspace():
+    truth = [darkest(spotted(1000, 2)[0][label::2]) for label in (0, 1)]
+    without, with_spot = darkest_samples(num_local_couplings=2)
+    smeared = darkest_samples(num_local_couplings=0)
+    assert truth[1] < -2.5
+    assert with_spot < -1.5 and with_spot < 2 * without
+    assert smeared[1] > -1.2
