@@ -99,16 +99,16 @@ def main() -> None:
     images, again, labels = cohort(TEST_SEED, options.patients, "unseen patients")
     learning, learning_again, learning_labels = cohort(LEARNING_SEED, options.learning, "patients to learn from")
     load = partial(load_privatizer, options.checkpoint, detail_temperature=options.detail_temperature, unit="volume")
+    network = load(PriorOnly())
+    declared = load(SubsetSelection(1.0), content=DeclaredContent(BrainFeatures(BrainCohort().spacing)))
 
     rows, released = [], {}
     jobs: list[tuple[str, Mechanism]] = [("prior only", PriorOnly())]
     jobs += [("content basis", SubsetSelection(epsilon)) for epsilon in EPSILONS]
-    declared = DeclaredContent(BrainFeatures(BrainCohort().spacing))
-    contents = [(*job, load(job[1])) for job in jobs]
-    contents += [
-        ("declared content", SubsetSelection(epsilon), load(SubsetSelection(epsilon), content=declared).prepare())
-        for epsilon in EPSILONS
-    ]
+    contents = [(*job, network.with_mechanism(job[1])) for job in jobs]
+    for epsilon in EPSILONS:
+        mechanism = SubsetSelection(epsilon)
+        contents.append(("declared content", mechanism, declared.with_mechanism(mechanism).prepare()))
     for name, mechanism, privatizer in contents:
         volumes = release(privatizer, images, labels, f"{name}, epsilon {mechanism.epsilon:g}")
         rows.append(content_row(name, mechanism.epsilon, images, volumes, labels))
@@ -120,13 +120,14 @@ def main() -> None:
     classifier = train(learning, learning_labels)
     lesions.append({"trained on": "originals", "auc": round(classifier_auc(classifier, images, labels), 3)})
     for name, mechanism in jobs:
-        volumes = release(load(mechanism), learning, learning_labels, f"{name}, epsilon {mechanism.epsilon:g}")
+        title = f"{name}, epsilon {mechanism.epsilon:g}"
+        volumes = release(network.with_mechanism(mechanism), learning, learning_labels, title)
         attacks.append(
             attack((volumes, learning_again), (released[name, mechanism.epsilon], again), name, mechanism.epsilon)
         )
         if mechanism.epsilon in (0.0, max(EPSILONS)):
             auc = classifier_auc(train(volumes, learning_labels), images, labels)
-            lesions.append({"trained on": f"{name}, epsilon {mechanism.epsilon:g}", "auc": round(auc, 3)})
+            lesions.append({"trained on": title, "auc": round(auc, 3)})
     print_table(lesions)
     print_table(attacks)
 

@@ -74,7 +74,7 @@ class Privatizer(nn.Module):
         mechanism: Mechanism,
         content: ContentBasis | DeclaredContent,
         *,
-        condition: int | Sequence[float] | None = None,
+        condition: int | Sequence[float] | Tensor | None = None,
         label_mechanism: RandomizedResponse | None = None,
         temperature: float = 1.0,
         detail_temperature: float = 1.0,
@@ -102,7 +102,8 @@ class Privatizer(nn.Module):
         self.train()
         self.mechanism = mechanism
         self._configure()
-        self._tables: dict[tuple[float, ...], tuple[CandidateTable, int, int]] = {}
+        # For every class its candidates, and for every epsilon what is chosen among them.
+        self._tables: dict[tuple[float, ...], tuple[CandidateTable, dict[float, tuple[int, int]]]] = {}
         # A loaded basis has weights of its own, and a loaded network candidates of its own.
         self.register_load_state_dict_post_hook(_after_loading)
 
@@ -199,6 +200,21 @@ class Privatizer(nn.Module):
         # Adding 0 makes -0 the 0 that it is equal to.
         return torch.nan_to_num(x.float(), nan=0.0, posinf=0.0, neginf=0.0) + 0.0, condition
 
+    def with_mechanism(self, mechanism: Mechanism) -> Privatizer:
+        """Return a privatizer with another mechanism and all else the same; both share the candidates they make."""
+        other = Privatizer(
+            self.inn,
+            mechanism,
+            self.content,
+            condition=self.default_condition,
+            label_mechanism=self.label_mechanism,
+            temperature=self.temperature,
+            detail_temperature=self.detail_temperature,
+            unit=self.unit,
+        )
+        other._tables = self._tables
+        return other
+
     def prepare(self, progress: bool = True) -> Privatizer:
         """Make the candidate tables of all classes now, and not at the first image of each class."""
         if isinstance(self.content, DeclaredContent) and self.inn.condition_space.condition_size is None:
@@ -239,17 +255,18 @@ class Privatizer(nn.Module):
 
     def _table(self, condition: Tensor | None, progress: bool = False) -> tuple[CandidateTable, int, int]:
         assert isinstance(self.content, DeclaredContent) and isinstance(self.mechanism, SubsetSelection)
-        key = (self.mechanism.epsilon, *([] if condition is None else condition.flatten().tolist()))
-        if key not in self._tables:
-            table = self.content.table(self.inn, condition, self._temper, progress)
+        key, epsilon = () if condition is None else tuple(condition.flatten().tolist()), self.mechanism.epsilon
+        table, choices = self._tables.get(key) or (
+            self.content.table(self.inn, condition, self._temper, progress),
+            {},
+        )
+        if epsilon not in choices:
             ones = torch.ones(table.candidates.shape[1])
-            size = choose_subset_size(table.targets.cpu(), table.candidates.cpu(), ones, self.mechanism.epsilon)
-            threshold = acceptance_threshold(self.mechanism.epsilon, len(table.candidates), size)
-            if self.inn.condition_space.condition_size is not None:
-                # A continuous condition hardly ever comes back.
-                return table, size, threshold
-            self._tables[key] = (table, size, threshold)
-        return self._tables[key]
+            size = choose_subset_size(table.targets.cpu(), table.candidates.cpu(), ones, epsilon)
+            choices[epsilon] = size, acceptance_threshold(epsilon, len(table.candidates), size)
+        if self.inn.condition_space.condition_size is None:  # A continuous condition hardly ever comes back.
+            self._tables[key] = table, choices
+        return table, *choices[epsilon]
 
     def _configure(self) -> None:
         if isinstance(self.content, ContentBasis):

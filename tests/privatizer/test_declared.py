@@ -57,6 +57,22 @@ def counting():
 
 
 @pytest.mark.parametrize("kind", ["none", "class"])
+def test_another_epsilon_asks_for_no_other_candidates_and_is_its_own_release(networks, kind):
+    features, calls = counting()
+    inn, condition = networks[kind], conditions(kind, 200)
+    first = Privatizer(inn, SubsetSelection(30.0), DeclaredContent(features, num_candidates=64), temperature=0.5)
+    first = first.prepare()
+    made = sum(calls)
+    second = first.with_mechanism(SubsetSelection(0.01))
+    far, near = second(images(200), condition), first(images(200), condition)
+    assert sum(calls) == made + 400
+    alone = Privatizer(inn, SubsetSelection(0.01), second.content, temperature=0.5)
+    assert second.guarantee == alone.guarantee and second.identity == alone.identity
+    distance = [float((mean_and_deviation(x) - mean_and_deviation(images(200))).abs().mean()) for x in (near, far)]
+    assert distance[0] < distance[1]
+
+
+@pytest.mark.parametrize("kind", ["none", "class"])
 def test_after_prepare_a_release_looks_at_its_images_and_at_nothing_else(networks, kind):
     features, calls = counting()
     content = DeclaredContent(features, num_candidates=64)
