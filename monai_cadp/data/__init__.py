@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from monai_cadp.data.array_images import ArrayImages
 from monai_cadp.data.brain_cohort import BrainCohort
+from monai_cadp.data.brain_template import brain_template_file
 from monai_cadp.data.class_folder import ClassFolder, FlatFolder
 from monai_cadp.data.datalist import ImageList
 from monai_cadp.data.digits import Digits
@@ -32,5 +33,6 @@ __all__ = [
     "ReadVolume",
     "ReleasedFolder",
     "VolumeFiles",
+    "brain_template_file",
     "open_images",
 ]

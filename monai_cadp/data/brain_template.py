@@ -6,15 +6,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
 from nibabel import Nifti1Image
 from nilearn import datasets
+from nilearn.datasets.struct import MNI152_FILE_PATH
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["BRAIN_CENTRE", "BrainTemplate", "brain_template", "interpolate", "millimetres"]
+__all__ = ["BRAIN_CENTRE", "BrainTemplate", "brain_template", "brain_template_file", "interpolate", "millimetres"]
 
 # The middle of the brain in millimetres of the template's space (right, anterior, superior).
 BRAIN_CENTRE = (0.0, -17.0, 5.0)
@@ -72,6 +74,16 @@ def brain_template(spatial_shape: tuple[int, int, int], spacing: float) -> Brain
     fluid = (1 - gray - white).clamp(0, 1) * (t1 > 0.05)
     ventricles = torch.where(inside & (t1 < 0.55), fluid, torch.zeros(()))
     return BrainTemplate(t1, gray.clamp(0, 1), white.clamp(0, 1), ventricles)
+
+
+def brain_template_file() -> Path:
+    """Return the NIfTI file of the template that comes with nilearn: a real MR volume that anybody may see.
+
+    Example:
+        >>> brain_template_file().name
+        'mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz'
+    """
+    return Path(MNI152_FILE_PATH)
 
 
 def millimetres(spatial_shape: Sequence[int], spacing: float) -> Tensor:
