@@ -168,7 +168,8 @@ class FlowTrainer(Trainer):
         self.started = time.monotonic()
         if self.state.iteration == 0 and isinstance(self.network, ConditionalINN):
             seed = self.seed * 1_000_003
-            fit_moments(self.network, flow_batches(self.data_loader, self.noise, seed, self.moment_epochs))
+            batches = flow_batches(self.data_loader, self.noise, seed, self.moment_epochs)
+            fit_moments(self.network, batches, progress=True)
             # The average starts as the network, and its buffers are those of the fit.
             self.averaged.module.load_state_dict(self.network.state_dict())
 

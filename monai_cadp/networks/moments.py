@@ -8,6 +8,7 @@ from typing import cast
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from monai_cadp.networks.detail import ChannelScale, DetailFlow
 from monai_cadp.networks.inn import ConditionalINN
@@ -20,10 +21,11 @@ OVERSAMPLING = 16
 LARGEST_FORMED = 4096
 # Smallest variance beside the largest one: bounds the error that float32 makes in the inverse.
 SMALLEST_RATIO = 1e-5
+SECONDS_WITHOUT_BAR = 5.0
 
 
 @torch.no_grad()
-def fit_moments(inn: ConditionalINN, batches: Batches, *, num_passes: int = 2) -> None:
+def fit_moments(inn: ConditionalINN, batches: Batches, *, num_passes: int = 2, progress: bool = False) -> None:
     r"""Fit the scales of the detail levels and the whitening layer of a network to data.
 
     The subspace of a large coarse image is found by randomised subspace iteration on the covariance, which is never
@@ -37,6 +39,7 @@ def fit_moments(inn: ConditionalINN, batches: Batches, *, num_passes: int = 2) -
         inn: the network, changed in place.
         batches: called once a pass; yields (images (B, C, \*spatial), condition) in any order.
         num_passes: passes of subspace iteration.
+        progress: show a progress bar, if it takes more than a moment.
 
     Raises:
         ValueError: if the data are empty or not finite.
@@ -52,6 +55,17 @@ def fit_moments(inn: ConditionalINN, batches: Batches, *, num_passes: int = 2) -
         >>> bool((z.std(0) - 1).abs().max() < 0.05)
         True
     """
+    with tqdm(desc="moments", unit="batch", delay=SECONDS_WITHOUT_BAR, disable=not progress) as bar:
+
+        def counted() -> Iterator[tuple[Tensor, Tensor | None]]:
+            for batch in batches():
+                yield batch
+                bar.update()
+
+        _fit(inn, counted, num_passes)
+
+
+def _fit(inn: ConditionalINN, batches: Batches, num_passes: int) -> None:
     _fit_scales([inn.input_scale], ([x] for x, _ in batches()))
     layer = inn.whitening
     mean = ChannelScale([(layer.size,)], per_voxel=True)
