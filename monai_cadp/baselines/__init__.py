@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people would use instead: noise on pixels, and obfuscation that promises nothing."""
+
+from monai_cadp.baselines.obfuscation import GaussianBlur, Mosaic
+from monai_cadp.baselines.pixel_noise import PixelNoise
+
+__all__ = ["GaussianBlur", "Mosaic", "PixelNoise"]
