@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from monai_cadp.data.acdc import ACDC
 from monai_cadp.data.array_images import ArrayImages
 from monai_cadp.data.brain_cohort import BrainCohort
 from monai_cadp.data.brain_template import brain_template_file
+from monai_cadp.data.celeba import CelebA
 from monai_cadp.data.class_folder import ClassFolder, FlatFolder
 from monai_cadp.data.datalist import ImageList
 from monai_cadp.data.digits import Digits
@@ -18,8 +20,10 @@ from monai_cadp.data.volume_files import VolumeFiles
 from monai_cadp.data.volume_reading import ReadVolume
 
 __all__ = [
+    "ACDC",
     "ArrayImages",
     "BrainCohort",
+    "CelebA",
     "ClassFolder",
     "Digits",
     "FlatFolder",
