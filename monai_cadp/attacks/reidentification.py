@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from monai_cadp.metrics.convolutional_features import convolutional_features
+from monai_cadp.metrics.standardise import Standardise
 
 __all__ = ["ReidentificationResult", "reidentification", "train_verification"]
 
@@ -46,7 +47,8 @@ def train_verification(
     r"""Train an embedding under which two images of a person are closer than those of two.
 
     The attacker of Packhaeuser et al. learns from pairs like those that he will meet: for an attack on releases, from
-    releases on one side.
+    releases on one side. Images are standardised pixel by pixel, on each side by its own; volumes are looked at with
+    half the resolution.
 
     Args:
         gallery: one image of each of n people (n, C, \*spatial), released or not.
@@ -57,7 +59,7 @@ def train_verification(
         progress: show a progress bar.
 
     Returns:
-        The network: images to embeddings (B, 2, 64) of length 1, the first for the gallery, the second for probes.
+        The network: images and their side, 0 for the gallery and 1 for probes, to embeddings (B, 64) of length 1.
 
     References:
         Packhaeuser, Guendel, Muenster, Syben, Christlein, Maier: Deep learning-based patient re-identification is able
@@ -66,7 +68,7 @@ def train_verification(
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = _Embedding(gallery.shape[1:])
+        model = _Embedding(gallery, probes)
         optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
         steps = epochs * -(-len(gallery) // BATCH_SIZE)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, total_iters=steps)
@@ -74,7 +76,7 @@ def train_verification(
         for _ in tqdm(range(epochs), desc="verification", disable=not progress):
             for batch in torch.randperm(len(gallery)).split(BATCH_SIZE):
                 optimizer.zero_grad(set_to_none=True)
-                similarity = model(gallery[batch])[:, 0] @ model(probes[batch])[:, 1].T / TEMPERATURE
+                similarity = model(gallery[batch], 0) @ model(probes[batch], 1).T / TEMPERATURE
                 same = torch.arange(len(batch))
                 loss = nn.functional.cross_entropy(similarity, same) + nn.functional.cross_entropy(similarity.T, same)
                 loss.backward()
@@ -96,9 +98,7 @@ def reidentification(model: nn.Module, gallery: Tensor, probes: Tensor, seed: in
     Returns:
         The result over all n pairs of one person and n (n - 1) pairs of two.
     """
-    embedded = [
-        torch.cat([model(x)[:, side] for x in images.split(64)]) for side, images in enumerate((gallery, probes))
-    ]
+    embedded = [torch.cat([model(x, side) for x in images.split(64)]) for side, images in enumerate((gallery, probes))]
     similarity = embedded[0] @ embedded[1].T
     generator = torch.Generator().manual_seed(seed)
     resampled = []
@@ -115,12 +115,13 @@ def _auc(similarity: Tensor) -> float:
 
 
 class _Embedding(nn.Module):
-    def __init__(self, shape: torch.Size) -> None:
+    def __init__(self, gallery: Tensor, probes: Tensor) -> None:
         super().__init__()
-        self.features, size = convolutional_features(tuple(shape))
-        # Released and original images look different; each kind is brought into one space by a map of its own.
-        self.gallery, self.probe = (nn.Linear(size, EMBEDDING_SIZE) for _ in range(2))
+        coarser = nn.AvgPool3d(2, ceil_mode=True) if gallery.ndim == 5 else nn.Identity()
+        # Released and original images look different; each kind is brought into one space by maps of its own.
+        self.sides = nn.ModuleList(nn.Sequential(Standardise(images), coarser) for images in (gallery, probes))
+        self.features, size = convolutional_features(tuple(coarser(gallery[:1]).shape[1:]))
+        self.maps = nn.ModuleList(nn.Linear(size, EMBEDDING_SIZE) for _ in range(2))
 
-    def forward(self, x: Tensor) -> Tensor:
-        features = self.features(x)
-        return nn.functional.normalize(torch.stack([self.gallery(features), self.probe(features)], dim=1), dim=2)
+    def forward(self, x: Tensor, side: int) -> Tensor:
+        return nn.functional.normalize(self.maps[side](self.features(self.sides[side](x))), dim=1)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from monai_cadp.metrics.convolutional_features import convolutional_features
+from monai_cadp.metrics.standardise import Standardise
 
 __all__ = ["classifier_accuracy", "classifier_auc", "train_classifier"]
 
@@ -26,6 +27,8 @@ def train_classifier(
 ) -> nn.Module:
     r"""Train a small convolutional network with Adam and a rate that falls linearly; nothing is selected on a test set.
 
+    Volumes are standardised voxel by voxel, and looked at with half the resolution, for what may be anywhere in them.
+
     Args:
         images: (n, C, \*spatial), in two or three dimensions.
         labels: classes (n,).
@@ -41,7 +44,7 @@ def train_classifier(
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = _network(images.shape[1:], num_classes)
+        model = _volume_network(images, num_classes) if images.ndim == 5 else _network(images.shape[1:], num_classes)
         optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
         steps = epochs * -(-len(images) // batch_size)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, total_iters=steps)
@@ -75,3 +78,23 @@ def _logits(model: nn.Module, images: Tensor) -> Tensor:
 def _network(shape: torch.Size, num_classes: int) -> nn.Module:
     features, size = convolutional_features(tuple(shape))
     return nn.Sequential(features, nn.Dropout(0.3), nn.Linear(size, 64), nn.ReLU(), nn.Linear(64, num_classes))
+
+
+def _volume_network(volumes: Tensor, num_classes: int) -> nn.Module:
+    layers: list[nn.Module] = []
+    for before, after in ((volumes.shape[1], 8), (8, 16), (16, 32)):
+        layers += [nn.Conv3d(before, after, 3, padding=1), nn.BatchNorm3d(after), nn.ReLU()]
+    layers.insert(6, nn.MaxPool3d(2, ceil_mode=True))
+    convolutions = nn.Sequential(*layers).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    coarser = nn.AvgPool3d(2, ceil_mode=True)
+    return nn.Sequential(
+        Standardise(volumes), coarser, convolutions, _Anywhere(), nn.Dropout(0.3), nn.Linear(64, num_classes)
+    )
+
+
+class _Anywhere(nn.Module):
+    """The largest and the mean value of every feature map."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(2)
+        return torch.cat([x.amax(2), x.mean(2)], dim=1)

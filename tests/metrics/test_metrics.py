@@ -10,11 +10,13 @@ import torch
 from monai_cadp.metrics import (
     SHAPE_FEATURES,
     classifier_accuracy,
+    classifier_auc,
     pixel_cosine,
     shape_features,
     train_classifier,
     within_class_correlation,
 )
+from monai_cadp.metrics.standardise import Standardise
 
 
 def features(count=200, seed=0):
@@ -125,6 +127,30 @@ def test_the_classifier_learns_what_is_easy_and_not_what_is_random():
     assert classifier_accuracy(train_classifier(x, labels, 2), *easy(600, 1)) > 0.98
     shuffled = labels[torch.randperm(256, generator=torch.Generator().manual_seed(0))]
     assert classifier_accuracy(train_classifier(x, shuffled, 2, epochs=2), *easy(600, 1)) < 0.95
+
+
+def spotted(count, seed):
+    """Volumes of one pattern, louder and softer; every second one has a dark spot somewhere."""
+    generator = torch.Generator().manual_seed(seed)
+    pattern = torch.randn(1, 1, 12, 12, 12, generator=torch.Generator().manual_seed(99))
+    x = pattern * (1 + 0.3 * torch.randn(count, 1, 1, 1, 1, generator=generator))
+    x = x + 0.3 * torch.randn(x.shape, generator=generator)
+    for volume in x[1::2]:
+        a, b, c = torch.randint(9, (3,), generator=generator).tolist()
+        volume[0, a : a + 4, b : b + 4, c : c + 4] -= 1.5
+    return x, torch.arange(count) % 2
+
+
+def test_the_classifier_of_volumes_finds_what_may_be_anywhere():
+    model = train_classifier(*spotted(300, 0), 2, epochs=12, batch_size=16)
+    assert classifier_auc(model, *spotted(200, 1)) > 0.9
+
+
+def test_images_are_standardised_in_every_pixel_and_constant_ones_stay_finite():
+    x = torch.randn(500, 2, 3, 4) * torch.linspace(0.5, 2, 4) + torch.linspace(-3, 3, 3)[:, None]
+    y = Standardise(x)(x)
+    assert y.mean(0).abs().max() < 1e-4 and (y.std(0) - 1).abs().max() < 1e-2
+    assert Standardise(torch.ones(5, 1, 2, 2))(torch.ones(3, 1, 2, 2)).abs().max() == 0
 
 
 def test_the_classifier_leaves_the_global_generator_alone_and_is_repeatable():
