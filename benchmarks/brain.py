@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.metrics import FIDMetric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -25,6 +24,7 @@ from monai_cadp.metrics import (
     BRAIN_FEATURES,
     BrainFeatures,
     classifier_auc,
+    frechet_distance,
     train_classifier,
     within_class_correlation,
 )
@@ -68,7 +68,7 @@ def distance(classifier: nn.Module, one: Tensor, other: Tensor) -> float:
     """Return the Frechet distance of two sets of volumes, on the last features of the lesion classifier."""
     features = nn.Sequential(*list(classifier.children())[:-1])
     pair = (torch.cat([features(x) for x in images.split(64)]) for images in (one, other))
-    return round(float(FIDMetric()(*pair)), 3)
+    return round(frechet_distance(*pair), 3)
 
 
 def without_flows(privatizer: Privatizer) -> Privatizer:

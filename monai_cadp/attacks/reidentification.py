@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from monai_cadp.metrics.convolutional_features import convolutional_features
+from monai_cadp.metrics.intervals import bootstrap
 from monai_cadp.metrics.standardise import Standardise
 
 __all__ = ["ReidentificationResult", "reidentification", "train_verification"]
@@ -18,7 +19,6 @@ __all__ = ["ReidentificationResult", "reidentification", "train_verification"]
 BATCH_SIZE = 32
 EMBEDDING_SIZE = 64
 TEMPERATURE = 0.1
-NUM_BOOTSTRAPS = 1000
 
 
 class ReidentificationResult(NamedTuple):
@@ -100,18 +100,13 @@ def reidentification(model: nn.Module, gallery: Tensor, probes: Tensor, seed: in
     """
     embedded = [torch.cat([model(x, side) for x in images.split(64)]) for side, images in enumerate((gallery, probes))]
     similarity = embedded[0] @ embedded[1].T
-    generator = torch.Generator().manual_seed(seed)
-    resampled = []
-    for _ in range(NUM_BOOTSTRAPS):
-        people = torch.randint(len(gallery), (len(gallery),), generator=generator).unique()
-        resampled.append(_auc(similarity[people][:, people]))
-    low, high = torch.tensor(resampled).quantile(torch.tensor([0.025, 0.975])).tolist()
-    return ReidentificationResult(_auc(similarity), low, high)
+    return ReidentificationResult(*bootstrap(lambda people: _auc(similarity, people.unique()), len(gallery), seed=seed))
 
 
-def _auc(similarity: Tensor) -> float:
-    same = torch.eye(len(similarity), dtype=torch.bool)
-    return float(roc_auc_score(same.flatten().numpy(), similarity.flatten().numpy()))
+def _auc(similarity: Tensor, people: Tensor) -> float:
+    among = similarity[people][:, people]
+    same = torch.eye(len(people), dtype=torch.bool)
+    return float(roc_auc_score(same.flatten().numpy(), among.flatten().numpy()))
 
 
 class _Embedding(nn.Module):
