@@ -79,7 +79,9 @@ def without_flows(privatizer: Privatizer) -> Privatizer:
     return privatizer
 
 
-def attack(learning: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], name: str, epsilon: float) -> dict[str, Any]:
+def attack(
+    learning: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], name: str, epsilon: float | None
+) -> dict[str, Any]:
     """Learn to tell people on some, and tell others."""
     result = reidentification(train_verification(*learning, epochs=EPOCHS, progress=True), *test)
     row = {"gallery": name, "epsilon": epsilon, "auc": round(result.auc, 3)}
@@ -116,7 +118,7 @@ def main() -> None:
     print_table(rows)
 
     train = partial(train_classifier, num_classes=2, epochs=EPOCHS, batch_size=16, progress=True)
-    lesions, attacks = [], [attack((learning, learning_again), (images, again), "originals", float("inf"))]
+    lesions, attacks = [], [attack((learning, learning_again), (images, again), "originals", None)]
     classifier = train(learning, learning_labels)
     lesions.append({"trained on": "originals", "auc": round(classifier_auc(classifier, images, labels), 3)})
     for name, mechanism in jobs:

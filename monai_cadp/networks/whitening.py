@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from FrEIA.modules import InvertibleModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from monai_cadp.networks.chain import Chain
 
@@ -68,8 +68,10 @@ class LowRankWhitening(InvertibleModule):
         self.register_buffer("group_mean", torch.zeros(num_groups, rank))
         self.register_buffer("slope", torch.zeros(rank, embedding_size))
         self.register_buffer("factor", identity)
-        self.register_buffer("inverse_factor", identity.clone())
+        self.register_buffer("inverse_factor", identity.clone(), persistent=False)
         self.register_buffer("residual_scale", torch.ones(()))
+        # A checkpoint holds the factor only.
+        self.register_load_state_dict_post_hook(_invert_factor)
 
     def forward(
         self, x_or_z: Sequence[Tensor], c: Sequence[Tensor] = (), rev: bool = False, jac: bool = True
@@ -109,6 +111,11 @@ class LowRankWhitening(InvertibleModule):
     def output_dims(self, input_dims: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
         """Shapes are kept."""
         return input_dims
+
+
+def _invert_factor(layer: nn.Module, incompatible_keys: object) -> None:
+    assert isinstance(layer, LowRankWhitening)
+    layer.inverse_factor.copy_(torch.linalg.inv(layer.factor.double()))
 
 
 def _orthonormal(size: int, rank: int) -> Tensor:
