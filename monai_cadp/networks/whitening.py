@@ -115,7 +115,8 @@ class LowRankWhitening(InvertibleModule):
 
 def _invert_factor(layer: nn.Module, incompatible_keys: object) -> None:
     assert isinstance(layer, LowRankWhitening)
-    layer.inverse_factor.copy_(torch.linalg.inv(layer.factor.double()))
+    # By Cholesky, for the factor is symmetric and positive; the threads of some BLAS libraries break inv.
+    layer.inverse_factor.copy_(torch.cholesky_inverse(torch.linalg.cholesky(layer.factor.double())))
 
 
 def _orthonormal(size: int, rank: int) -> Tensor:

@@ -146,3 +146,20 @@ def test_data_that_are_not_finite_are_refused_before_anything_is_changed(refused
 def test_no_data_are_refused(refused):
     with refused(ValueError, "No data came .*expected at least one batch"):
         fit_moments(ConditionalINN((), 6), lambda: [])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_checkpoint_holds_a_factor_and_its_reader_the_inverse(threads):
+    """With several threads, and sizes as large as these, some libraries get inverses by LU wrong."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(900, 1, 20, 20, generator=generator) * torch.linspace(0.1, 3, 400).reshape(20, 20)
+    fitted, loaded = (ConditionalINN((20, 20), rank=390, num_couplings=0, num_levels=0) for _ in range(2))
+    fit_moments(fitted, lambda: [(x, None)])
+    assert not any("inverse" in name for name in fitted.state_dict())
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        loaded.load_state_dict(fitted.state_dict())
+    finally:
+        torch.set_num_threads(before)
+    assert (loaded.decode(loaded.encode(x)[0]) - x).abs().max() < 1e-3
