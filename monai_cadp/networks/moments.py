@@ -210,7 +210,7 @@ def _fit_subspace(inn: ConditionalINN, batches: Batches, directions: Tensor) -> 
     values, vectors = torch.linalg.eigh(covariances)
     scale = values.clamp(min=_smallest(float(values.max()))).sqrt()[:, None, :]
     layer.factor.copy_((vectors * scale) @ vectors.transpose(1, 2))
-    layer.inverse_factor.copy_((vectors / scale) @ vectors.transpose(1, 2))
+    layer.invert_factor()
 
 
 def _smallest(largest_variance: float) -> float:

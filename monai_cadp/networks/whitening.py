@@ -71,7 +71,7 @@ class LowRankWhitening(InvertibleModule):
         self.register_buffer("inverse_factor", identity.clone(), persistent=False)
         self.register_buffer("residual_scale", torch.ones(()))
         # A checkpoint holds the factor only.
-        self.register_load_state_dict_post_hook(_invert_factor)
+        self.register_load_state_dict_post_hook(_after_loading)
 
     def forward(
         self, x_or_z: Sequence[Tensor], c: Sequence[Tensor] = (), rev: bool = False, jac: bool = True
@@ -102,6 +102,11 @@ class LowRankWhitening(InvertibleModule):
         linear = linear if rev else -linear
         return (y,), (linear if log_det is None else linear + log_det)
 
+    def invert_factor(self) -> None:
+        """Make the inverse of the factor, which is not stored, from the factor."""
+        # By Cholesky, for the factor is symmetric and positive; the threads of some BLAS libraries break inv.
+        self.inverse_factor.copy_(torch.cholesky_inverse(torch.linalg.cholesky(self.factor.double())))
+
     def log_volume(self) -> Tensor:
         """Return log |det| of the linear map from latent to image, for every group (G,)."""
         # The factor is symmetric and positive.
@@ -113,10 +118,9 @@ class LowRankWhitening(InvertibleModule):
         return input_dims
 
 
-def _invert_factor(layer: nn.Module, incompatible_keys: object) -> None:
+def _after_loading(layer: nn.Module, incompatible_keys: object) -> None:
     assert isinstance(layer, LowRankWhitening)
-    # By Cholesky, for the factor is symmetric and positive; the threads of some BLAS libraries break inv.
-    layer.inverse_factor.copy_(torch.cholesky_inverse(torch.linalg.cholesky(layer.factor.double())))
+    layer.invert_factor()
 
 
 def _orthonormal(size: int, rank: int) -> Tensor:
