@@ -24,6 +24,9 @@ KEY = "privatizer"
 STORED_IN_HALF = ("inn.whitening.basis", "content.directions")
 LARGE = 2**20
 
+# On MONAI's command line None overrides nothing.
+ANY_FILE = "any"
+
 
 def save_privatizer(privatizer: Privatizer, path: str | Path) -> None:
     """Write a privatizer's network and content basis; a reader meets the whole file or the one before.
@@ -66,7 +69,7 @@ def load_privatizer(
         path: file of :func:`save_privatizer`; only tensors and plain data are read from it.
         mechanism: what spends the budget.
         label_epsilon: budget of the class label, spent by randomized response; None declares labels public.
-        sha256: of the file, where it is known; any other file is refused before it is read.
+        sha256: of the file, where it is known: any other file is refused before it is read; None or "any" for no check.
         options: further arguments of :class:`Privatizer`; ``content`` replaces the basis of the file.
 
     Returns:
@@ -85,10 +88,10 @@ def load_privatizer(
         >>> load_privatizer(path, SubsetSelection(epsilon=2.0)).guarantee.epsilon
         2.0
     """
-    if sha256 is not None and _sha256(Path(path)) != sha256:
+    if sha256 not in (None, ANY_FILE) and _sha256(Path(path)) != sha256:
         raise ValueError(
             "The checkpoint is not the one that was shipped: it is missing, damaged or another file; restore it, or "
-            "leave its sha256 out if it is yours."
+            "say any in place of its SHA-256 if it is yours."
         )
     try:
         # torch writes checksums and does not look at them.

@@ -62,7 +62,7 @@ def release(output, checkpoint, **options):
         bundle_root=str(BUNDLE),
         checkpoint=str(checkpoint),
         output=str(output),
-        **{"checkpoint_sha256": None, "epsilon": 4.0, "grid#spacing": SPACING, **SMALL, **options},
+        **{"checkpoint_sha256": "any", "epsilon": 4.0, "grid#spacing": SPACING, **SMALL, **options},
     )
     return Path(output)
 
