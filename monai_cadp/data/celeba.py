@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from monai_cadp.data.image_reading import ReadImage, fit_image
+from monai_cadp.data.item_code import item_code
 
 __all__ = ["CelebA"]
 
@@ -66,6 +67,8 @@ class CelebA(Dataset):
         self._labels = torch.tensor([shown[name] for name in self._files])
         identities = self._folder / "identity_CelebA.txt"
         self._identities = _table(identities) if identities.exists() else None
+        if self._identities is not None and not set(self._files) <= self._identities.keys():
+            raise ValueError("identity_CelebA.txt does not name every face; download it again, or leave it out.")
         self._read, self._shape = ReadImage(ALIGNED_SHAPE, 3), tuple(spatial_shape)
 
     def __len__(self) -> int:
@@ -83,7 +86,7 @@ class CelebA(Dataset):
             "label": self._labels[index].clone(),
         }
         if self._identities is not None:
-            item |= {"subject": self._identities[name], "item": name}
+            item |= {"subject": self._identities[name], "item": item_code(name)}
         return item
 
 

@@ -51,7 +51,8 @@ def test_attributes_are_chosen_and_ordered_by_name(root):
 
 
 def test_a_face_says_whose_it_is_where_that_is_known(root):
-    assert CelebA(root, "val", (8, 8))[0]["subject"] == "2880"
+    item = CelebA(root, "val", (8, 8))[0]
+    assert item["subject"] == "2880" and "000003" not in item["item"]
     (root / "identity_CelebA.txt").unlink()
     item = CelebA(root, "val", (8, 8))[0]
     assert set(item) == {"image", "label"} and type(item["image"]) is torch.Tensor
@@ -62,6 +63,9 @@ def test_what_is_missing_or_unknown_is_refused(root, refused):
         CelebA(root, "training")
     with refused(ValueError, "expected some of Bald"):
         CelebA(root, "train", attributes=["Hat"])
+    (root / "identity_CelebA.txt").write_text("000001.jpg 2880\n000009.jpg 1\n")
+    with refused(ValueError, "does not name every face"):
+        CelebA(root, "train")
     (root / "list_eval_partition.txt").unlink()
     with refused(ValueError, "list_eval_partition.txt is missing"):
         CelebA(root, "train")
