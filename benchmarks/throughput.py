@@ -7,15 +7,13 @@ python -m benchmarks.throughput --out results/throughput.json
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from benchmarks.report import print_table, write_json
-from monai_cadp.engines import bits_per_dimension
+from benchmarks.timing import fastest_step, training_step
 from monai_cadp.networks import ConditionalINN, ContentBasis, InvertibleNetwork, PaperINN
 from monai_cadp.privacy import SubsetSelection
 from monai_cadp.privatizer import Privatizer
@@ -25,33 +23,17 @@ NUM_DIRECTIONS = 32
 SETTINGS = ((28, 256, 15.0, 10), (128, 32, 30.0, 4))
 
 
-def images_per_second(step: Callable[[], object], batch: int, seconds: float) -> float:
-    """Return the rate of the fastest step, which other work on the machine disturbs least."""
-    step()
-    fastest, started = float("inf"), time.perf_counter()
-    while time.perf_counter() - started < seconds:
-        begin = time.perf_counter()
-        step()
-        fastest = min(fastest, time.perf_counter() - begin)
-    return batch / fastest
-
-
 def measure(network: InvertibleNetwork, size: int, batch: int, seconds: float, classes: int) -> dict[str, float]:
     """Return images per second of a training step and of privatizing."""
     images, labels = torch.rand(batch, 1, size, size), torch.randint(classes, (batch,))
     # Any orthonormal directions cost the same.
     directions = torch.linalg.qr(torch.randn(network.num_latents, NUM_DIRECTIONS)).Q
     privatizer = Privatizer(network, SubsetSelection(8.0), ContentBasis(directions, torch.ones(NUM_DIRECTIONS)))
-    rates = {"privatize": images_per_second(lambda: privatizer(images, labels), batch, seconds)}
-    optimizer = torch.optim.AdamW(network.parameters())
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        bits_per_dimension(network, images, labels).mean().backward()
-        optimizer.step()
-
-    network.train()
-    return rates | {"train": images_per_second(step, batch, seconds)}
+    steps = {
+        "privatize": lambda: privatizer(images, labels),
+        "train": training_step(network, images, labels),
+    }
+    return {task: batch / fastest_step(step, seconds) for task, step in steps.items()}
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ import argparse
 import gc
 import multiprocessing
 import resource
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from monai.bundle import ConfigParser
 from tqdm import tqdm
 
 from benchmarks.report import print_table, write_json
-from monai_cadp.engines import bits_per_dimension
+from benchmarks.timing import fastest_step, training_step
 from monai_cadp.networks import ConditionalINN, ContentBasis
 from monai_cadp.privacy import SubsetSelection
 from monai_cadp.privatizer import Privatizer
@@ -39,14 +38,7 @@ def task_step(task: str, size: int) -> Callable[[], object]:
         content = ContentBasis.leading(inn, NUM_DIRECTIONS, inn.whitening.size)
         privatizer = Privatizer(inn, SubsetSelection(8.0), content)
         return lambda: privatizer(volume, label)
-    optimizer = torch.optim.AdamW(inn.parameters())
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        bits_per_dimension(inn, volume, label).mean().backward()
-        optimizer.step()
-
-    return step
+    return training_step(inn, volume, label)
 
 
 def measure(task: str, size: int, threads: int, seconds: float) -> tuple[float, float, float]:
@@ -57,12 +49,7 @@ def measure(task: str, size: int, threads: int, seconds: float) -> tuple[float, 
     before = _peak_bytes()
     step = task_step(task, size)
     gc.collect()
-    step()
-    fastest, started = float("inf"), time.perf_counter()
-    while time.perf_counter() - started < seconds:
-        begin = time.perf_counter()
-        step()
-        fastest = min(fastest, time.perf_counter() - begin)
+    fastest = fastest_step(step, seconds)
     return fastest, before, _peak_bytes()
 
 
@@ -73,7 +60,7 @@ def _peak_bytes() -> float:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=20.0, help="time for each measurement, at least one step")
+    parser.add_argument("--seconds", type=float, default=12.0, help="time for each measurement, at least one step")
     parser.add_argument("--out", type=Path, default=Path("results/volumes.json"))
     options = parser.parse_args()
     threads = torch.get_num_threads()
