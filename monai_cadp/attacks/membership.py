@@ -142,6 +142,5 @@ def _true_positives(members: Tensor, others: Tensor, false_positives: float) -> 
     """Share of members above the smallest threshold that at most this share of others passes."""
     if min(len(members), len(others)) == 0:
         return false_positives
-    allowed = int(false_positives * len(others))
-    threshold = others.sort(descending=True).values[allowed] if allowed < len(others) else others.min()
+    threshold = others.sort(descending=True).values[int(false_positives * len(others))]
     return float((members > threshold).float().mean())

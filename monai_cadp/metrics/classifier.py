@@ -81,15 +81,17 @@ def _network(shape: torch.Size, num_classes: int) -> nn.Module:
 
 
 def _volume_network(volumes: Tensor, num_classes: int) -> nn.Module:
-    layers: list[nn.Module] = []
-    for before, after in ((volumes.shape[1], 8), (8, 16), (16, 32)):
-        layers += [nn.Conv3d(before, after, 3, padding=1), nn.BatchNorm3d(after), nn.ReLU()]
-    layers.insert(6, nn.MaxPool3d(2, ceil_mode=True))
-    convolutions = nn.Sequential(*layers).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    convolutions = nn.Sequential(
+        *_block(volumes.shape[1], 8), *_block(8, 16), nn.MaxPool3d(2, ceil_mode=True), *_block(16, 32)
+    ).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     coarser = nn.AvgPool3d(2, ceil_mode=True)
     return nn.Sequential(
         Standardise(volumes), coarser, convolutions, _Anywhere(), nn.Dropout(0.3), nn.Linear(64, num_classes)
     )
+
+
+def _block(before: int, after: int) -> list[nn.Module]:
+    return [nn.Conv3d(before, after, 3, padding=1), nn.BatchNorm3d(after), nn.ReLU()]
 
 
 class _Anywhere(nn.Module):
