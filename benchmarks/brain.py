@@ -73,8 +73,9 @@ def distance(classifier: nn.Module, one: Tensor, other: Tensor) -> float:
 
 def without_flows(privatizer: Privatizer) -> Privatizer:
     """Take away all that is trained: what is left is the linear layer, with scales for details."""
-    privatizer.inn.whitening.flow = privatizer.inn.local_flow = None
-    for level in privatizer.inn.detail_flows:
+    inn = privatizer.inn
+    inn.whitening.flow = inn.local_flow = inn.rewhitening = None
+    for level in inn.detail_flows:
         level.steps = level.steps[:1]
     return privatizer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -139,6 +139,14 @@ class FlowTrainer(Trainer):
         """Return the objects whose state resumes the training, by the names that a checkpoint gives them."""
         return {"network": self.network, "averaged": self.averaged, "optimizer": self.optimizer, "trainer": self}
 
+    def moment_batches(self) -> Callable[[], Iterator[tuple[Tensor, Tensor | None]]]:
+        """Return a function that runs over the images from which linear parts are fitted, with their noise.
+
+        Before the training and after it they are other draws, where every epoch draws images of its own.
+        """
+        seed = self.seed * 1_000_003 + (self.state.epoch + 1 if self.state.iteration else 0)
+        return flow_batches(self.data_loader, self.noise, seed, self.moment_epochs)
+
     def _iteration(self, engine: Engine, batchdata: Mapping[str, Any]) -> dict[str, float]:
         x, condition = prepare_flow_batch(batchdata, self.state.device)
         rate = self.learning_rate * min(1.0, self.state.iteration / WARMUP_STEPS)
@@ -167,9 +175,7 @@ class FlowTrainer(Trainer):
     def _start(self) -> None:
         self.started = time.monotonic()
         if self.state.iteration == 0 and isinstance(self.network, ConditionalINN):
-            seed = self.seed * 1_000_003
-            batches = flow_batches(self.data_loader, self.noise, seed, self.moment_epochs)
-            fit_moments(self.network, batches, progress=True)
+            fit_moments(self.network, self.moment_batches(), progress=True)
             # The average starts as the network, and its buffers are those of the fit.
             self.averaged.module.load_state_dict(self.network.state_dict())
 

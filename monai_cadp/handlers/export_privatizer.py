@@ -12,7 +12,7 @@ from ignite.engine import Engine, Events
 
 from monai_cadp.checkpoint import save_privatizer
 from monai_cadp.engines.flow_trainer import FlowTrainer
-from monai_cadp.networks import ContentBasis, Provenance
+from monai_cadp.networks import ConditionalINN, ContentBasis, Provenance, refit_subspace
 from monai_cadp.privacy import PriorOnly
 from monai_cadp.privatizer import Privatizer
 
@@ -22,7 +22,9 @@ VALUES_AT_ONCE = 2**21
 
 
 class ExportPrivatizer:
-    """Keep the averaged network of the best validation; at the end fit its content basis and write the checkpoint.
+    """Keep the averaged network of the best validation; at the end finish it, fit its content and write the checkpoint.
+
+    The trained network is finished by :func:`~monai_cadp.networks.refit_subspace`, on the training images.
 
     Args:
         path: of the checkpoint.
@@ -68,6 +70,8 @@ class ExportPrivatizer:
         if self.best_state is not None:
             network.load_state_dict(self.best_state)
         network.training_data = self.provenance
+        if isinstance(network, ConditionalINN):
+            refit_subspace(network, engine.moment_batches(), progress=self.progress)
         basis = ContentBasis.fit(
             network,
             self.num_directions,

@@ -6,7 +6,7 @@ from monai_cadp.networks.condition import ConditionSpace
 from monai_cadp.networks.content_basis import ContentBasis
 from monai_cadp.networks.declared_content import CandidateTable, DeclaredContent
 from monai_cadp.networks.inn import ConditionalINN
-from monai_cadp.networks.moments import fit_moments
+from monai_cadp.networks.moments import fit_moments, refit_subspace
 from monai_cadp.networks.paper import PaperINN
 from monai_cadp.networks.provenance import Provenance
 
@@ -20,4 +20,5 @@ __all__ = [
     "PaperINN",
     "Provenance",
     "fit_moments",
+    "refit_subspace",
 ]

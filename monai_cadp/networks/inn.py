@@ -18,7 +18,7 @@ from monai_cadp.networks.detail import ChannelScale, DetailFlow
 from monai_cadp.networks.haar import HaarLevel
 from monai_cadp.networks.local_flow import LocalFlow
 from monai_cadp.networks.subnets import DenseSubnet
-from monai_cadp.networks.whitening import LowRankWhitening
+from monai_cadp.networks.whitening import GroupWhitening, LowRankWhitening
 
 __all__ = ["ConditionalINN"]
 
@@ -146,6 +146,12 @@ class ConditionalINN(InvertibleNetwork):
             if num_local_couplings
             else None
         )
+        # The local flow sees the subspace among all voxels, and does not leave it white.
+        self.rewhitening = (
+            GroupWhitening([(rank,)], num_groups=self.condition_space.num_groups, embedding_size=embedding_size)
+            if num_local_couplings
+            else None
+        )
         # Index 0 is the coarsest level, next to the whitened coarse image.
         self.haar_levels = nn.ModuleList()
         self.detail_flows = nn.ModuleList()
@@ -166,23 +172,42 @@ class ConditionalINN(InvertibleNetwork):
 
     def _encode(self, x: Tensor, embedding: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
         coarser, details = self.split(x)
-        coarse, scale_log_det = self.scaled(coarser[0])
-        (latent,), log_det = self.whitening([coarse.flatten(1)], c=[group, embedding])
-        log_det = log_det + scale_log_det + self.input_scale.log_det(x)
-        if self.local_flow is not None:
-            (latent,), local_log_det = self.local_flow([latent.reshape(coarse.shape)], c=[embedding])
-            log_det = log_det + local_log_det
-        latents = [latent.flatten(1)]
+        latent, log_det = self._encode_coarse(coarser[0], embedding, group)
+        log_det = log_det + self.input_scale.log_det(x)
+        if self.rewhitening is not None:
+            (inside,), inside_log_det = self.rewhitening([latent @ self.whitening.basis], c=[group, embedding])
+            latent = self.whitening.with_inside(latent, inside)
+            log_det = log_det + inside_log_det
+        latents = [latent]
         for flow, context, detail in zip(self.detail_flows, coarser, details, strict=False):
             (latent,), level_log_det = flow([detail], c=[context, embedding])
             latents.append(latent.flatten(1))
             log_det = log_det + level_log_det
         return torch.cat(latents, dim=1), log_det
 
+    def _encode_coarse(self, coarse: Tensor, embedding: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
+        """Map the coarse image to latents (B, D) before the subspace is whitened again, and to log-determinants."""
+        coarse, log_det = self.scaled(coarse)
+        (latent,), linear_log_det = self.whitening([coarse.flatten(1)], c=[group, embedding])
+        log_det = log_det + linear_log_det
+        if self.local_flow is not None:
+            (latent,), local_log_det = self.local_flow([latent.reshape(coarse.shape)], c=[embedding])
+            log_det = log_det + local_log_det
+        return latent.flatten(1), log_det
+
+    def before_rewhitening(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return what the local flow makes of the subspace (B, rank) of images (B, C, *spatial)."""
+        self.check_images(x)
+        return self._encode_coarse(self.split(x)[0][0], *self._embed(condition, x))[0] @ self.whitening.basis
+
     def _decode(self, z: Tensor, embedding: Tensor, group: Tensor) -> Tensor:
         sizes = [self.whitening.size, *(math.prod(cast(DetailFlow, flow).dims_in[0]) for flow in self.detail_flows)]
         latents = z.split(sizes, dim=1)
         latent = latents[0]
+        if self.rewhitening is not None:
+            inside = latent @ self.whitening.basis
+            (inside,), _ = self.rewhitening([inside], c=[group, embedding], rev=True, jac=False)
+            latent = self.whitening.with_inside(latent, inside)
         if self.local_flow is not None:
             (latent,), _ = self.local_flow([self._as_image(latent)], c=[embedding], rev=True, jac=False)
         (coarse,), _ = self.whitening([latent.flatten(1)], c=[group, embedding], rev=True, jac=False)

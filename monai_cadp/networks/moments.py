@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from monai_cadp.networks.condition import ConditionSpace
 from monai_cadp.networks.detail import ChannelScale, DetailFlow
 from monai_cadp.networks.inn import ConditionalINN
+from monai_cadp.networks.whitening import GroupWhitening
 
-__all__ = ["fit_moments"]
+__all__ = ["fit_moments", "refit_subspace"]
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor | None]]]
 OVERSAMPLING = 16
@@ -55,7 +57,7 @@ def fit_moments(inn: ConditionalINN, batches: Batches, *, num_passes: int = 2, p
         >>> bool((z.std(0) - 1).abs().max() < 0.05)
         True
     """
-    with tqdm(desc="moments", unit="batch", delay=SECONDS_WITHOUT_BAR, disable=not progress) as bar:
+    with _bar(progress) as bar:
 
         def counted() -> Iterator[tuple[Tensor, Tensor | None]]:
             for batch in batches():
@@ -63,6 +65,48 @@ def fit_moments(inn: ConditionalINN, batches: Batches, *, num_passes: int = 2, p
                 bar.update()
 
         _fit(inn, counted, num_passes)
+
+
+@torch.no_grad()
+def refit_subspace(inn: ConditionalINN, batches: Batches, *, progress: bool = False) -> None:
+    r"""Whiten the subspace of a trained network once more, behind its local flow; without one, do nothing.
+
+    The local flow sees the subspace through voxels, of whose variance it is a small share: training leaves it narrower
+    or wider than the prior, and samples that are all of about one size. Its moments put that right, and the likelihood
+    of the data can only rise, but for the shrinkage of :func:`fit_moments`.
+
+    Args:
+        inn: the network, changed in place.
+        batches: called once; yields (images (B, C, \*spatial), condition) in any order.
+        progress: show a progress bar, if it takes more than a moment.
+
+    Raises:
+        ValueError: if the data are empty or not finite.
+
+    Example:
+        >>> inn = ConditionalINN((8, 8), num_levels=0, rank=4, num_couplings=0, num_maps=1, num_local_couplings=2)
+        >>> x = torch.randn(500, 1, 1, 1) + 0.1 * torch.randn(500, 1, 8, 8)
+        >>> refit_subspace(inn, lambda: [(x, None)])
+        >>> inside = inn.encode(x)[0] @ inn.whitening.basis
+        >>> bool((inside.std(0) - 1).abs().max() < 0.05)
+        True
+    """
+    if inn.rewhitening is None:
+        return
+    sums = _GroupSums(inn.condition_space, inn.whitening.rank)
+    with _bar(progress) as bar:
+        for x, condition in batches():
+            sums.add(inn.before_rewhitening(x, condition), condition)
+            bar.update()
+    if not bool(sums.count.any()):
+        raise ValueError("No data came to fit the moments of the network; expected at least one batch.")
+    if not bool(sums.second.isfinite().all()):
+        raise ValueError("The data hold NaN or infinity; expected finite pixels to fit the moments of the network.")
+    sums.fit(inn.rewhitening)
+
+
+def _bar(progress: bool) -> tqdm[Any]:
+    return tqdm(desc="moments", unit="batch", delay=SECONDS_WITHOUT_BAR, disable=not progress)
 
 
 def _fit(inn: ConditionalINN, batches: Batches, num_passes: int) -> None:
@@ -155,62 +199,90 @@ def _fit_scales(scales: Sequence[ChannelScale], batches: Iterable[Sequence[Tenso
 
 
 def _fit_subspace(inn: ConditionalINN, batches: Batches, directions: Tensor) -> None:
-    layer, space = inn.whitening, inn.condition_space
-    width, embedding_size = directions.shape[1], layer.slope.shape[1]
-    regress = space.num_classes is None and embedding_size > 0
-    groups = layer.group_mean.shape[0]
-    count = torch.zeros(groups, dtype=torch.float64)
-    first = torch.zeros(groups, width, dtype=torch.float64)
-    second = torch.zeros(groups, width, width, dtype=torch.float64)
+    layer = inn.whitening
+    sums = _GroupSums(inn.condition_space, directions.shape[1])
     total = 0.0
-    cross = torch.zeros(width, embedding_size + 1, dtype=torch.float64)
-    gram = torch.zeros(embedding_size + 1, embedding_size + 1, dtype=torch.float64)
     for coarse, condition in _coarse(inn, batches):
         centred = coarse - layer.mean
-        inside = (centred @ directions).double()
         total += float(centred.double().square().sum())
-        group = space.groups(condition, len(inside))
-        for g in group.unique().tolist():
-            members = inside[group == g]
-            count[g] += len(members)
-            first[g] += members.sum(0)
-            second[g] += members.T @ members
-        if regress:
-            design = torch.cat([torch.ones(len(inside), 1), space.embed(condition, len(inside))], 1).double()
-            cross += inside.T @ design
-            gram += design.T @ design
+        sums.add(centred @ directions, condition)
     # The leading eigenvectors of the pooled second moment, inside the sketch.
-    values, vectors = torch.linalg.eigh(second.sum(0))
+    values, vectors = torch.linalg.eigh(sums.second.sum(0))
     vectors = vectors[:, -layer.rank :].flip(1)
     outside = max(total - float(values[-layer.rank :].sum()), 0.0)
-    rest = count.sum() * max(layer.size - layer.rank, 1)
+    rest = sums.count.sum() * max(layer.size - layer.rank, 1)
     layer.basis.copy_((directions.double() @ vectors).float())
-    smallest = _smallest(float(values[-1]) / float(count.sum()))
+    smallest = _smallest(float(values[-1]) / float(sums.count.sum()))
     # A full subspace leaves rounding errors only, which a small scale would blow up.
     residual = max(outside / float(rest), smallest) if layer.rank < layer.size else 1.0
     layer.residual_scale.copy_(torch.tensor(residual).sqrt())
-    first = first @ vectors
-    second = vectors.T @ second @ vectors
-    if regress:
-        ridge = 1e-3 * count.sum() * torch.eye(embedding_size + 1, dtype=torch.float64)
-        ridge[0, 0] = 0.0
-        coefficients = torch.linalg.solve(gram + ridge, (vectors.T @ cross).T).T
-        layer.group_mean.copy_(coefficients[:, :1].T)
-        layer.slope.copy_(coefficients[:, 1:])
-        covariance = second[0] - coefficients @ (vectors.T @ cross).T
-        covariance = (covariance + covariance.T) / 2
-        covariances = (covariance - coefficients @ ridge @ coefficients.T)[None] / count.sum()
-    else:
-        mean = first / count.clamp(min=1)[:, None]
-        layer.group_mean.copy_(mean)
-        scatter = second - count[:, None, None] * mean[:, :, None] * mean[:, None, :]
-        pooled = scatter.sum(0) / count.sum()
-        weight = (count / (count + layer.rank))[:, None, None]
-        covariances = weight * scatter / count.clamp(min=1)[:, None, None] + (1 - weight) * pooled
-    values, vectors = torch.linalg.eigh(covariances)
-    scale = values.clamp(min=_smallest(float(values.max()))).sqrt()[:, None, :]
-    layer.factor.copy_((vectors * scale) @ vectors.transpose(1, 2))
-    layer.invert_factor()
+    sums.turn(vectors)
+    sums.fit(layer.inside)
+
+
+class _GroupSums:
+    """The sums over vectors, group by group, from which their moments come.
+
+    Args:
+        space: of the conditions, which says what a group is.
+        size: of the vectors.
+    """
+
+    def __init__(self, space: ConditionSpace, size: int) -> None:
+        self.space = space
+        groups, design = space.num_groups, space.embedding_size + 1
+        self.count = torch.zeros(groups, dtype=torch.float64)
+        self.first = torch.zeros(groups, size, dtype=torch.float64)
+        self.second = torch.zeros(groups, size, size, dtype=torch.float64)
+        # Of the regression on a condition that is a vector.
+        self.cross = torch.zeros(size, design, dtype=torch.float64)
+        self.gram = torch.zeros(design, design, dtype=torch.float64)
+
+    @property
+    def regress(self) -> bool:
+        return self.space.num_classes is None and self.space.embedding_size > 0
+
+    def add(self, vectors: Tensor, condition: Tensor | None) -> None:
+        vectors = vectors.double()
+        group = self.space.groups(condition, len(vectors))
+        for g in group.unique().tolist():
+            members = vectors[group == g]
+            self.count[g] += len(members)
+            self.first[g] += members.sum(0)
+            self.second[g] += members.T @ members
+        if self.regress:
+            design = torch.cat([torch.ones(len(vectors), 1), self.space.embed(condition, len(vectors))], 1).double()
+            self.cross += vectors.T @ design
+            self.gram += design.T @ design
+
+    def turn(self, axes: Tensor) -> None:
+        """Go over to coordinates along other axes (size, K)."""
+        self.first = self.first @ axes
+        self.second = axes.T @ self.second @ axes
+        self.cross = axes.T @ self.cross
+
+    def fit(self, layer: GroupWhitening) -> None:
+        """Give a layer the moments of what was added."""
+        if self.regress:
+            design = len(self.gram)
+            ridge = 1e-3 * self.count.sum() * torch.eye(design, dtype=torch.float64)
+            ridge[0, 0] = 0.0
+            coefficients = torch.linalg.solve(self.gram + ridge, self.cross.T).T
+            layer.mean.copy_(coefficients[:, :1].T)
+            layer.slope.copy_(coefficients[:, 1:])
+            covariance = self.second[0] - coefficients @ self.cross.T
+            covariance = (covariance + covariance.T) / 2
+            covariances = (covariance - coefficients @ ridge @ coefficients.T)[None] / self.count.sum()
+        else:
+            mean = self.first / self.count.clamp(min=1)[:, None]
+            layer.mean.copy_(mean)
+            scatter = self.second - self.count[:, None, None] * mean[:, :, None] * mean[:, None, :]
+            pooled = scatter.sum(0) / self.count.sum()
+            weight = (self.count / (self.count + mean.shape[1]))[:, None, None]
+            covariances = weight * scatter / self.count.clamp(min=1)[:, None, None] + (1 - weight) * pooled
+        values, vectors = torch.linalg.eigh(covariances)
+        scale = values.clamp(min=_smallest(float(values.max()))).sqrt()[:, None, :]
+        layer.set_factor((vectors * scale) @ vectors.transpose(1, 2))
 
 
 def _smallest(largest_variance: float) -> float:

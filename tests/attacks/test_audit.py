@@ -152,7 +152,7 @@ class EncodesTheTrueLabel(Privatizer):
 def parts(num_classes=None):
     torch.manual_seed(0)
     inn = ConditionalINN((4, 4), 1, num_classes, num_levels=0, rank=8, num_couplings=2, width=8)
-    inn.whitening.group_mean += 5 * torch.randn_like(inn.whitening.group_mean)
+    inn.whitening.inside.mean += 5 * torch.randn_like(inn.whitening.inside.mean)
     return inn, PriorOnly(), ContentBasis.leading(inn, 2)
 
 

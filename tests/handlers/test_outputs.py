@@ -72,6 +72,23 @@ def test_the_exported_file_makes_releases_and_says_how_it_was_trained(tmp_path, 
     assert [item.name for item in path.parent.iterdir()] == ["model.pt"]
 
 
+def test_the_subspace_behind_a_local_flow_is_white_in_the_exported_file_as_training_never_made_it(tmp_path):
+    torch.manual_seed(0)
+    rows = [{"image": torch.randn(1, 1, 1) + 0.2 * torch.randn(1, 4, 4), "label": i % 2} for i in range(400)]
+    options = {"num_levels": 0, "rank": 2, "num_couplings": 1, "width": 8, "num_maps": 1, "num_local_couplings": 1}
+    inn = ConditionalINN((4, 4), num_classes=2, **options)
+    training = FlowTrainer(inn, DataLoader(Dataset(rows), batch_size=40), max_epochs=2, learning_rate=1e-2)
+    images, labels = torch.stack([row["image"] for row in rows]), torch.arange(400) % 2
+
+    def error(network):
+        inside = network.encode(images, labels)[0] @ network.whitening.basis
+        return float((inside.T.cov() - torch.eye(2)).abs().max())
+
+    path = tmp_path / "model.pt"
+    finished = exported(training, path)
+    assert error(finished) < 0.02 < error(training.averaged_network)
+
+
 def exported(training, path, **options):
     ExportPrivatizer(path, num_directions=2, progress=False, **options).attach(training)
     training.run()

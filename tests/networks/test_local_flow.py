@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
-from monai_cadp.networks import ConditionalINN, fit_moments
+from monai_cadp.networks import ConditionalINN, fit_moments, refit_subspace
 from monai_cadp.networks.local_flow import LocalFlow
 from monai_cadp.networks.spline import KNOTS, SplineField
 
@@ -118,3 +120,68 @@ def test_a_spot_that_is_somewhere_else_in_every_image_is_drawn_by_the_local_flow
     assert truth[1] < -2.5
     assert with_spot < -1.5 and with_spot < 2 * without
     assert smeared[1] > -1.2
+
+
+def blurred(count, seed):
+    """Images of three broad patterns in widely different strengths, on noise."""
+    generator = torch.Generator().manual_seed(seed)
+    line = torch.linspace(-1, 1, SIDE)
+    patterns = torch.stack([line[:, None] + 0 * line, 0 * line[:, None] + line, line[:, None] * line])
+    strengths = torch.randn(count, 3, generator=generator).exp()
+    x = torch.einsum("bk,khw->bhw", strengths, patterns) + 0.1 * torch.randn(count, SIDE, SIDE, generator=generator)
+    return x[:, None]
+
+
+@pytest.fixture(scope="module")
+def trained():
+    torch.manual_seed(0)
+    inn = ConditionalINN(
+        (SIDE, SIDE), num_levels=0, rank=3, num_couplings=4, width=16, num_maps=2, num_local_couplings=2
+    )
+    x = blurred(2000, 1)
+    fit_moments(inn, lambda: [(x, None)])
+    optimizer = torch.optim.AdamW(inn.parameters(), lr=3e-3)
+    for _ in range(100):
+        loss = -inn.log_prob(x[torch.randint(len(x), (64,))]).mean() / SIDE**2
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return inn, x
+
+
+def test_the_subspace_behind_the_local_flow_is_made_white_and_unseen_images_become_likelier(trained):
+    inn, x = trained
+    again = copy.deepcopy(inn)
+    refit_subspace(again, lambda: [(part, None) for part in x.split(500)])
+    unseen = blurred(2000, 2)
+    covariance = (again.encode(unseen)[0] @ again.whitening.basis).T.cov()
+    assert (covariance - torch.eye(3)).abs().max() < 0.15
+    assert again.log_prob(unseen).mean() > inn.log_prob(unseen).mean()
+
+
+def test_a_network_whose_subspace_was_refitted_still_inverts_and_knows_its_volume(trained):
+    inn, x = trained
+    again = copy.deepcopy(inn)
+    refit_subspace(again, lambda: [(x, None)])
+    z, log_det = again.encode(x[:2])
+    assert (again.decode(z) - x[:2]).abs().max() < 1e-4
+    jacobian = torch.autograd.functional.jacobian(lambda y: again.encode(y)[0][0], x[:1])[:, 0].reshape(SIDE**2, -1)
+    assert torch.linalg.slogdet(jacobian.double()).logabsdet == pytest.approx(float(log_det[0]), abs=1e-2)
+
+
+def test_a_network_without_a_local_flow_is_not_refitted():
+    inn = ConditionalINN((4, 4))
+    before = inn.fingerprint()
+    refit_subspace(inn, lambda: [(torch.rand(8, 1, 4, 4), None)])
+    assert inn.fingerprint() == before
+
+
+@pytest.mark.parametrize(
+    "batches, message", [([], "No data came"), ([(torch.full((4, 1, 4, 4), torch.nan), None)], "NaN")]
+)
+def test_a_refit_without_usable_data_changes_nothing(refused, batches, message):
+    inn = ConditionalINN((4, 4), num_levels=0, rank=2, num_maps=1, num_local_couplings=1)
+    before = inn.fingerprint()
+    with refused(ValueError, message):
+        refit_subspace(inn, lambda: batches)
+    assert inn.fingerprint() == before
