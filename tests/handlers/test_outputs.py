@@ -10,7 +10,7 @@ from monai.data import DataLoader, Dataset
 from PIL import Image
 
 from monai_cadp.checkpoint import KEY, load_privatizer
-from monai_cadp.engines import FlowTrainer
+from monai_cadp.engines import FlowTrainer, GaussianNoise
 from monai_cadp.handlers import ExportPrivatizer, SamplePreview
 from monai_cadp.networks import ConditionalINN
 from monai_cadp.privacy import SubsetSelection
@@ -77,7 +77,8 @@ def test_the_subspace_behind_a_local_flow_is_white_in_the_exported_file_as_train
     rows = [{"image": torch.randn(1, 1, 1) + 0.2 * torch.randn(1, 4, 4), "label": i % 2} for i in range(400)]
     options = {"num_levels": 0, "rank": 2, "num_couplings": 1, "width": 8, "num_maps": 1, "num_local_couplings": 1}
     inn = ConditionalINN((4, 4), num_classes=2, **options)
-    training = FlowTrainer(inn, DataLoader(Dataset(rows), batch_size=40), max_epochs=2, learning_rate=1e-2)
+    loader, noiseless = DataLoader(Dataset(rows), batch_size=40, shuffle=True), GaussianNoise(0.0)
+    training = FlowTrainer(inn, loader, max_epochs=12, learning_rate=3e-2, noise=noiseless)
     images, labels = torch.stack([row["image"] for row in rows]), torch.arange(400) % 2
 
     def error(network):
