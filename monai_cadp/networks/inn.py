@@ -148,9 +148,7 @@ class ConditionalINN(InvertibleNetwork):
         )
         # The local flow sees the subspace among all voxels, and does not leave it white.
         self.rewhitening = (
-            GroupWhitening([(rank,)], num_groups=self.condition_space.num_groups, embedding_size=embedding_size)
-            if num_local_couplings
-            else None
+            GroupWhitening([(rank,)], num_groups=1, embedding_size=embedding_size) if num_local_couplings else None
         )
         # Index 0 is the coarsest level, next to the whitened coarse image.
         self.haar_levels = nn.ModuleList()
@@ -175,7 +173,8 @@ class ConditionalINN(InvertibleNetwork):
         latent, log_det = self._encode_coarse(coarser[0], embedding, group)
         log_det = log_det + self.input_scale.log_det(x)
         if self.rewhitening is not None:
-            (inside,), inside_log_det = self.rewhitening([latent @ self.whitening.basis], c=[group, embedding])
+            one_group = torch.zeros_like(group)
+            (inside,), inside_log_det = self.rewhitening([latent @ self.whitening.basis], c=[one_group, embedding])
             latent = self.whitening.with_inside(latent, inside)
             log_det = log_det + inside_log_det
         latents = [latent]
@@ -206,7 +205,7 @@ class ConditionalINN(InvertibleNetwork):
         latent = latents[0]
         if self.rewhitening is not None:
             inside = latent @ self.whitening.basis
-            (inside,), _ = self.rewhitening([inside], c=[group, embedding], rev=True, jac=False)
+            (inside,), _ = self.rewhitening([inside], c=[torch.zeros_like(group), embedding], rev=True, jac=False)
             latent = self.whitening.with_inside(latent, inside)
         if self.local_flow is not None:
             (latent,), _ = self.local_flow([self._as_image(latent)], c=[embedding], rev=True, jac=False)

@@ -72,8 +72,8 @@ def refit_subspace(inn: ConditionalINN, batches: Batches, *, progress: bool = Fa
     r"""Whiten the subspace of a trained network once more, behind its local flow; without one, do nothing.
 
     The local flow sees the subspace through voxels, of whose variance it is a small share: training leaves it narrower
-    or wider than the prior, and samples that are all of about one size. Its moments put that right, and the likelihood
-    of the data can only rise, but for the shrinkage of :func:`fit_moments`.
+    or wider than the prior, and samples that are all of about one size. Its moments put that right: the mean by a
+    regression on the embedded condition, and one covariance for all classes.
 
     Args:
         inn: the network, changed in place.
@@ -93,7 +93,7 @@ def refit_subspace(inn: ConditionalINN, batches: Batches, *, progress: bool = Fa
     """
     if inn.rewhitening is None:
         return
-    sums = _GroupSums(inn.condition_space, inn.whitening.rank)
+    sums = _GroupSums(inn.condition_space, inn.whitening.rank, by_class=False)
     with _bar(progress) as bar:
         for x, condition in batches():
             sums.add(inn.before_rewhitening(x, condition), condition)
@@ -224,27 +224,26 @@ class _GroupSums:
     """The sums over vectors, group by group, from which their moments come.
 
     Args:
-        space: of the conditions, which says what a group is.
+        space: of the conditions.
         size: of the vectors.
+        by_class: whether every class is a group; otherwise all is one, with a regression on the embedded condition.
     """
 
-    def __init__(self, space: ConditionSpace, size: int) -> None:
+    def __init__(self, space: ConditionSpace, size: int, by_class: bool = True) -> None:
         self.space = space
-        groups, design = space.num_groups, space.embedding_size + 1
+        self.by_class = by_class and space.num_classes is not None
+        self.regress = not self.by_class and space.embedding_size > 0
+        groups, design = space.num_groups if self.by_class else 1, space.embedding_size + 1
         self.count = torch.zeros(groups, dtype=torch.float64)
         self.first = torch.zeros(groups, size, dtype=torch.float64)
         self.second = torch.zeros(groups, size, size, dtype=torch.float64)
-        # Of the regression on a condition that is a vector.
+        # Of the regression.
         self.cross = torch.zeros(size, design, dtype=torch.float64)
         self.gram = torch.zeros(design, design, dtype=torch.float64)
 
-    @property
-    def regress(self) -> bool:
-        return self.space.num_classes is None and self.space.embedding_size > 0
-
     def add(self, vectors: Tensor, condition: Tensor | None) -> None:
         vectors = vectors.double()
-        group = self.space.groups(condition, len(vectors))
+        group = self.space.groups(condition, len(vectors)) if self.by_class else torch.zeros(len(vectors)).long()
         for g in group.unique().tolist():
             members = vectors[group == g]
             self.count[g] += len(members)

@@ -19,7 +19,7 @@ class GroupWhitening(InvertibleModule):
     r"""Whiten a vector, group by group.
 
     With a mean :math:`m_g` and an invertible factor :math:`L_g` of the covariance :math:`L_g L_g^T` of every group g (a
-    class, or everything), and a linear regression B on a condition c that is a vector,
+    class, or everything), and a linear regression B on the embedded condition c,
 
     .. math:: z = L_g^{-1} (a - m_g - B c).
 
