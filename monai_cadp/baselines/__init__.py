@@ -3,5 +3,6 @@
 
 from monai_cadp.baselines.obfuscation import GaussianBlur, Mosaic
 from monai_cadp.baselines.pixel_noise import PixelNoise
+from monai_cadp.baselines.published_laplace import PublishedLaplace
 
-__all__ = ["GaussianBlur", "Mosaic", "PixelNoise"]
+__all__ = ["GaussianBlur", "Mosaic", "PixelNoise", "PublishedLaplace"]

@@ -13,6 +13,7 @@ from monai_cadp.data.datalist import ImageList
 from monai_cadp.data.digits import Digits
 from monai_cadp.data.image_reading import ReadImage, ReadImageD, ReadImaged, ReadImageDict
 from monai_cadp.data.medmnist import NpzImages
+from monai_cadp.data.part import Part
 from monai_cadp.data.public_grid import PublicGrid
 from monai_cadp.data.released_folder import ReleasedFolder
 from monai_cadp.data.source import open_images
@@ -29,6 +30,7 @@ __all__ = [
     "FlatFolder",
     "ImageList",
     "NpzImages",
+    "Part",
     "PublicGrid",
     "ReadImage",
     "ReadImageD",

@@ -29,6 +29,7 @@ def open_images(
     classes: Sequence[str] | None = None,
     datalist_key: str | None = None,
     subject_pattern: str | None = None,
+    archive: str | None = None,
 ) -> Dataset:
     r"""Open a data set of images by what ``source`` is.
 
@@ -57,6 +58,8 @@ def open_images(
         datalist_key: list of a ``.json`` file; "training", "validation" or "test" by the split if left out.
         subject_pattern: finds the subject in the names of a folder's files; see :class:`~monai_cadp.data.ClassFolder`.
 
+        archive: name of a ``.npz`` file, which is taken where the source is a folder that holds it.
+
     Returns:
         A data set of items {"image": float32 (in_channels, \*spatial_shape) in [0, 1], "label": ..., "subject": ...};
         the last two where the source has them. It can be pickled for the workers of a loader.
@@ -72,6 +75,8 @@ def open_images(
     if split not in SPLITS:
         raise ValueError(f"The split is {split!r}; expected one of {', '.join(SPLITS)}.")
     path = Path(source)
+    if archive is not None and (path / archive).is_file():
+        path = path / archive
     is_folder = path.is_dir()
     is_list = not is_folder and path.suffix.lower() == ".json"
     if classes is not None and not is_folder:

@@ -129,6 +129,15 @@ class FlowTrainer(Trainer):
         chosen = {"model": type(self.network).__name__, "learning_rate": self.learning_rate, "seed": self.seed}
         return chosen | {f"network_{name}": value for name, value in self.network.config.items()}
 
+    def run(self) -> None:
+        """Train; with the state of a training that is over, only its handlers are met again, as at its end."""
+        # Ignite would begin anew.
+        if self.state.iteration > 0 and self.state.epoch >= self.state.max_epochs:
+            self.fire_event(Events.STARTED)
+            self.fire_event(Events.COMPLETED)
+        else:
+            super().run()
+
     def attach_all(self, handlers: Sequence[Any]) -> FlowTrainer:
         """Attach handlers that were made after the trainer, and return the trainer."""
         for handler in handlers:

@@ -4,6 +4,7 @@
 from monai_cadp.handlers.early_stopping import EarlyStopping
 from monai_cadp.handlers.export_privatizer import ExportPrivatizer
 from monai_cadp.handlers.mlflow_tracking import MLflowTracking
+from monai_cadp.handlers.nested_runs import NestedRuns
 from monai_cadp.handlers.progress_bar import ProgressBar
 from monai_cadp.handlers.sample_preview import SamplePreview
 from monai_cadp.handlers.tracked_run import TrackedRun
@@ -13,6 +14,7 @@ __all__ = [
     "EarlyStopping",
     "ExportPrivatizer",
     "MLflowTracking",
+    "NestedRuns",
     "ProgressBar",
     "SamplePreview",
     "TrackedRun",

@@ -3,7 +3,33 @@
 
 from monai_cadp.studies.epsilon_sweep import epsilon_sweep
 from monai_cadp.studies.folder_release import release_batches, release_folder
+from monai_cadp.studies.illustrations import ColumnHistograms, ReleaseStrip, Scatter
+from monai_cadp.studies.measurements import ClassifierUtility, ContentKept, Realism, Reidentification
+from monai_cadp.studies.methods import CellNoise, LatentLaplace, NetworkContent, UserContent, WithoutGuarantee
+from monai_cadp.studies.network_training import NetworkTraining
+from monai_cadp.studies.paper_method import PublishedMethod
 from monai_cadp.studies.release_evaluation import ReleaseEvaluation, ReleaseResult
-from monai_cadp.studies.utility_study import UtilityStudy
+from monai_cadp.studies.study import Study
 
-__all__ = ["ReleaseEvaluation", "ReleaseResult", "UtilityStudy", "epsilon_sweep", "release_batches", "release_folder"]
+__all__ = [
+    "CellNoise",
+    "ClassifierUtility",
+    "ColumnHistograms",
+    "ContentKept",
+    "LatentLaplace",
+    "NetworkContent",
+    "NetworkTraining",
+    "PublishedMethod",
+    "Realism",
+    "Reidentification",
+    "ReleaseEvaluation",
+    "ReleaseResult",
+    "ReleaseStrip",
+    "Scatter",
+    "Study",
+    "UserContent",
+    "WithoutGuarantee",
+    "epsilon_sweep",
+    "release_batches",
+    "release_folder",
+]

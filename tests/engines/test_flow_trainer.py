@@ -147,6 +147,20 @@ def test_a_run_resumed_from_its_state_is_the_uninterrupted_run(tmp_path):
     assert not same(first.network, whole.network)
 
 
+def test_a_training_that_is_over_ends_again_and_does_not_begin_anew():
+    whole = trainer()
+    whole.run()
+    again = trainer()
+    for name, part in again.training_state().items():
+        part.load_state_dict(whole.training_state()[name].state_dict())
+    met = []
+    for event in (Events.STARTED, Events.ITERATION_COMPLETED, Events.COMPLETED):
+        again.add_event_handler(event, lambda _, event: met.append(event), event)
+    again.run()
+    assert met == [Events.STARTED, Events.COMPLETED]
+    assert same(again.network, whole.network)
+
+
 def test_monais_checkpoint_handlers_resume_to_the_bit(tmp_path):
     whole = trainer()
     whole.run()

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of releases that a study puts on its page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from monai_cadp.reports import image_grid
+from monai_cadp.studies.measurements import Releases
+
+__all__ = ["ColumnHistograms", "Illustration", "ReleaseStrip", "Scatter"]
+
+
+class Illustration(Protocol):
+    """Anything that draws what was released."""
+
+    def __call__(self, releases: Releases) -> bytes | None:
+        """Return a PNG picture that shows releases only, or None where there is nothing to draw."""
+
+
+class ReleaseStrip:
+    """One row of releases: the first test images of every class.
+
+    Args:
+        num_images: in the row.
+    """
+
+    def __init__(self, num_images: int = 10) -> None:
+        self.num_images = num_images
+
+    def __call__(self, releases: Releases) -> bytes | None:
+        """Draw the row."""
+        if releases.test_released is None:
+            return None
+        chosen = class_by_class(releases.test.y, self.num_images)
+        buffer = io.BytesIO()
+        Image.fromarray(image_grid(releases.test_released[chosen], len(chosen))).save(buffer, format="PNG")
+        return buffer.getvalue()
+
+
+class ColumnHistograms:
+    """The distribution of every column of a table, as released.
+
+    Args:
+        names: of the columns.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = list(names)
+
+    def __call__(self, releases: Releases) -> bytes | None:
+        """Draw the histograms."""
+        if releases.train_released is None:
+            return None
+        rows = -(-len(self.names) // 5)
+        figure = Figure(figsize=(12, 1.9 * rows), layout="constrained")
+        axes = np.atleast_1d(figure.subplots(rows, 5)).ravel()
+        for index, axis in enumerate(axes):
+            axis.set_visible(index < len(self.names))
+            axis.set_yticks([])
+        for index, (name, axis) in enumerate(zip(self.names, axes, strict=False)):
+            axis.hist(releases.train_released[:, index].numpy(), bins=30, color="C0")
+            axis.set_title(name, fontsize=8)
+            axis.tick_params(labelsize=7)
+        return _png(figure)
+
+
+class Scatter:
+    """Rows of two columns as points, coloured by class."""
+
+    def __call__(self, releases: Releases) -> bytes | None:
+        """Draw the points."""
+        if releases.train_released is None:
+            return None
+        figure = Figure(figsize=(4.5, 3.4), layout="constrained")
+        axes = figure.subplots()
+        first, second = releases.train_released.T.numpy()
+        axes.scatter(first, second, c=releases.train.y.numpy(), s=4, cmap="coolwarm")
+        return _png(figure)
+
+
+def class_by_class(y: Tensor, count: int) -> Tensor:
+    """Return indices of the first images of every class in turn, as many as were asked for."""
+    if y.ndim > 1:
+        return torch.arange(min(count, len(y)))
+    rank = torch.zeros(len(y), dtype=torch.long)
+    for label in y.unique():
+        members = y == label
+        rank[members] = torch.arange(int(members.sum()))
+    chosen = torch.argsort(rank * (int(y.max()) + 1) + y)[:count]
+    return chosen[y[chosen].argsort(stable=True)]
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    return buffer.getvalue()

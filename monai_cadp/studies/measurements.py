@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a study measures of released images: what they are good for, what they keep, and what they leak."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from monai_cadp.attacks import reidentification, train_verification
+from monai_cadp.metrics import (
+    Estimate,
+    bootstrap,
+    dropout_uncertainty,
+    frechet_distance,
+    pixel_cosine,
+    precision_recall,
+    train_classifier,
+    within_class_correlation,
+)
+from monai_cadp.studies.variant import Split, Variant
+
+__all__ = [
+    "ClassifierUtility",
+    "ContentKept",
+    "Measurement",
+    "Realism",
+    "Reidentification",
+    "Releases",
+]
+
+Figures = dict[str, "float | Estimate"]
+
+
+class Releases(NamedTuple):
+    """Originals and what was released in their place.
+
+    Args:
+        variant: how.
+        train: originals that releases learn from.
+        test: originals that nothing has learnt from.
+        train_released: releases of ``train``, in its order; None where a variant releases no images.
+        test_released: releases of ``test``.
+    """
+
+    variant: Variant
+    train: Split
+    test: Split
+    train_released: Tensor | None
+    test_released: Tensor | None
+
+
+class Measurement(Protocol):
+    """Anything that a study can measure."""
+
+    def __call__(self, releases: Releases, seed: int) -> Figures:
+        """Return figures by name; an empty dictionary where there is nothing to measure."""
+
+
+class ClassifierUtility:
+    """The paper's settings of a classifier: trained on releases or originals, tested on releases or originals.
+
+    p/o is trained on releases (private) and tested on originals, p/p tested on releases, o/p trained on originals. o/o
+    is p/o of the originals. Beside each stands the mean uncertainty by Monte-Carlo dropout of p/o.
+
+    Args:
+        num_classes: number of classes.
+        epochs: of the classifier.
+        num_dropouts: of the uncertainty.
+    """
+
+    def __init__(self, num_classes: int, epochs: int = 8, num_dropouts: int = 10) -> None:
+        self.num_classes, self.epochs, self.num_dropouts = num_classes, epochs, num_dropouts
+        self._of_originals: dict[int, nn.Module] = {}
+
+    def __call__(self, releases: Releases, seed: int) -> Figures:
+        """Return accuracies with their intervals, and the uncertainty."""
+        train, test = releases.train, releases.test
+        if releases.variant.classifier is not None:
+            return {"accuracy_p_o": _accuracy(releases.variant.classifier(train.x, train.y), *test)}
+        if releases.train_released is None or releases.test_released is None:
+            return {}
+        model = self._train(releases.train_released, train.y, seed)
+        figures: Figures = {"accuracy_p_o": _accuracy(model, *test)}
+        if not math.isinf(releases.variant.epsilon) or releases.variant.nominal_epsilon is not None:
+            figures["accuracy_p_p"] = _accuracy(model, releases.test_released, test.y)
+            figures["accuracy_o_p"] = _accuracy(self.of_originals(train, seed), releases.test_released, test.y)
+        uncertainty = dropout_uncertainty(model, test.x, num_samples=self.num_dropouts, seed=seed)
+        return figures | {"uncertainty_p_o": float(uncertainty.mean())}
+
+    def _train(self, x: Tensor, y: Tensor, seed: int) -> nn.Module:
+        return train_classifier(x, y, self.num_classes, epochs=self.epochs, seed=seed, progress=True)
+
+    def of_originals(self, train: Split, seed: int) -> nn.Module:
+        """Return the classifier of originals, which is trained once."""
+        if seed not in self._of_originals:
+            self._of_originals[seed] = self._train(*train, seed)
+        return self._of_originals[seed]
+
+
+class ContentKept:
+    r"""Correlation within a class of every feature between original and release, and the cosine of pixels.
+
+    Args:
+        features: maps images (B, C, \*spatial) to features (B, k); None for the cosine alone.
+        names: of the features.
+    """
+
+    def __init__(self, features: Callable[[Tensor], Tensor] | None = None, names: Sequence[str] = ()) -> None:
+        self.features, self.names = features, list(names)
+
+    def __call__(self, releases: Releases, seed: int) -> Figures:
+        """Return the correlations, their mean with its interval, and the cosine."""
+        if releases.test_released is None:
+            return {}
+        figures: Figures = {}
+        test, released = releases.test, releases.test_released
+        if self.features is not None:
+            one, other = self.features(test.x), self.features(released)
+            classes = test.y if test.y.ndim == 1 else None
+            kept = within_class_correlation(one, other, classes)
+            figures |= {f"kept_{name}": value for name, value in zip(self.names, kept.tolist(), strict=True)}
+
+            def mean(drawn: Tensor) -> float:
+                within = None if classes is None else classes[drawn]
+                return float(within_class_correlation(one[drawn], other[drawn], within).mean())
+
+            figures["kept_mean"] = bootstrap(mean, len(one), num_bootstraps=200, seed=seed)
+        return figures | {"pixel_cosine": pixel_cosine(test.x, released)}
+
+
+class Realism:
+    """Frechet distance, precision and recall of the last features of a classifier that was trained on originals.
+
+    Args:
+        utility: whose classifier of originals is used.
+        num_images: at most so many images of each set.
+    """
+
+    def __init__(self, utility: ClassifierUtility, num_images: int = 2000) -> None:
+        self.utility, self.num_images = utility, num_images
+
+    def __call__(self, releases: Releases, seed: int) -> Figures:
+        """Compare releases of test images with training originals, which no release was made from."""
+        if releases.test_released is None:
+            return {}
+        model = self.utility.of_originals(releases.train, seed)
+        features = nn.Sequential(*list(model.children())[:-1])
+        sets = releases.train.x[: self.num_images], releases.test_released[: self.num_images]
+        with torch.no_grad():
+            one, other = (torch.cat([features(part) for part in x.split(256)]) for x in sets)
+        precision, recall = precision_recall(one, other)
+        return {"frechet_distance": frechet_distance(one, other), "precision": precision, "recall": recall}
+
+
+class Reidentification:
+    """A verification network, retrained on releases, tells who is who among images of one class.
+
+    It learns from pairs of a release and another image of the same person; where a data set has one image of everybody,
+    the other image is the original itself, the most that an attacker may hold. Pairs are of one class, for the class is
+    public.
+
+    Args:
+        num_learning: people from whom the attacker learns.
+        num_attacked: people whom he attacks.
+        epochs: of his network.
+    """
+
+    def __init__(self, num_learning: int = 2000, num_attacked: int = 1000, epochs: int = 20) -> None:
+        self.num_learning, self.num_attacked, self.epochs = num_learning, num_attacked, epochs
+
+    def __call__(self, releases: Releases, seed: int) -> Figures:
+        """Return the AUC with its interval, beside the most that the guarantee allows."""
+        if releases.train_released is None or releases.test_released is None:
+            return {}
+        gallery, probes = releases.train_released[: self.num_learning], releases.train.x[: self.num_learning]
+        model = train_verification(gallery, probes, epochs=self.epochs, seed=seed, progress=True)
+        attacked = slice(self.num_attacked)
+        classes = releases.test.y[attacked] if releases.test.y.ndim == 1 else None
+        result = reidentification(
+            model, releases.test_released[attacked], releases.test.x[attacked], labels=classes, seed=seed
+        )
+        return {
+            "reidentification_auc": result.auc,
+            "largest_possible_auc": largest_auc(releases.variant.epsilon),
+            "reidentification_at_1": result.precision_at_1,
+            "reidentification_guessing_at_1": result.guess_at_1,
+        }
+
+
+def largest_auc(epsilon: float) -> float:
+    """Return the largest area under the curve that pure epsilon allows."""
+    return 1 / (1 + math.exp(-epsilon))
+
+
+@torch.no_grad()
+def _accuracy(model: nn.Module, x: Tensor, y: Tensor) -> Estimate:
+    right = torch.cat([model(part).argmax(1) for part in x.split(256)]) == y
+    return bootstrap(lambda drawn: float(right[drawn].float().mean()), len(right))

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The methods of this package, and the simple ones that people would use instead, as studies compare them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from monai_cadp.baselines import PixelNoise
+from monai_cadp.networks import ContentBasis, DeclaredContent
+from monai_cadp.privacy import LaplaceMechanism, PriorOnly, SubsetSelection
+from monai_cadp.privatizer import Privatizer
+from monai_cadp.studies.variant import StudyContext, Variant
+
+__all__ = ["CellNoise", "LatentLaplace", "NetworkContent", "UserContent", "WithoutGuarantee", "control_variants"]
+
+BATCH_SIZE = 256
+
+
+def control_variants(context: StudyContext) -> list[Variant]:
+    """Return the originals, which are the ceiling, and the prior alone, which every claim of kept content must beat."""
+    ceiling = Variant(
+        "originals", math.inf, 0.0, "The originals themselves: nothing is protected.", release=lambda x, y: x
+    )
+    prior = context.privatizer.with_mechanism(PriorOnly())
+    return [ceiling, Variant.promising("prior only", prior.guarantee, in_batches(prior))]
+
+
+def in_batches(release: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    """Release many images, batch by batch."""
+
+    def released(x: Tensor, y: Tensor) -> Tensor:
+        parts = zip(x.split(BATCH_SIZE), y.split(BATCH_SIZE), strict=True)
+        return torch.cat([release(images, condition) for images, condition in parts])
+
+    return released
+
+
+class NetworkContent:
+    """Subset selection on the network's own content.
+
+    Args:
+        epsilons: budgets of one image.
+
+    Raises:
+        ValueError: if an epsilon is not usable.
+    """
+
+    def __init__(self, epsilons: Sequence[float]) -> None:
+        self.mechanisms = [SubsetSelection(float(epsilon)) for epsilon in epsilons]
+
+    def variants(self, context: StudyContext) -> list[Variant]:
+        """Return the method at each of its budgets."""
+        privatizers = [context.privatizer.with_mechanism(mechanism) for mechanism in self.mechanisms]
+        return [Variant.promising("content basis", p.guarantee, in_batches(p)) for p in privatizers]
+
+
+class UserContent:
+    r"""Subset selection on content that the user declares.
+
+    Args:
+        features: maps images (B, C, \*spatial) to features (B, k).
+        epsilons: budgets of one image.
+
+    Raises:
+        ValueError: if an epsilon is not usable.
+    """
+
+    def __init__(self, features: Callable[[Tensor], Tensor], epsilons: Sequence[float]) -> None:
+        self.content = DeclaredContent(features)
+        self.mechanisms = [SubsetSelection(float(epsilon)) for epsilon in epsilons]
+
+    def variants(self, context: StudyContext) -> list[Variant]:
+        """Return the method at each of its budgets; candidate tables are shared among them."""
+        base = context.privatizer
+        variants: list[Variant] = []
+        declared: Privatizer | None = None
+        for mechanism in self.mechanisms:
+            if declared is None:
+                declared = Privatizer(base.inn, mechanism, self.content, temperature=base.temperature, unit=base.unit)
+            privatizer = declared.with_mechanism(mechanism)
+            variants.append(Variant.promising("declared content", privatizer.guarantee, in_batches(privatizer)))
+        return variants
+
+
+class LatentLaplace:
+    """The paper's mechanism on the study's network, with its true sensitivity: Laplace noise on every latent.
+
+    Args:
+        epsilons: budgets of one image.
+        bound: of the L1 norm of the latents.
+
+    Raises:
+        ValueError: if a number is not usable.
+    """
+
+    def __init__(self, epsilons: Sequence[float], bound: float = 4.0) -> None:
+        self.mechanisms = [LaplaceMechanism(float(epsilon), bound) for epsilon in epsilons]
+
+    def variants(self, context: StudyContext) -> list[Variant]:
+        """Return the method at each of its budgets."""
+        base = context.privatizer
+        size = base.inn.num_latents
+        everything = ContentBasis(torch.eye(size), torch.ones(size))
+        privatizers = [Privatizer(base.inn, mechanism, everything, unit=base.unit) for mechanism in self.mechanisms]
+        name = "Laplace on all latents, true sensitivity"
+        return [Variant.promising(name, p.guarantee, in_batches(p)) for p in privatizers]
+
+
+class CellNoise:
+    """Laplace noise on pixels, or on the means of cells of pixels (DP-Pix).
+
+    Args:
+        epsilons: budgets of one image.
+        cell: pixels a side of a cell.
+
+    Raises:
+        ValueError: if a number is not usable.
+    """
+
+    def __init__(self, epsilons: Sequence[float], cell: int = 1) -> None:
+        self.noises = [PixelNoise(float(epsilon), cell) for epsilon in epsilons]
+
+    def variants(self, context: StudyContext) -> list[Variant]:
+        """Return the method at each of its budgets."""
+        return [
+            Variant.promising("pixel Laplace" if noise.cell == 1 else "DP-Pix", noise.guarantee, in_batches(noise))
+            for noise in self.noises
+        ]
+
+
+class WithoutGuarantee:
+    """Something that is called anonymisation and promises nothing, such as blur.
+
+    Args:
+        name: for people.
+        transform: maps images and conditions to images.
+    """
+
+    def __init__(self, name: str, transform: nn.Module) -> None:
+        self.name, self.transform = name, transform
+
+    def variants(self, context: StudyContext) -> list[Variant]:
+        """Return the one variant that there is."""
+        words = "No guarantee: every release is a function of its original, and no epsilon is large enough."
+        return [Variant(self.name, math.inf, 0.0, words, release=in_batches(self.transform))]

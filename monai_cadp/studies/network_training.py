@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a study trains its network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Events
+from monai.handlers import ValidationHandler
+from torch.utils.data import DataLoader
+
+from monai_cadp.engines import FlowEvaluator, FlowTrainer, GaussianNoise
+from monai_cadp.handlers import ExportPrivatizer, MLflowTracking, ProgressBar, TrackedRun, TrainingCheckpoint
+from monai_cadp.networks import InvertibleNetwork, Provenance
+from monai_cadp.studies.variant import Split
+
+__all__ = ["NetworkTraining"]
+
+QUICK_EPOCHS = 2
+
+
+class NetworkTraining:
+    """Maximum likelihood with checkpoints, validation and a content basis at the end.
+
+    Args:
+        network: untrained.
+        provenance: how the images are protected: "public" or "private".
+        max_epochs: passes over the training images.
+        max_minutes: stop after this time at the latest.
+        batch_size: images of a step.
+        learning_rate: the highest one.
+        weight_decay: of AdamW.
+        noise: standard deviation of the input noise.
+        averaging: weight of the past in the average of weights.
+        num_directions: of the content basis.
+
+    Raises:
+        ValueError: if the images are neither public nor private.
+    """
+
+    def __init__(
+        self,
+        network: InvertibleNetwork,
+        provenance: str,
+        *,
+        max_epochs: int,
+        max_minutes: float | None = None,
+        batch_size: int = 128,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-4,
+        noise: float = 0.05,
+        averaging: float = 0.998,
+        num_directions: int = 32,
+    ) -> None:
+        self.network, self.provenance = network, Provenance(provenance).training
+        self.max_epochs, self.max_minutes, self.batch_size = max_epochs, max_minutes, batch_size
+        self.learning_rate, self.weight_decay, self.averaging = learning_rate, weight_decay, averaging
+        self.noise, self.num_directions = noise, num_directions
+
+    def description(self) -> dict[str, Any]:
+        """Return all that was chosen, as plain data."""
+        chosen = {name: value for name, value in vars(self).items() if name != "network"}
+        return chosen | {"network": type(self.network).__name__, **self.network.config}
+
+    def run(self, train: Split, val: Split, output_dir: Path, tracked: TrackedRun, quick: bool) -> dict[str, Any]:
+        """Train, and write ``model.pt``.
+
+        Args:
+            train: images to learn from.
+            val: images that choose the best epoch.
+            output_dir: folder of the checkpoint, and of the state from which an interrupted training goes on.
+            tracked: open MLflow run.
+            quick: whether two epochs are enough.
+
+        Returns:
+            Bits per dimension of every validation, and the number of parameters.
+        """
+        torch.manual_seed(0)
+        noise = GaussianNoise(self.noise)
+        max_epochs = min(self.max_epochs, QUICK_EPOCHS) if quick else self.max_epochs
+        trainer = FlowTrainer(
+            self.network,
+            _loader(train, self.batch_size, shuffle=True),
+            max_epochs=max_epochs,
+            max_minutes=self.max_minutes,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            noise=noise,
+            averaging=self.averaging,
+        )
+        evaluator = FlowEvaluator(trainer.averaged, _loader(val, 256), noise=noise)
+        bits: list[float] = []
+        trainer.attach_all(
+            [
+                ValidationHandler(1, evaluator),
+                TrainingCheckpoint(output_dir / "last.pt", resume=True),
+                ExportPrivatizer(output_dir / "model.pt", self.provenance, evaluator, self.num_directions),
+                MLflowTracking(tracked, trainer.parameters(), evaluator),
+                ProgressBar(),
+            ]
+        )
+        trainer.add_event_handler(
+            Events.EPOCH_COMPLETED, lambda: bits.append(round(evaluator.state.metrics["bits_per_dimension"], 4))
+        )
+        trainer.run()
+        (output_dir / "last.pt").unlink(missing_ok=True)
+        parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        return {"validation_bits": bits, "parameters": parameters}
+
+
+def _loader(split: Split, batch_size: int, shuffle: bool = False) -> DataLoader:
+    items = [{"image": x, "label": y} for x, y in zip(*split, strict=True)]
+    return DataLoader(items, batch_size, shuffle=shuffle)  # type: ignore[arg-type]

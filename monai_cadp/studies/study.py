@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The privacy-utility curve of a data set, beside the methods that people would use otherwise."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from monai_cadp.checkpoint import load_privatizer
+from monai_cadp.handlers import NestedRuns, TrackedRun
+from monai_cadp.metrics import Estimate
+from monai_cadp.networks import ContentBasis
+from monai_cadp.privacy import PriorOnly
+from monai_cadp.privatizer import Privatizer
+from monai_cadp.studies.illustrations import Illustration
+from monai_cadp.studies.measurements import Measurement, Releases
+from monai_cadp.studies.methods import control_variants
+from monai_cadp.studies.network_training import NetworkTraining
+from monai_cadp.studies.study_report import write_report
+from monai_cadp.studies.variant import Method, Split, StudyContext, Variant
+
+__all__ = ["Study"]
+
+EXPERIMENT = "cadp studies"
+# A short run, to see whether everything works.
+QUICK_TRAIN, QUICK_TEST = 400, 200
+
+
+class Study:
+    r"""Train a network, release a data set by every method at every budget, measure, and write it on one page.
+
+    Every (method, budget, seed) is a nested child of one MLflow run, with its figures and a picture of releases. A
+    study that was interrupted goes on: what is finished is not run again, as long as nothing that was chosen changes.
+
+    ``output_dir`` gets ``report.html``, ``results.json`` and the network, ``model.pt``. Originals, and whatever
+    compares single ones with their releases, appear on the page only where the images are declared public.
+
+    Args:
+        title: heading of the page.
+        training: of the network.
+        train_images: labelled images; the network learns from them, and so do classifiers from their releases.
+        val_images: labelled images that choose the best epoch.
+        test_images: labelled images that judge, of which nothing learns.
+        output_dir: folder of the results.
+        methods: what is compared, besides originals and prior-only.
+        measurements: what is measured of every variant.
+        illustrations: what is drawn of every variant.
+        num_released: training images that are released for classifiers; None for all.
+        num_test: test images that are used; None for all.
+        temperature: of the completion.
+        unit: what one image is in guarantees: "image", "volume" or "patient".
+        seeds: of classifiers and attackers; every variant is run once for each.
+        tracking_uri: MLflow's store; None for the environment's, or an SQLite file in ``output_dir``.
+        quick: a short run on a few images, to see whether everything works; its figures mean nothing.
+
+    Raises:
+        ValueError: if a number is not usable.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        training: NetworkTraining,
+        train_images: Dataset,
+        val_images: Dataset,
+        test_images: Dataset,
+        output_dir: str | Path,
+        methods: Sequence[Method],
+        measurements: Sequence[Measurement],
+        illustrations: Sequence[Illustration] = (),
+        *,
+        num_released: int | None = None,
+        num_test: int | None = None,
+        temperature: float = 1.0,
+        unit: str = "image",
+        seeds: Sequence[int] = (0,),
+        tracking_uri: str | None = None,
+        quick: bool = False,
+    ) -> None:
+        if not seeds:
+            raise ValueError("The study got no seed; expected one at least.")
+        self.title, self.training, self.output_dir = title, training, Path(output_dir)
+        self.images = (train_images, val_images, test_images)
+        self.methods, self.measurements, self.illustrations = list(methods), list(measurements), list(illustrations)
+        self.num_released, self.num_test = num_released, num_test
+        self.temperature, self.unit, self.seeds = temperature, unit, [int(seed) for seed in seeds]
+        self.tracking_uri, self.quick = tracking_uri, quick
+
+    def run(self) -> Path:
+        """Run what is not finished yet, and return the path of the page."""
+        train, val, test = (_split(images) for images in self.images)
+        if self.quick:
+            train, val, test = _first(train, QUICK_TRAIN), _first(val, QUICK_TEST), _first(test, QUICK_TEST)
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        runs = NestedRuns(
+            self.key(train), tracking_uri=self.tracking_uri, experiment=EXPERIMENT, store_dir=self.output_dir
+        )
+        with runs:
+            network = self._train(runs, train, val)
+            released, judged = _first(train, self.num_released), _first(test, self.num_test)
+            context = StudyContext(self._privatizer(), released, self.output_dir, self.training.provenance, self.quick)
+            rows = [
+                self._finished(runs, variant, seed, released, judged)
+                for variant in self._variants(context)
+                for seed in self.seeds
+            ]
+            results = {"title": self.title, "quick": self.quick, "network": network, "variants": rows}
+            figures, page = self.output_dir / "results.json", self.output_dir / "report.html"
+            figures.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+            public = self.training.provenance == "public"
+            write_report(page, results, self._pictures(), judged if public else None)
+            for artifact in (figures, page):
+                runs.parent.artifact(artifact)
+        print(f"\nfigures: {figures}\npage:    {page}\nMLflow:  run {runs.parent.name} in {runs.parent.tracking_uri}")
+        return page
+
+    def key(self, train: Split) -> str:
+        """Return a code of the data and of all that was chosen for the network: what makes two runs one study."""
+        return _code([self.title, self.training.description(), self.quick, list(train.x.shape)])
+
+    def _variant_key(self, variant: Variant, seed: int) -> str:
+        measured = [_described(part) for part in (*self.measurements, *self.illustrations)]
+        chosen = [self.num_released, self.num_test, self.temperature, self.unit]
+        return _code([variant.name, variant.explanation, seed, measured, chosen])
+
+    def _train(self, runs: NestedRuns, train: Split, val: Split) -> dict[str, Any]:
+        checkpoint = self.output_dir / "model.pt"
+        result = runs.result("network")
+        if result is None or not checkpoint.exists():
+            with runs.child("network", "network") as child:
+                result = self.training.run(train, val, self.output_dir, child, self.quick)
+                runs.store_result(child, result)
+        return result
+
+    def _privatizer(self) -> Privatizer:
+        loaded = load_privatizer(self.output_dir / "model.pt", PriorOnly())
+        assert isinstance(loaded.content, ContentBasis)
+        return Privatizer(loaded.inn, PriorOnly(), loaded.content, temperature=self.temperature, unit=self.unit)
+
+    def _variants(self, context: StudyContext) -> Iterator[Variant]:
+        yield from control_variants(context)
+        for method in self.methods:
+            yield from method.variants(context)
+
+    def _finished(self, runs: NestedRuns, variant: Variant, seed: int, train: Split, test: Split) -> dict[str, Any]:
+        key, name = self._variant_key(variant, seed), f"{variant.name}, seed {seed}"
+        result = runs.result(key)
+        if result is None:
+            print(f"\n{name}")
+            with runs.child(key, name) as child:
+                result = self._measured(variant, seed, train, test, child)
+                runs.store_result(child, result)
+        return result
+
+    def _measured(self, variant: Variant, seed: int, train: Split, test: Split, child: TrackedRun) -> dict[str, Any]:
+        budget = {"epsilon": variant.epsilon, "nominal_epsilon": variant.nominal_epsilon, "delta": variant.delta}
+        child.parameters({"method": variant.method, "seed": seed, **{k: v for k, v in budget.items() if v is not None}})
+        torch.manual_seed(seed)
+        released = [None if variant.release is None else variant.release(*split) for split in (train, test)]
+        releases = Releases(variant, train, test, *released)
+        figures: dict[str, Any] = {}
+        for measurement in self.measurements:
+            figures |= measurement(releases, seed)
+        child.metrics({name: _value(figure) for name, figure in figures.items()})
+        if self._may_draw(variant):
+            for number, illustration in enumerate(self.illustrations):
+                picture = illustration(releases)
+                if picture is not None:
+                    path = self._picture_path(variant.name, number)
+                    path.parent.mkdir(exist_ok=True)
+                    path.write_bytes(picture)
+                    child.artifact(path)
+        return {
+            "name": variant.name,
+            "method": variant.method,
+            "seed": seed,
+            **{name: _plain(value) for name, value in budget.items()},
+            "explanation": variant.explanation,
+            "figures": {
+                name: figure.to_dict() if isinstance(figure, Estimate) else round(float(figure), 4)
+                for name, figure in figures.items()
+            },
+        }
+
+    def _may_draw(self, variant: Variant) -> bool:
+        """Pictures hold releases with a guarantee only; of public images others too, but never the originals."""
+        if variant.method == "originals":
+            return False
+        promised = math.isfinite(variant.epsilon) and variant.nominal_epsilon is None
+        return promised or self.training.provenance == "public"
+
+    def _picture_path(self, name: str, number: int) -> Path:
+        return self.output_dir / "pictures" / f"{re.sub(r'[^a-z0-9]+', '_', name.lower())}_{number}.png"
+
+    def _pictures(self) -> Any:
+        def of(name: str) -> list[Path]:
+            paths = [self._picture_path(name, number) for number in range(len(self.illustrations))]
+            return [path for path in paths if path.exists()]
+
+        return of
+
+
+def _plain(value: float | None) -> float | str | None:
+    """JSON has no infinity."""
+    return "infinite" if value is not None and math.isinf(value) else value
+
+
+def _value(figure: float | Estimate) -> float:
+    return figure.value if isinstance(figure, Estimate) else float(figure)
+
+
+def _split(images: Dataset) -> Split:
+    items = [images[index] for index in range(len(images))]  # type: ignore[arg-type]
+    labels = torch.stack([torch.as_tensor(item["label"]) for item in items])
+    return Split(torch.stack([torch.as_tensor(item["image"]) for item in items]).float(), labels)
+
+
+def _first(split: Split, count: int | None) -> Split:
+    return Split(split.x[:count], split.y[:count])
+
+
+def _code(chosen: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _described(part: Any) -> Any:
+    """Return class and plain attributes of something that YAML made."""
+    plain = {
+        name: value
+        for name, value in sorted(vars(part).items())
+        if isinstance(value, (int, float, str, list, type(None))) and not name.startswith("_")
+    }
+    return [type(part).__name__, plain]

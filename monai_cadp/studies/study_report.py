@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page of a study."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai_cadp.reports import Picture, Point, Section, curves, study_page
+from monai_cadp.studies.illustrations import class_by_class
+from monai_cadp.studies.variant import Split
+
+__all__ = ["write_report"]
+
+# Figures by the beginning of their names, and what the page says of them.
+GROUPS = {
+    "What releases are good for": (
+        ("accuracy", "auc_p_o", "r2", "uncertainty", "dice"),
+        "p/o: learnt from releases (private) and tested on originals; p/p: tested on releases; o/p: learnt from "
+        "originals and tested on releases. In the row of the originals p/o is o/o. Uncertainty is that of Monte-Carlo "
+        "dropout, from 0 to 1.",
+    ),
+    "What of the content is kept": (
+        ("kept", "pixel_cosine", "perceptual"),
+        "Correlation between original and release within a class; what prior-only reaches, chance and class explain.",
+    ),
+    "How real releases look": (
+        ("frechet", "precision", "recall"),
+        "On the last features of the classifier of originals: the distance of both sets, the share of releases that "
+        "lie among originals, and of originals that lie among releases.",
+    ),
+    "What attackers get": (
+        ("reidentification", "largest_possible", "reconstruction", "attribute"),
+        "Every attacker learnt from releases of other people. The row of the originals is his positive control: what "
+        "he reaches where nothing is protected. No attacker can pass the largest possible AUC.",
+    ),
+}
+CURVES = {
+    "accuracy_p_o": "accuracy, trained on releases, tested on originals",
+    "r2_p_o": "R2, trained on releases, tested on originals",
+    "kept_mean": "content kept, within-class correlation",
+    "reidentification_auc": "AUC of re-identification",
+}
+PACKAGES = ("monai_cadp", "monai", "torch", "pytorch-ignite", "FrEIA", "mlflow", "opendp", "dp-accounting")
+NUM_SHOWN = 10
+
+
+def write_report(
+    path: Path, results: Mapping[str, Any], pictures: Callable[[str], Sequence[Path]], originals: Split | None
+) -> None:
+    """Write the page.
+
+    Args:
+        path: of the HTML file.
+        results: what :class:`~monai_cadp.studies.Study` writes as ``results.json``.
+        pictures: gives the PNG files of a variant by its name.
+        originals: images that may be shown, or None where they are not public.
+    """
+    variants = results["variants"]
+    sections = [Section("In words", text=_introduction(results, originals is not None))]
+    for title, (beginnings, text) in GROUPS.items():
+        rows = [_row(variant, beginnings) for variant in variants]
+        rows = [row for row in rows if len(row) > 2]
+        drawn = [
+            Picture(_curve(variants, figure, label), label)
+            for figure, label in CURVES.items()
+            if figure.startswith(beginnings) and any(figure in variant["figures"] for variant in variants)
+        ]
+        if rows:
+            sections.append(Section(title, text=text, rows=rows, pictures=drawn))
+    sections.append(_shown(variants, pictures, originals))
+    bits = results["network"]["validation_bits"]
+    line = {"validation": [Point(epoch + 1, value) for epoch, value in enumerate(bits)]}
+    sections.append(
+        Section(
+            "The network",
+            text=f"{results['network']['parameters']:,} trained parameters.",
+            pictures=[Picture(curves(line, "epoch", "bits per dimension"), "Training of the network.")],
+        )
+    )
+    explanations = {variant["name"]: variant["explanation"] for variant in variants}
+    rows = [{"variant": name, "promise": text} for name, text in explanations.items()]
+    sections.append(Section("What is promised, in words", rows=rows, wide_text=True))
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+    sections.append(Section("Versions", text=versions))
+    study_page(path, results["title"], sections)
+
+
+def _introduction(results: Mapping[str, Any], public: bool) -> str:
+    text = (
+        "Every image was released by itself under local differential privacy: epsilon bounds how much any attacker, "
+        "whatever else he knows, learns of one original from its release; he tells two candidates apart with an area "
+        "under the curve of at most e^epsilon / (1 + e^epsilon): .73 at 1, .98 at 4. Public are the class of every "
+        "image, their number, all that was chosen here, and the figures on this page. "
+    )
+    text += (
+        "The images were declared public, so that originals are shown beside releases."
+        if public
+        else "The images are not declared public: originals, and whatever compares single ones with their releases, "
+        "are left out. The figures are averages over the test images and are not themselves private; the network "
+        "learnt from the images, and no guarantee covers what it tells of them."
+    )
+    return text + (" This was a short run: its figures mean nothing." if results["quick"] else "")
+
+
+def _row(variant: Mapping[str, Any], beginnings: tuple[str, ...]) -> dict[str, object]:
+    row: dict[str, object] = {"method": variant["method"], "epsilon": _epsilon(variant)}
+    for name, figure in variant["figures"].items():
+        if name.startswith(beginnings):
+            row[name] = _text(figure)
+    return row
+
+
+def _epsilon(variant: Mapping[str, Any]) -> str:
+    epsilon, nominal = variant["epsilon"], variant["nominal_epsilon"]
+    true = epsilon if isinstance(epsilon, str) else f"{epsilon:,.4g}"
+    return true if nominal is None else f"{true} (nominal {nominal:g})"
+
+
+def _text(figure: float | Mapping[str, Any]) -> str:
+    if isinstance(figure, Mapping):
+        low, high = figure["interval"]
+        return f"{figure['value']:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{figure:.3f}"
+
+
+def _curve(variants: Sequence[Mapping[str, Any]], figure: str, label: str) -> str:
+    """Methods with budgets are lines; what has none, or no meaningful one, is a level."""
+    lines: dict[str, list[Point]] = {}
+    levels: dict[str, float] = {}
+    for variant in variants:
+        measured = variant["figures"].get(figure)
+        if measured is None:
+            continue
+        value, (low, high) = (
+            (measured["value"], measured["interval"]) if isinstance(measured, Mapping) else (measured, (None, None))
+        )
+        epsilon = variant["epsilon"]
+        if variant["nominal_epsilon"] is not None or isinstance(epsilon, str) or epsilon == 0:
+            levels[variant["name"]] = value
+        else:
+            lines.setdefault(variant["method"], []).append(Point(epsilon, value, low, high))
+    if figure == "reidentification_auc":
+        grid = [0.25 * step for step in range(33)]
+        lines["the most that is possible"] = [Point(e, 1 / (1 + math.exp(-e)), None, None) for e in grid]
+    return curves(lines, "true epsilon of one image", label, levels)
+
+
+def _shown(
+    variants: Sequence[Mapping[str, Any]], pictures: Callable[[str], Sequence[Path]], originals: Split | None
+) -> Section:
+    shown: list[Picture] = []
+    if originals is not None and originals.x.ndim > 2:
+        chosen = class_by_class(originals.y, NUM_SHOWN)
+        shown.append(Picture(originals.x[chosen], "originals", columns=len(chosen)))
+    names = dict.fromkeys(variant["name"] for variant in variants)
+    shown += [Picture(path.read_bytes(), name) for name in names for path in pictures(name)]
+    text = "One row each; the images in a column are made from one original." if originals is not None else ""
+    return Section("What is released", text=text, pictures=shown)

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a study compares: ways to protect a data set, each at one budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+from monai_cadp.privacy import PrivacyGuarantee
+from monai_cadp.privatizer import Privatizer
+
+__all__ = ["Method", "Split", "StudyContext", "Variant"]
+
+
+class Split(NamedTuple):
+    r"""Images and their public conditions.
+
+    Args:
+        x: (n, C, \*spatial) with intensities 0 to 1, or rows (n, C).
+        y: class indices (n,) or float vectors (n, K).
+    """
+
+    x: Tensor
+    y: Tensor
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to protect a data set, at one budget.
+
+    Args:
+        method: name for people.
+        epsilon: true budget of one image; infinite where nothing is promised.
+        delta: of one image.
+        explanation: what is promised, in words.
+        nominal_epsilon: what its authors call it, where that is something else.
+        release: maps originals and conditions to releases; None where no images are released.
+        classifier: trains a classifier on originals and labels, where that is all that is released.
+    """
+
+    method: str
+    epsilon: float
+    delta: float
+    explanation: str
+    nominal_epsilon: float | None = None
+    release: Callable[[Tensor, Tensor], Tensor] | None = None
+    classifier: Callable[[Tensor, Tensor], nn.Module] | None = None
+
+    @property
+    def name(self) -> str:
+        """The method with its budget."""
+        if self.nominal_epsilon is not None:
+            return f"{self.method}, nominal epsilon {self.nominal_epsilon:g}"
+        if self.epsilon == 0 or math.isinf(self.epsilon):
+            return self.method
+        return f"{self.method}, epsilon {self.epsilon:g}"
+
+    @classmethod
+    def promising(
+        cls, method: str, guarantee: PrivacyGuarantee, release: Callable[[Tensor, Tensor], Tensor]
+    ) -> Variant:
+        """Return a variant with the budget and the words of a guarantee."""
+        return cls(method, guarantee.epsilon, guarantee.delta, guarantee.explain(), release=release)
+
+
+@dataclass(frozen=True)
+class StudyContext:
+    """What methods may build on.
+
+    Args:
+        privatizer: of the study's network, with its content basis, releasing from the prior alone.
+        train: originals that releases learn from.
+        output_dir: folder for what a method keeps between attempts.
+        training: how the images are protected where a network learns from them.
+        quick: whether this is a short run, to see whether everything works.
+    """
+
+    privatizer: Privatizer
+    train: Split
+    output_dir: Path
+    training: str
+    quick: bool
+
+
+class Method(Protocol):
+    """Anything that a study can compare."""
+
+    def variants(self, context: StudyContext) -> Sequence[Variant]:
+        """Return the method at each of its budgets."""
