@@ -84,9 +84,9 @@ def attack(
     learning: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], name: str, epsilon: float | None
 ) -> dict[str, Any]:
     """Learn to tell people on some, and tell others."""
-    result = reidentification(train_verification(*learning, epochs=EPOCHS, progress=True), *test)
-    row = {"gallery": name, "epsilon": epsilon, "auc": round(result.auc, 3)}
-    return row | {"interval": [round(result.low, 3), round(result.high, 3)]}
+    auc = reidentification(train_verification(*learning, epochs=EPOCHS, progress=True), *test).auc
+    row = {"gallery": name, "epsilon": epsilon, "auc": round(auc.value, 3)}
+    return row | {"interval": [round(auc.low, 3), round(auc.high, 3)]}
 
 
 def main() -> None:

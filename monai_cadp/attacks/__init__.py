@@ -1,24 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an attacker gets: audits, the broken twins that they must catch, and attacks that name people."""
+"""What an attacker gets: audits, the broken twins that they must catch, and attacks on people."""
 
 from __future__ import annotations
 
+from monai_cadp.attacks.attribute_inference import AttributeInferenceResult, attribute_inference
 from monai_cadp.attacks.audit import AuditResult, GameResult, audit_mechanism, audit_privatizer
 from monai_cadp.attacks.broken_twins import Twin, all_twins
 from monai_cadp.attacks.membership import MembershipResult, likelihood_ratio_scores, membership
+from monai_cadp.attacks.reconstruction import (
+    NearestCandidateResult,
+    expected_releases,
+    nearest_candidate,
+    success_limit,
+)
 from monai_cadp.attacks.reidentification import ReidentificationResult, reidentification, train_verification
 
 __all__ = [
+    "AttributeInferenceResult",
     "AuditResult",
     "GameResult",
     "MembershipResult",
+    "NearestCandidateResult",
     "ReidentificationResult",
     "Twin",
     "all_twins",
+    "attribute_inference",
     "audit_mechanism",
     "audit_privatizer",
+    "expected_releases",
     "likelihood_ratio_scores",
     "membership",
+    "nearest_candidate",
     "reidentification",
+    "success_limit",
     "train_verification",
 ]

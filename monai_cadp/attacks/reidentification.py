@@ -10,8 +10,9 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from monai_cadp.attacks.nearest import among_nearest
 from monai_cadp.metrics.convolutional_features import convolutional_features
-from monai_cadp.metrics.intervals import bootstrap
+from monai_cadp.metrics.intervals import Estimate, bootstrap, bootstrap_mean
 from monai_cadp.metrics.standardise import Standardise
 
 __all__ = ["ReidentificationResult", "reidentification", "train_verification"]
@@ -22,17 +23,21 @@ TEMPERATURE = 0.1
 
 
 class ReidentificationResult(NamedTuple):
-    """How well an attacker tells pairs of one person from pairs of two.
+    """How well an attacker tells pairs of one person from pairs of two, and finds a probe's person in the gallery.
 
     Args:
-        auc: area under the curve; 0.5 is guessing.
-        low: lower end of its 95 % interval, by resampling people.
-        high: upper end.
+        auc: area under the curve over pairs; 0.5 is guessing.
+        precision_at_1: share of probes whose most similar gallery image is the right one.
+        recall_at_k: share of probes whose right gallery image is among the k most similar.
+        guess_at_1: the share that guessing finds with one image, 1 / n.
+        guess_at_k: with k images, k / n.
     """
 
-    auc: float
-    low: float
-    high: float
+    auc: Estimate
+    precision_at_1: Estimate
+    recall_at_k: Estimate
+    guess_at_1: float
+    guess_at_k: float
 
 
 def train_verification(
@@ -86,7 +91,9 @@ def train_verification(
 
 
 @torch.no_grad()
-def reidentification(model: nn.Module, gallery: Tensor, probes: Tensor, seed: int = 0) -> ReidentificationResult:
+def reidentification(
+    model: nn.Module, gallery: Tensor, probes: Tensor, seed: int = 0, *, k: int = 10, num_bootstraps: int = 1000
+) -> ReidentificationResult:
     r"""Return how well the network tells people whom it has not learnt from.
 
     Args:
@@ -94,13 +101,23 @@ def reidentification(model: nn.Module, gallery: Tensor, probes: Tensor, seed: in
         gallery: one image of each of n other people (n, C, \*spatial).
         probes: another image of the same people, in the same order.
         seed: of the resampling.
+        k: gallery images that the attacker looks at, for the recall.
+        num_bootstraps: how often people are drawn again for the intervals.
 
     Returns:
-        The result over all n pairs of one person and n (n - 1) pairs of two.
+        The result over all n pairs of one person and n (n - 1) pairs of two, and over the n probes in a gallery of n;
+        intervals by resampling people, and probes before the same gallery.
+
+    Raises:
+        ValueError: if k is not positive.
     """
     embedded = [torch.cat([model(x, side) for x in images.split(64)]) for side, images in enumerate((gallery, probes))]
     similarity = embedded[0] @ embedded[1].T
-    return ReidentificationResult(*bootstrap(lambda people: _auc(similarity, people.unique()), len(gallery), seed=seed))
+    people = torch.arange(len(gallery))
+    resampled = {"num_bootstraps": num_bootstraps, "seed": seed}
+    auc = bootstrap(lambda drawn: _auc(similarity, drawn.unique()), len(people), **resampled)
+    at_1, at_k = (bootstrap_mean(among_nearest(similarity.T, people, looked_at), **resampled) for looked_at in (1, k))
+    return ReidentificationResult(auc, at_1, at_k, 1 / len(people), min(k / len(people), 1.0))
 
 
 def _auc(similarity: Tensor, people: Tensor) -> float:

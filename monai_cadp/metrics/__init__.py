@@ -5,7 +5,7 @@ from monai_cadp.metrics.bits_per_dimension import BitsPerDimension
 from monai_cadp.metrics.brain_features import BRAIN_FEATURES, BrainFeatures
 from monai_cadp.metrics.classifier import classifier_accuracy, classifier_auc, train_classifier
 from monai_cadp.metrics.content_kept import pixel_cosine, within_class_correlation
-from monai_cadp.metrics.intervals import Estimate, bootstrap
+from monai_cadp.metrics.intervals import Estimate, bootstrap, bootstrap_mean
 from monai_cadp.metrics.realism import frechet_distance, precision_recall
 from monai_cadp.metrics.shape_features import SHAPE_FEATURES, shape_features
 from monai_cadp.metrics.uncertainty import dropout_uncertainty
@@ -17,6 +17,7 @@ __all__ = [
     "Estimate",
     "SHAPE_FEATURES",
     "bootstrap",
+    "bootstrap_mean",
     "classifier_accuracy",
     "classifier_auc",
     "dropout_uncertainty",

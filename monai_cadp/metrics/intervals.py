@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Estimate", "bootstrap"]
+__all__ = ["Estimate", "bootstrap", "bootstrap_mean"]
 
 
 class Estimate(NamedTuple):
@@ -62,3 +62,14 @@ def bootstrap(
     drawn = [figure(torch.randint(num_samples, (num_samples,), generator=generator)) for _ in range(num_bootstraps)]
     low, high = torch.tensor(drawn, dtype=torch.float64).quantile(torch.tensor([0.025, 0.975]).double()).tolist()
     return Estimate(figure(torch.arange(num_samples)), low, high)
+
+
+def bootstrap_mean(values: Tensor, *, num_bootstraps: int = 1000, seed: int = 0) -> Estimate:
+    """Return the mean of values (n,), one for each sample, with its interval; see :func:`bootstrap`.
+
+    Example:
+        >>> bootstrap_mean(torch.tensor([True, True, True, False])).value
+        0.75
+    """
+    values = values.double().cpu()
+    return bootstrap(lambda drawn: float(values[drawn].mean()), len(values), num_bootstraps=num_bootstraps, seed=seed)
