@@ -174,8 +174,8 @@ def expected_releases(
     ):
         raise ValueError(
             f"Shadows came in the shapes {tuple(shadow_originals.shape)} and {tuple(shadow_releases.shape)}, "
-            f"candidates in {tuple(originals.shape)}; expected originals of one shape, a release for each shadow, and shadows of "
-            "every class."
+            f"candidates in {tuple(originals.shape)}; expected originals of one shape, a release for each shadow, and "
+            "shadows of every class."
         )
     shadows, released, x = (images.flatten(1).double() for images in (shadow_originals, shadow_releases, originals))
     released, x, shadows = released.clone(), x.clone(), shadows.clone()

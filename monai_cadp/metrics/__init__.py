@@ -4,27 +4,41 @@
 from monai_cadp.metrics.bits_per_dimension import BitsPerDimension
 from monai_cadp.metrics.brain_features import BRAIN_FEATURES, BrainFeatures
 from monai_cadp.metrics.classifier import classifier_accuracy, classifier_auc, train_classifier
-from monai_cadp.metrics.content_kept import pixel_cosine, within_class_correlation
+from monai_cadp.metrics.content_kept import PixelCosine, WithinClassCorrelation, pixel_cosine, within_class_correlation
 from monai_cadp.metrics.intervals import Estimate, bootstrap, bootstrap_mean
+from monai_cadp.metrics.perceptual import PerceptualSimilarity, perceptual_similarity
 from monai_cadp.metrics.realism import frechet_distance, precision_recall
+from monai_cadp.metrics.segmentation import join_masks, segmentation_dice, split_masks, train_segmentation
 from monai_cadp.metrics.shape_features import SHAPE_FEATURES, shape_features
 from monai_cadp.metrics.uncertainty import dropout_uncertainty
+from monai_cadp.metrics.utility import FourSettings, Setting, four_settings
 
 __all__ = [
     "BRAIN_FEATURES",
     "BitsPerDimension",
     "BrainFeatures",
     "Estimate",
+    "FourSettings",
+    "PerceptualSimilarity",
+    "PixelCosine",
     "SHAPE_FEATURES",
+    "Setting",
+    "WithinClassCorrelation",
     "bootstrap",
     "bootstrap_mean",
     "classifier_accuracy",
     "classifier_auc",
     "dropout_uncertainty",
+    "four_settings",
     "frechet_distance",
+    "join_masks",
+    "perceptual_similarity",
     "pixel_cosine",
     "precision_recall",
+    "segmentation_dice",
     "shape_features",
+    "split_masks",
     "train_classifier",
+    "train_segmentation",
     "within_class_correlation",
 ]

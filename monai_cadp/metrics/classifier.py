@@ -11,7 +11,7 @@ from tqdm import tqdm
 from monai_cadp.metrics.convolutional_features import convolutional_features
 from monai_cadp.metrics.standardise import Standardise
 
-__all__ = ["classifier_accuracy", "classifier_auc", "train_classifier"]
+__all__ = ["classifier_accuracy", "classifier_auc", "classifier_logits", "train_classifier"]
 
 
 def train_classifier(
@@ -58,20 +58,20 @@ def train_classifier(
     return model.eval()
 
 
-@torch.no_grad()
 def classifier_accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     r"""Return the share of images (n, C, \*spatial) whose class (n,) is told rightly."""
-    return float((_logits(model, images).argmax(1) == labels).sum()) / len(images)
+    return float((classifier_logits(model, images).argmax(1) == labels).sum()) / len(images)
 
 
-@torch.no_grad()
 def classifier_auc(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     r"""Return the area under the curve of a classifier of two classes, on images (n, C, \*spatial), labels (n,)."""
-    scores = _logits(model, images)
+    scores = classifier_logits(model, images)
     return float(roc_auc_score(labels.numpy(), (scores[:, 1] - scores[:, 0]).numpy()))
 
 
-def _logits(model: nn.Module, images: Tensor) -> Tensor:
+@torch.no_grad()
+def classifier_logits(model: nn.Module, images: Tensor) -> Tensor:
+    r"""Return the logits (n, K) of a classifier on images (n, C, \*spatial), a few at a time."""
     return torch.cat([model(x) for x in images.split(64)])
 
 

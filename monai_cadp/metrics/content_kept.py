@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
+from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 
-__all__ = ["pixel_cosine", "within_class_correlation"]
+__all__ = ["PixelCosine", "WithinClassCorrelation", "pixel_cosine", "within_class_correlation"]
 
 
 def within_class_correlation(original: Tensor, released: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -33,7 +37,7 @@ def within_class_correlation(original: Tensor, released: Tensor, labels: Tensor 
             f"The features have shapes {tuple(original.shape)} and {tuple(released.shape)}; expected (n, k) twice, "
             "and labels (n,)."
         )
-    labels = torch.zeros(len(original), dtype=torch.long) if labels is None else labels
+    labels = original.new_zeros(len(original), dtype=torch.long) if labels is None else labels
     a, b = _centred(original.double(), labels), _centred(released.double(), labels)
     scale = (a.square().sum(0) * b.square().sum(0)).sqrt()
     return torch.where(scale > 0, (a * b).sum(0) / scale.clamp(min=1e-300), 0.0).float()
@@ -51,7 +55,86 @@ def pixel_cosine(original: Tensor, released: Tensor) -> float:
     return torch.nn.functional.cosine_similarity(a - a.mean(0), b - b.mean(0)).mean().item()
 
 
+class _Pairs(CumulativeIterationMetric):
+    """A metric of all pairs of a release and an original, which come in batches or as lists of items."""
+
+    def _compute_list(self, y_pred: Any, y: Any = None, **kwargs: Any) -> Any:
+        return self._compute_tensor(torch.stack(list(y_pred)), torch.stack(list(y)), **kwargs)
+
+    def _pairs(self) -> list[Tensor]:
+        buffers = self.get_buffer()
+        if buffers is None:
+            raise ValueError("No release came to be measured; expected at least one.")
+        return buffers
+
+
+class WithinClassCorrelation(_Pairs):
+    r"""The metric form of :func:`within_class_correlation`: gathers over batches and ranks what the function takes.
+
+    Call it with releases ``y_pred`` (B, C, \*spatial), originals ``y`` and their classes ``condition`` (B,); for one
+    class, with zeros. To attach it to an engine, see :class:`~monai_cadp.handlers.ReleaseMetric`.
+
+    Args:
+        features: images (B, C, \*spatial) to (B, k).
+
+    Example:
+        >>> from monai_cadp.metrics import shape_features
+        >>> metric = WithinClassCorrelation(shape_features)
+        >>> for x in torch.rand(4, 25, 1, 8, 8):
+        ...     _ = metric(y_pred=x, y=x, condition=torch.arange(25) % 2)
+        >>> metric.aggregate()
+        tensor([1., 1., 1., 1.])
+    """
+
+    def __init__(self, features: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.features = features
+
+    def _compute_tensor(  # type: ignore[override]
+        self, y_pred: Tensor, y: Tensor, *, condition: Tensor | Sequence[Tensor | int]
+    ) -> tuple[Tensor, ...]:
+        labels = torch.as_tensor(condition, device=y.device).flatten()
+        return self.features(y_pred), self.features(y), labels
+
+    def aggregate(self) -> Tensor:
+        """Return the correlations (k,) over all that came.
+
+        Raises:
+            ValueError: if nothing came.
+        """
+        released, original, labels = self._pairs()
+        return within_class_correlation(original, released, labels)
+
+
+class PixelCosine(_Pairs):
+    r"""The metric form of :func:`pixel_cosine`: keeps all images until they are gathered over ranks.
+
+    Call it with releases ``y_pred`` (B, C, \*spatial) and originals ``y``; a condition is not used.
+
+    Example:
+        >>> metric = PixelCosine()
+        >>> for x in torch.rand(4, 25, 1, 8, 8):
+        ...     _ = metric(y_pred=x, y=x)
+        >>> round(metric.aggregate(), 3)
+        1.0
+    """
+
+    def _compute_tensor(  # type: ignore[override]
+        self, y_pred: Tensor, y: Tensor, *, condition: Any = None
+    ) -> tuple[Tensor, ...]:
+        return y_pred, y
+
+    def aggregate(self) -> float:
+        """Return the mean cosine over all that came.
+
+        Raises:
+            ValueError: if nothing came.
+        """
+        released, original = self._pairs()
+        return pixel_cosine(original, released)
+
+
 def _centred(features: Tensor, labels: Tensor) -> Tensor:
     classes, groups = labels.unique(return_inverse=True)
-    sums = torch.zeros(len(classes), features.shape[1], dtype=features.dtype).index_add_(0, groups, features)
+    sums = features.new_zeros(len(classes), features.shape[1]).index_add_(0, groups, features)
     return features - (sums / groups.bincount()[:, None])[groups]
