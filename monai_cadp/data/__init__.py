@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from __future__ import annotations
 from monai_cadp.data.acdc import ACDC
 from monai_cadp.data.array_images import ArrayImages
 from monai_cadp.data.brain_cohort import BrainCohort
@@ -16,7 +17,13 @@ from monai_cadp.data.medmnist import NpzImages
 from monai_cadp.data.part import Part
 from monai_cadp.data.public_grid import PublicGrid
 from monai_cadp.data.released_folder import ReleasedFolder
+from monai_cadp.data.scikit_table import ScikitTable
 from monai_cadp.data.source import open_images
+from monai_cadp.data.table import Table
+from monai_cadp.data.table_column import CategoricalColumn, Column, ContinuousColumn, OrdinalColumn
+from monai_cadp.data.table_rows import TableRows
+from monai_cadp.data.table_schema import TableSchema
+from monai_cadp.data.table_source import open_schema, open_table
 from monai_cadp.data.volume_files import VolumeFiles
 from monai_cadp.data.volume_reading import ReadVolume
 
@@ -24,12 +31,16 @@ __all__ = [
     "ACDC",
     "ArrayImages",
     "BrainCohort",
+    "CategoricalColumn",
     "CelebA",
     "ClassFolder",
+    "Column",
+    "ContinuousColumn",
     "Digits",
     "FlatFolder",
     "ImageList",
     "NpzImages",
+    "OrdinalColumn",
     "Part",
     "PublicGrid",
     "ReadImage",
@@ -38,7 +49,14 @@ __all__ = [
     "ReadImaged",
     "ReadVolume",
     "ReleasedFolder",
+    "ScikitTable",
+    "Table",
+    "TableRows",
+    "TableSchema",
     "VolumeFiles",
+    "annotations",
     "brain_template_file",
     "open_images",
+    "open_schema",
+    "open_table",
 ]

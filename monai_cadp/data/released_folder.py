@@ -26,7 +26,7 @@ from torch import Tensor
 from monai_cadp.data.dicom_writing import dicom_series
 from monai_cadp.data.stage import Stage
 
-__all__ = ["ReleasedFolder"]
+__all__ = ["ReleasedFolder", "nameless_errors", "software_versions"]
 
 # Any fixed moment does; this one is within the range of every file system and archive format.
 MODIFIED_AT = 946684800
@@ -92,8 +92,8 @@ class ReleasedFolder:
         self._shape: tuple[int, ...] | None = None
         self._labels: Counter[str] = Counter()
         self._guarantees: Counter[str] = Counter()
-        self._software = {name: _version(name) for name in SOFTWARE}
-        with _nameless_errors():
+        self._software = software_versions()
+        with nameless_errors():
             self._stage = Stage(self.output_dir)
             (self._stage.path / "drafts").mkdir()
         return self
@@ -154,7 +154,7 @@ class ReleasedFolder:
             contents["_preview.png"] = _png(picture)
         contents["_privacy.json"] = _json(card).encode()
         name = f"release_{self._numbers[-1]:06d}"
-        with _nameless_errors():
+        with nameless_errors():
             for suffix, content in contents.items():
                 drafts = self._stage.path / "drafts"
                 if suffix.startswith("/"):
@@ -181,7 +181,7 @@ class ReleasedFolder:
         if self._labels:
             summary["labels"] = {label: self._labels[label] for label in sorted(self._labels, key=int)}
         self._refuse_existing()
-        with _nameless_errors():
+        with nameless_errors():
             (stage / "drafts" / "summary.json").write_text(_json(summary), encoding="utf-8")
             final = stage / "final"
             final.mkdir()
@@ -225,13 +225,19 @@ class ReleasedFolder:
 
 
 @contextmanager
-def _nameless_errors() -> Iterator[None]:
+def nameless_errors() -> Iterator[None]:
+    """Raise errors of the file system anew, without the path that they name."""
     try:
         yield
     except OSError:
         raise OSError(
             "The released files could not be written; check space and permissions of the output folder."
         ) from None
+
+
+def software_versions() -> dict[str, str]:
+    """Return the versions of what a release was made with, by name."""
+    return {name: _version(name) for name in SOFTWARE}
 
 
 def _version(name: str) -> str:

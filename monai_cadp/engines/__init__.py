@@ -4,9 +4,10 @@
 from monai_cadp.engines.flow_batch import bits_per_dimension, flow_batches, prepare_flow_batch
 from monai_cadp.engines.flow_evaluator import FlowEvaluator
 from monai_cadp.engines.flow_trainer import FlowTrainer, NonFiniteLossError
-from monai_cadp.engines.input_noise import Dequantization, GaussianNoise
+from monai_cadp.engines.input_noise import ColumnNoise, Dequantization, GaussianNoise
 
 __all__ = [
+    "ColumnNoise",
     "Dequantization",
     "FlowEvaluator",
     "FlowTrainer",

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-__all__ = ["Dequantization", "GaussianNoise"]
+__all__ = ["ColumnNoise", "Dequantization", "GaussianNoise"]
 
 
 class GaussianNoise:
@@ -51,3 +53,33 @@ class Dequantization:
         """Return x, scaled to leave room for the last step, plus uniform noise of one step."""
         noise = torch.rand(x.shape, generator=generator, device=x.device)
         return (x * (self.levels - 1) + noise) / self.levels
+
+
+class ColumnNoise:
+    """Spread the numbers of a table's encoded rows: uniformly over the step of a column that has one, normally else.
+
+    Args:
+        steps: for every number (width,) the distance of neighbouring values, or 0 where values are continuous.
+        deviation: standard deviation of the noise on continuous columns, whose values lie between 0 and 1.
+
+    Raises:
+        ValueError: if a number is negative.
+
+    Example:
+        >>> noise = ColumnNoise(steps=[0.5, 0.0], deviation=0.01)
+        >>> noise(torch.tensor([[0.25, 0.3]])).shape
+        torch.Size([1, 2])
+    """
+
+    def __init__(self, steps: Sequence[float], deviation: float = 0.01) -> None:
+        if not (deviation >= 0 and all(step >= 0 for step in steps)):
+            raise ValueError(f"deviation is {deviation}, or a step is negative; expected numbers of at least 0.")
+        self.steps = torch.tensor(list(steps))
+        self.deviation = deviation
+
+    def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return rows (B, width) plus noise."""
+        steps = self.steps.to(x.device)
+        uniform = torch.rand(x.shape, generator=generator, device=x.device) - 0.5
+        normal = torch.randn(x.shape, generator=generator, device=x.device)
+        return x + torch.where(steps > 0, steps * uniform, self.deviation * normal)

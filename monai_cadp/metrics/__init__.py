@@ -8,6 +8,7 @@ from monai_cadp.metrics.content_kept import PixelCosine, WithinClassCorrelation,
 from monai_cadp.metrics.intervals import Estimate, bootstrap, bootstrap_mean
 from monai_cadp.metrics.perceptual import PerceptualSimilarity, perceptual_similarity
 from monai_cadp.metrics.realism import frechet_distance, precision_recall
+from monai_cadp.metrics.row_model import ROW_MODELS, row_model_score
 from monai_cadp.metrics.segmentation import join_masks, segmentation_dice, split_masks, train_segmentation
 from monai_cadp.metrics.shape_features import SHAPE_FEATURES, shape_features
 from monai_cadp.metrics.uncertainty import dropout_uncertainty
@@ -21,6 +22,7 @@ __all__ = [
     "FourSettings",
     "PerceptualSimilarity",
     "PixelCosine",
+    "ROW_MODELS",
     "SHAPE_FEATURES",
     "Setting",
     "WithinClassCorrelation",
@@ -35,6 +37,7 @@ __all__ = [
     "perceptual_similarity",
     "pixel_cosine",
     "precision_recall",
+    "row_model_score",
     "segmentation_dice",
     "shape_features",
     "split_masks",

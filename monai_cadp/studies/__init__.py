@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole tasks from data to results: releasing a folder, evaluating releases, studies."""
+"""Whole tasks from data to results: releasing a folder or a table, evaluating releases, studies."""
 
 from monai_cadp.studies.epsilon_sweep import epsilon_sweep
 from monai_cadp.studies.folder_release import release_batches, release_folder
@@ -10,6 +10,9 @@ from monai_cadp.studies.network_training import NetworkTraining
 from monai_cadp.studies.paper_method import PublishedMethod
 from monai_cadp.studies.release_evaluation import ReleaseEvaluation, ReleaseResult
 from monai_cadp.studies.study import Study
+from monai_cadp.studies.table_evaluation import TableEvaluation
+from monai_cadp.studies.table_release import release_rows, release_table
+from monai_cadp.studies.utility_study import UtilityStudy
 
 __all__ = [
     "CellNoise",
@@ -27,9 +30,13 @@ __all__ = [
     "ReleaseStrip",
     "Scatter",
     "Study",
+    "TableEvaluation",
     "UserContent",
+    "UtilityStudy",
     "WithoutGuarantee",
     "epsilon_sweep",
     "release_batches",
     "release_folder",
+    "release_rows",
+    "release_table",
 ]

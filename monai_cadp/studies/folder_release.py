@@ -4,26 +4,21 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
+from torch.utils.data import Dataset
 
 from monai_cadp.data import PublicGrid, ReleasedFolder
-from monai_cadp.engines.flow_batch import prepare_flow_batch
 from monai_cadp.privacy import PrivacyLedger
 from monai_cadp.privatizer import Privatizer
-from monai_cadp.recorded_release import recorded_guarantee, recorded_release
+from monai_cadp.recorded_release import recorded_guarantee
 from monai_cadp.reports import image_grid, save_image_grid
+from monai_cadp.studies.release_loop import release_items
 
 __all__ = ["release_batches", "release_folder"]
-
-# Batches that share the transactions of a ledger: this many at most, with at most so many values.
-LOT_BATCHES, LOT_VALUES = 8, 2**22
 
 
 def release_batches(
@@ -50,39 +45,8 @@ def release_batches(
         ValueError: if an image, label or subject does not fit, or subjects are missing.
         BudgetExceededError: if a subject would be over its cap; nothing of its batch is released or spent.
     """
-    privatizer.prepare()
-    device = next(privatizer.inn.buffers()).device
-    conditional = privatizer.inn.condition_space.embedding_size > 0
-    fitting = 1 if ledger is None else LOT_VALUES // (batch_size * privatizer.inn.num_latents)
-    lot = batch_size * min(max(fitting, 1), LOT_BATCHES)
-
-    loader: DataLoader = DataLoader(images, batch_size=lot)
-    with tqdm(total=len(images), desc=description, unit="image") as progress:  # type: ignore[arg-type]
-        for batch in loader:
-            x, condition = prepare_flow_batch(batch, device)
-            condition = condition if conditional else None
-            if ledger is None:
-                released, used = privatizer.release(x, condition)
-            else:
-                subjects, items = _named(batch)
-                released, used = recorded_release(privatizer, ledger, x, condition, subjects, items, batch_size)
-            progress.update(len(released))
-            yield released.clamp(0, 1).cpu(), None if used is None else used.cpu()
-
-
-def _named(batch: Mapping[str, Any]) -> tuple[list[str | int], list[str | int] | None]:
-    """Return whose images these are, and which; numbers come from a loader as tensors."""
-    if "subject" not in batch:
-        raise ValueError(
-            "The images say nothing of their subjects, whose budgets the ledger keeps; give a datalist with "
-            '"subject", or a subject_pattern for the names of files.'
-        )
-    items = batch.get("item")
-    return _plain(batch["subject"]), None if items is None else _plain(items)
-
-
-def _plain(named: Any) -> list[str | int]:
-    return named.tolist() if isinstance(named, Tensor) else list(named)
+    for released, used in release_items(privatizer, images, batch_size, description, ledger, unit="image"):
+        yield released.clamp(0, 1), used
 
 
 def release_folder(

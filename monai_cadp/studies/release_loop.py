@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Releasing every item of a data set, images or rows of a table alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from monai_cadp.engines.flow_batch import prepare_flow_batch
+from monai_cadp.privacy import PrivacyLedger
+from monai_cadp.privatizer import Privatizer
+from monai_cadp.recorded_release import recorded_release
+
+__all__ = ["release_items"]
+
+# Batches that share the transactions of a ledger: this many at most, with at most so many values.
+LOT_BATCHES, LOT_VALUES = 8, 2**22
+
+
+def release_items(
+    privatizer: Privatizer,
+    items: Dataset,
+    batch_size: int,
+    description: str,
+    ledger: PrivacyLedger | None,
+    unit: str,
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    r"""Release every item of a data set once, batch by batch, under a progress bar.
+
+    Args:
+        privatizer: the privatizer; its device is used.
+        items: {"image": (C, \*spatial), "label": ..., "subject": ..., "item": ...}; labels are conditions, where the
+            network takes any; subjects are needed with a ledger, and items name their images to it.
+        batch_size: items encoded at once; it has no influence on the guarantee.
+        description: of the progress bar.
+        ledger: pays for the releases and keeps them; what it has kept is met again.
+        unit: what the progress bar counts.
+
+    Yields:
+        Releases (B, C, \*spatial) as the network decodes them, and their conditions as released; on the CPU.
+
+    Raises:
+        ValueError: if an image, label or subject does not fit, or subjects are missing.
+        BudgetExceededError: if a subject would be over its cap; nothing of its batch is released or spent.
+    """
+    privatizer.prepare()
+    device = next(privatizer.inn.buffers()).device
+    conditional = privatizer.inn.condition_space.embedding_size > 0
+    fitting = 1 if ledger is None else LOT_VALUES // (batch_size * privatizer.inn.num_latents)
+    lot = batch_size * min(max(fitting, 1), LOT_BATCHES)
+
+    loader: DataLoader = DataLoader(items, batch_size=lot)
+    with tqdm(total=len(items), desc=description, unit=unit) as progress:  # type: ignore[arg-type]
+        for batch in loader:
+            x, condition = prepare_flow_batch(batch, device)
+            condition = condition if conditional else None
+            if ledger is None:
+                released, used = privatizer.release(x, condition)
+            else:
+                subjects, names = _named(batch)
+                released, used = recorded_release(privatizer, ledger, x, condition, subjects, names, batch_size)
+            progress.update(len(released))
+            yield released.cpu(), None if used is None else used.cpu()
+
+
+def _named(batch: Mapping[str, Any]) -> tuple[list[str | int], list[str | int] | None]:
+    """Return whose items these are, and which; numbers come from a loader as tensors."""
+    if "subject" not in batch:
+        raise ValueError(
+            "The images say nothing of their subjects, whose budgets the ledger keeps; give a datalist with "
+            '"subject", or a subject_pattern for the names of files.'
+        )
+    items = batch.get("item")
+    return _plain(batch["subject"]), None if items is None else _plain(items)
+
+
+def _plain(named: Any) -> list[str | int]:
+    return named.tolist() if isinstance(named, Tensor) else list(named)
