@@ -83,7 +83,7 @@ class Column(ABC):
         """
         kinds = {kind.kind: kind for kind in (ContinuousColumn, OrdinalColumn, CategoricalColumn)}
         kind = plain.get("kind") if isinstance(plain, Mapping) else None
-        if kind not in kinds:
+        if not isinstance(kind, str) or kind not in kinds:
             raise ValueError(f"The kind of a column is {kind!r}; expected one of {', '.join(kinds)}.")
         if set(plain) - {"log"} != KEYS[kind] - {"log"} or set(plain) - KEYS[kind]:
             raise ValueError(

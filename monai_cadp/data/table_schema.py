@@ -58,7 +58,8 @@ class TableSchema:
         names = self.names
         if len(set(names)) < len(names):
             raise ValueError("A column stands twice in the schema; give every name once.")
-        if isinstance(condition, str) or not isinstance(condition, Sequence) or len(set(condition)) < len(condition):
+        listed = isinstance(condition, Sequence) and not isinstance(condition, str)
+        if not listed or not all(isinstance(name, str) for name in condition) or len(set(condition)) < len(condition):
             raise ValueError("condition is not a list of different column names; expected one such as [diagnosis].")
         unknown = [name for name in condition if name not in names]
         if unknown:
