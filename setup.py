@@ -35,6 +35,7 @@ setup(
         "numpy",
         "opendp>=0.16",
         "dp-accounting",
+        "opacus>=1.6",
         "scikit-learn",
         "matplotlib",
         "tqdm",

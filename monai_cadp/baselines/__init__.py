@@ -1,8 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people would use instead: noise on pixels, and obfuscation that promises nothing."""
+"""What people would use instead: noise on pixels, a private classifier, and obfuscation that promises nothing."""
 
 from monai_cadp.baselines.obfuscation import GaussianBlur, Mosaic
 from monai_cadp.baselines.pixel_noise import PixelNoise
+from monai_cadp.baselines.private_classifier import PrivateClassifier, train_private_classifier
 from monai_cadp.baselines.published_laplace import PublishedLaplace
 
-__all__ = ["GaussianBlur", "Mosaic", "PixelNoise", "PublishedLaplace"]
+__all__ = [
+    "GaussianBlur",
+    "Mosaic",
+    "PixelNoise",
+    "PrivateClassifier",
+    "PublishedLaplace",
+    "train_private_classifier",
+]
