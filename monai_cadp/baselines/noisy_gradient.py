@@ -24,26 +24,26 @@ SHARE = 1 - 2.0**-10
 CHUNK_PIXELS = 256 * 28 * 28
 
 
-def poisson_batch(num_images: int, expected_size: int, generator: torch.Generator | None = None) -> Tensor:
+def poisson_batch(num_images: int, sampling_rate: float, generator: torch.Generator | None = None) -> Tensor:
     r"""Return the places of a random batch, which each image enters by an independent coin.
 
     The coins are 64-bit words of the operating system's cryptographic generator, compared to an integer: an image is in
-    with probability ``expected_size / num_images``, rounded down to a fraction of :math:`2^{64}`.
+    with the probability ``sampling_rate``, rounded down to a multiple of :math:`2^{-64}`.
 
     Args:
         num_images: number of images, public.
-        expected_size: of the batch, public; at most the number of images.
+        sampling_rate: above 0, and at most 1; public.
         generator: tosses the coins instead. For tests only: its numbers can be foretold.
 
     Returns:
         Indices in rising order, int64; perhaps none.
 
     Example:
-        >>> poisson_batch(3, 3)
+        >>> poisson_batch(3, 1.0)
         tensor([0, 1, 2])
     """
     # Words are signed; `<=` because the threshold of rate 1 plus one would not be a word.
-    last = math.floor(Fraction(expected_size, num_images) * 2**64) - 2**63 - 1
+    last = math.floor(Fraction(sampling_rate) * 2**64) - 2**63 - 1
     words = random_words(torch.empty(num_images, 0), 1, generator)
     return (words[:, 0] <= last).nonzero()[:, 0]
 

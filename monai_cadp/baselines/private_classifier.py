@@ -152,14 +152,15 @@ def train_private_classifier(
     hooked = GradSampleModule(model, loss_reduction="sum")
     optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=MOMENTUM)
     for _ in tqdm(range(steps), desc="private classifier", disable=not progress):
-        batch = poisson_batch(len(images), batch_size, generator)
-        total = clipped_gradient_sum(hooked, images[batch], labels[batch], largest_gradient)
+        batch = poisson_batch(len(images), rate, generator)
+        total = clipped_gradient_sum(hooked, images[batch], labels[batch].long(), largest_gradient)
         for parameter, part in zip(model.parameters(), total, strict=True):
             noise = gaussian_noise(part, multiplier * largest_gradient, generator)
             parameter.grad = ((part + noise) / batch_size).to(parameter.dtype)
         optimizer.step()
     hooked.to_standard_module()
-    return model.requires_grad_(True).eval()
+    optimizer.zero_grad()
+    return model.eval()
 
 
 def _network(shape: tuple[int, ...], num_classes: int) -> nn.Module:

@@ -13,6 +13,9 @@ __all__ = ["LEAST_DELTA", "noise_multiplier_for", "sgd_epsilon"]
 # A hundred times the absolute error of the accountant's Fourier transforms, in units of delta.
 ROUNDING = 1e-12
 LEAST_DELTA = 1e-10
+# Privacy losses are rounded up to multiples of a hundredth of the sampling rate within these limits: finer than that
+# takes seconds, and makes epsilon smaller by less than a hundredth.
+INTERVALS = 1e-4, 1e-3
 # Below this amount of noise the accountant needs minutes, and the promise is empty.
 LEAST_MULTIPLIER = 0.25
 LARGEST_MULTIPLIER = 1e6
@@ -79,7 +82,7 @@ def sgd_epsilon(
     if noise_multiplier < LEAST_MULTIPLIER:
         raise ValueError(f"noise_multiplier is {noise_multiplier}; expected {LEAST_MULTIPLIER} or more.")
     _check(sampling_rate, steps, delta)
-    accountant = _accountant(add_or_remove_one).compose(_event(noise_multiplier, sampling_rate, steps))
+    accountant = _accountant(sampling_rate, add_or_remove_one).compose(_event(noise_multiplier, sampling_rate, steps))
     return math.nextafter(accountant.get_epsilon(delta - ROUNDING), math.inf)
 
 
@@ -121,7 +124,7 @@ def noise_multiplier_for(epsilon: float, delta: float, sampling_rate: float, ste
     if high == LEAST_MULTIPLIER:
         return high
     return calibrate_dp_mechanism(
-        lambda: _accountant(False),
+        lambda: _accountant(sampling_rate),
         lambda multiplier: _event(multiplier, sampling_rate, steps),
         # A slight slack for the float above that `sgd_epsilon` returns.
         math.nextafter(epsilon, 0.0),
@@ -137,13 +140,13 @@ def _event(noise_multiplier: float, sampling_rate: float, steps: int) -> Any:
     return SelfComposedDpEvent(PoissonSampledDpEvent(sampling_rate, GaussianDpEvent(noise_multiplier)), steps)
 
 
-def _accountant(add_or_remove_one: bool) -> Any:
+def _accountant(sampling_rate: float, add_or_remove_one: bool = False) -> Any:
     from dp_accounting import NeighboringRelation
     from dp_accounting.pld import PLDAccountant
 
-    return PLDAccountant(
-        NeighboringRelation.ADD_OR_REMOVE_ONE if add_or_remove_one else NeighboringRelation.REPLACE_ONE
-    )
+    relation = NeighboringRelation.ADD_OR_REMOVE_ONE if add_or_remove_one else NeighboringRelation.REPLACE_ONE
+    interval = min(max(sampling_rate / 100, INTERVALS[0]), INTERVALS[1])
+    return PLDAccountant(relation, value_discretization_interval=interval)
 
 
 def _check(sampling_rate: float, steps: int, delta: float) -> None:
