@@ -75,8 +75,9 @@ def test_a_batch_of_none_gives_zeros_and_so_does_an_image_without_a_finite_gradi
 
 
 def gaussian(values, deviation):
-    """Whether a hundred thousand values may come from a normal distribution; wrong with a probability of 1e-6."""
-    return kstest(values / deviation, "norm").pvalue > 1e-6
+    """Whether values may come from a normal distribution of this deviation; wrong with a probability of 1e-6."""
+    spread = float(values.std()) / deviation
+    return kstest(values / deviation, "norm").pvalue > 5e-7 and abs(spread - 1) < 5.1 / math.sqrt(2 * len(values))
 
 
 def test_noise_is_gaussian_of_the_stated_deviation_and_a_twin_off_by_three_percent_is_rejected():

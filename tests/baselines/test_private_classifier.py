@@ -54,13 +54,16 @@ def test_the_guarantee_is_what_dp_accounting_says_about_its_own_parameters():
     assert "number of images" in guarantee.explain()
 
 
-def test_the_noise_on_the_weights_has_the_deviation_of_the_guarantee():
-    """With every image in the batch, one step from one seed differs by noise alone; wrong with probability 1e-6."""
+@pytest.mark.parametrize("batch_size", [24, 6])
+def test_the_noise_on_the_weights_has_the_deviation_of_the_guarantee_whatever_the_size_of_the_batch(batch_size):
+    """From one seed two runs differ by their noise, and hardly by clipped gradients; wrong with probability 1e-6."""
     images, labels = few()
-    models = [train(images, labels, batch_size=24, learning_rate=2.0, largest_gradient=0.5) for _ in range(2)]
-    multiplier = models[0].guarantee.parameters["noise_multiplier"]
+    models = [train(images, labels, batch_size=batch_size, learning_rate=0.02, largest_gradient=0.5) for _ in range(2)]
     difference = weights(models[0]) - weights(models[1])
-    expected = math.sqrt(2) * 2.0 / 24 * 0.5 * multiplier
+    # Momentum 0.9 gives the noise of k steps before the end the weight 1 + 0.9 + ... + 0.9^k.
+    weight = math.sqrt(sum(((1 - 0.9**k) / 0.1) ** 2 for k in range(1, 24 // batch_size + 1)))
+    multiplier = models[0].guarantee.parameters["noise_multiplier"]
+    expected = math.sqrt(2) * weight * 0.02 / batch_size * 0.5 * multiplier
     assert float(difference.std()) == pytest.approx(expected, rel=5 / math.sqrt(2 * len(difference)))
 
 
