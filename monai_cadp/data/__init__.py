@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from __future__ import annotations
 from monai_cadp.data.acdc import ACDC
 from monai_cadp.data.array_images import ArrayImages
 from monai_cadp.data.brain_cohort import BrainCohort

@@ -12,7 +12,6 @@ from monai_cadp.studies.release_evaluation import ReleaseEvaluation, ReleaseResu
 from monai_cadp.studies.study import Study
 from monai_cadp.studies.table_evaluation import TableEvaluation
 from monai_cadp.studies.table_release import release_rows, release_table
-from monai_cadp.studies.utility_study import UtilityStudy
 
 __all__ = [
     "CellNoise",
@@ -32,7 +31,6 @@ __all__ = [
     "Study",
     "TableEvaluation",
     "UserContent",
-    "UtilityStudy",
     "WithoutGuarantee",
     "epsilon_sweep",
     "release_batches",
