@@ -92,7 +92,14 @@ def train_verification(
 
 @torch.no_grad()
 def reidentification(
-    model: nn.Module, gallery: Tensor, probes: Tensor, seed: int = 0, *, k: int = 10, num_bootstraps: int = 1000
+    model: nn.Module,
+    gallery: Tensor,
+    probes: Tensor,
+    seed: int = 0,
+    *,
+    k: int = 10,
+    labels: Tensor | None = None,
+    num_bootstraps: int = 1000,
 ) -> ReidentificationResult:
     r"""Return how well the network tells people whom it has not learnt from.
 
@@ -102,10 +109,12 @@ def reidentification(
         probes: another image of the same people, in the same order.
         seed: of the resampling.
         k: gallery images that the attacker looks at, for the recall.
+        labels: public classes (n,). Pairs are of one class then, and so is a probe's gallery: what the class tells is
+            no re-identification.
         num_bootstraps: how often people are drawn again for the intervals.
 
     Returns:
-        The result over all n pairs of one person and n (n - 1) pairs of two, and over the n probes in a gallery of n;
+        The result over all n pairs of one person and all pairs of two, and over the n probes before their gallery;
         intervals by resampling people, and probes before the same gallery.
 
     Raises:
@@ -114,16 +123,21 @@ def reidentification(
     embedded = [torch.cat([model(x, side) for x in images.split(64)]) for side, images in enumerate((gallery, probes))]
     similarity = embedded[0] @ embedded[1].T
     people = torch.arange(len(gallery))
+    labels = torch.zeros(len(gallery)) if labels is None else labels
+    comparable = labels[:, None] == labels
     resampled = {"num_bootstraps": num_bootstraps, "seed": seed}
-    auc = bootstrap(lambda drawn: _auc(similarity, drawn.unique()), len(people), **resampled)
-    at_1, at_k = (bootstrap_mean(among_nearest(similarity.T, people, looked_at), **resampled) for looked_at in (1, k))
-    return ReidentificationResult(auc, at_1, at_k, 1 / len(people), min(k / len(people), 1.0))
+    auc = bootstrap(lambda drawn: _auc(similarity, comparable, drawn.unique()), len(people), **resampled)
+    sorted_from = similarity.T.masked_fill(~comparable, -torch.inf)
+    at_1, at_k = (bootstrap_mean(among_nearest(sorted_from, people, looked_at), **resampled) for looked_at in (1, k))
+    sizes = comparable.sum(1)
+    guess_at_1, guess_at_k = (float((looked_at / sizes.double()).clamp(max=1).mean()) for looked_at in (1, k))
+    return ReidentificationResult(auc, at_1, at_k, guess_at_1, guess_at_k)
 
 
-def _auc(similarity: Tensor, people: Tensor) -> float:
-    among = similarity[people][:, people]
-    same = torch.eye(len(people), dtype=torch.bool)
-    return float(roc_auc_score(same.flatten().numpy(), among.flatten().numpy()))
+def _auc(similarity: Tensor, comparable: Tensor, people: Tensor) -> float:
+    pairs = comparable[people][:, people]
+    same = torch.eye(len(people), dtype=torch.bool)[pairs]
+    return float(roc_auc_score(same.numpy(), similarity[people][:, people][pairs].numpy()))
 
 
 class _Embedding(nn.Module):

@@ -129,7 +129,7 @@ class FlowTrainer(Trainer):
         chosen = {"model": type(self.network).__name__, "learning_rate": self.learning_rate, "seed": self.seed}
         return chosen | {f"network_{name}": value for name, value in self.network.config.items()}
 
-    def run(self) -> None:
+    def run(self) -> None:  # type: ignore[override]
         """Train; with the state of a training that is over, only its handlers are met again, as at its end."""
         # Ignite would begin anew.
         if self.state.iteration > 0 and self.state.epoch >= self.state.max_epochs:

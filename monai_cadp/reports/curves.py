@@ -54,8 +54,9 @@ def curves(
     for number, (name, points) in enumerate(lines.items()):
         x, values = [point.x for point in points], [point.value for point in points]
         axes.plot(x, values, marker="o" if len(x) < 20 else None, label=name, color=f"C{number}")
-        bars = [point for point in points if point.low is not None and point.high is not None]
-        axes.vlines([p.x for p in bars], [p.low for p in bars], [p.high for p in bars], color=f"C{number}")
+        for point in points:
+            if point.low is not None and point.high is not None:
+                axes.vlines(point.x, point.low, point.high, color=f"C{number}")
     for number, (name, value) in enumerate((levels or {}).items()):
         axes.axhline(value, linestyle="--", color=f"C{len(lines) + number}", label=name)
     axes.set_xlabel(x_label)

@@ -1,32 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole tasks from data to results: releasing a folder or a table, evaluating releases, studies."""
 
+from monai_cadp.studies.attack_measurements import AttributeInference, NearestCandidate, Reidentification
 from monai_cadp.studies.epsilon_sweep import epsilon_sweep
 from monai_cadp.studies.folder_release import release_batches, release_folder
 from monai_cadp.studies.illustrations import ColumnHistograms, ReleaseStrip, Scatter
-from monai_cadp.studies.measurements import ClassifierUtility, ContentKept, Realism, Reidentification
-from monai_cadp.studies.methods import CellNoise, LatentLaplace, NetworkContent, UserContent, WithoutGuarantee
+from monai_cadp.studies.measurements import ClassifierUtility, ContentKept, Realism
+from monai_cadp.studies.methods import (
+    CellNoise,
+    LatentLaplace,
+    NetworkContent,
+    PrivateTraining,
+    UserContent,
+    WithoutGuarantee,
+)
 from monai_cadp.studies.network_training import NetworkTraining
 from monai_cadp.studies.paper_method import PublishedMethod
 from monai_cadp.studies.release_evaluation import ReleaseEvaluation, ReleaseResult
+from monai_cadp.studies.row_measurements import RowUtility
 from monai_cadp.studies.study import Study
 from monai_cadp.studies.table_evaluation import TableEvaluation
 from monai_cadp.studies.table_release import release_rows, release_table
 
 __all__ = [
+    "AttributeInference",
     "CellNoise",
     "ClassifierUtility",
     "ColumnHistograms",
     "ContentKept",
     "LatentLaplace",
+    "NearestCandidate",
     "NetworkContent",
     "NetworkTraining",
+    "PrivateTraining",
     "PublishedMethod",
     "Realism",
     "Reidentification",
     "ReleaseEvaluation",
     "ReleaseResult",
     "ReleaseStrip",
+    "RowUtility",
     "Scatter",
     "Study",
     "TableEvaluation",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a study measures of released images: what they are good for, what they keep, and what they leak."""
+"""What a study measures of released images: what they are good for, what they keep, and how real they look."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from monai_cadp.attacks import reidentification, train_verification
 from monai_cadp.metrics import (
     Estimate,
     bootstrap,
     dropout_uncertainty,
     frechet_distance,
+    perceptual_similarity,
     pixel_cosine,
     precision_recall,
     train_classifier,
@@ -26,9 +26,9 @@ from monai_cadp.studies.variant import Split, Variant
 __all__ = [
     "ClassifierUtility",
     "ContentKept",
+    "Figures",
     "Measurement",
     "Realism",
-    "Reidentification",
     "Releases",
 ]
 
@@ -106,7 +106,7 @@ class ContentKept:
 
     Args:
         features: maps images (B, C, \*spatial) to features (B, k); None for the cosine alone.
-        names: of the features.
+        names: of the features; only their mean is given where they have none.
     """
 
     def __init__(self, features: Callable[[Tensor], Tensor] | None = None, names: Sequence[str] = ()) -> None:
@@ -122,7 +122,8 @@ class ContentKept:
             one, other = self.features(test.x), self.features(released)
             classes = test.y if test.y.ndim == 1 else None
             kept = within_class_correlation(one, other, classes)
-            figures |= {f"kept_{name}": value for name, value in zip(self.names, kept.tolist(), strict=True)}
+            if self.names:
+                figures |= {f"kept_{name}": value for name, value in zip(self.names, kept.tolist(), strict=True)}
 
             def mean(drawn: Tensor) -> float:
                 within = None if classes is None else classes[drawn]
@@ -134,6 +135,8 @@ class ContentKept:
 
 class Realism:
     """Frechet distance, precision and recall of the last features of a classifier that was trained on originals.
+
+    By the same features, how alike an original and its release look, above any two images of a class.
 
     Args:
         utility: whose classifier of originals is used.
@@ -153,47 +156,20 @@ class Realism:
         with torch.no_grad():
             one, other = (torch.cat([features(part) for part in x.split(256)]) for x in sets)
         precision, recall = precision_recall(one, other)
-        return {"frechet_distance": frechet_distance(one, other), "precision": precision, "recall": recall}
-
-
-class Reidentification:
-    """A verification network, retrained on releases, tells who is who among images of one class.
-
-    It learns from pairs of a release and another image of the same person; where a data set has one image of everybody,
-    the other image is the original itself, the most that an attacker may hold. Pairs are of one class, for the class is
-    public.
-
-    Args:
-        num_learning: people from whom the attacker learns.
-        num_attacked: people whom he attacks.
-        epochs: of his network.
-    """
-
-    def __init__(self, num_learning: int = 2000, num_attacked: int = 1000, epochs: int = 20) -> None:
-        self.num_learning, self.num_attacked, self.epochs = num_learning, num_attacked, epochs
-
-    def __call__(self, releases: Releases, seed: int) -> Figures:
-        """Return the AUC with its interval, beside the most that the guarantee allows."""
-        if releases.train_released is None or releases.test_released is None:
-            return {}
-        gallery, probes = releases.train_released[: self.num_learning], releases.train.x[: self.num_learning]
-        model = train_verification(gallery, probes, epochs=self.epochs, seed=seed, progress=True)
-        attacked = slice(self.num_attacked)
-        classes = releases.test.y[attacked] if releases.test.y.ndim == 1 else None
-        result = reidentification(
-            model, releases.test_released[attacked], releases.test.x[attacked], labels=classes, seed=seed
+        classes = releases.test.y if releases.test.y.ndim == 1 else None
+        alike = perceptual_similarity(
+            releases.test.x[: self.num_images],
+            releases.test_released[: self.num_images],
+            features,
+            None if classes is None else classes[: self.num_images],
+            seed=seed,
         )
         return {
-            "reidentification_auc": result.auc,
-            "largest_possible_auc": largest_auc(releases.variant.epsilon),
-            "reidentification_at_1": result.precision_at_1,
-            "reidentification_guessing_at_1": result.guess_at_1,
+            "frechet_distance": frechet_distance(one, other),
+            "precision": precision,
+            "recall": recall,
+            "perceptual_similarity_above_class": alike.above,
         }
-
-
-def largest_auc(epsilon: float) -> float:
-    """Return the largest area under the curve that pure epsilon allows."""
-    return 1 / (1 + math.exp(-epsilon))
 
 
 @torch.no_grad()

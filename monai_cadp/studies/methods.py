@@ -5,17 +5,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from monai_cadp.baselines import PixelNoise
+from monai_cadp.baselines import PixelNoise, train_private_classifier
 from monai_cadp.networks import ContentBasis, DeclaredContent
 from monai_cadp.privacy import LaplaceMechanism, PriorOnly, SubsetSelection
 from monai_cadp.privatizer import Privatizer
 from monai_cadp.studies.variant import StudyContext, Variant
 
-__all__ = ["CellNoise", "LatentLaplace", "NetworkContent", "UserContent", "WithoutGuarantee", "control_variants"]
+__all__ = [
+    "CellNoise",
+    "LatentLaplace",
+    "NetworkContent",
+    "PrivateTraining",
+    "UserContent",
+    "WithoutGuarantee",
+    "control_variants",
+]
 
 BATCH_SIZE = 256
 
@@ -147,3 +156,36 @@ class WithoutGuarantee:
         """Return the one variant that there is."""
         words = "No guarantee: every release is a function of its original, and no epsilon is large enough."
         return [Variant(self.name, math.inf, 0.0, words, release=in_batches(self.transform))]
+
+
+class PrivateTraining:
+    """A classifier trained on the originals with DP-SGD: for those who want nothing but a classifier.
+
+    Args:
+        num_classes: number of classes.
+        epsilons: budgets of the classifier.
+        delta: of each.
+        options: further arguments of :func:`~monai_cadp.baselines.train_private_classifier`.
+    """
+
+    def __init__(self, num_classes: int, epsilons: Sequence[float], delta: float, **options: Any) -> None:
+        self.num_classes, self.delta, self.options = num_classes, delta, options
+        self.epsilons = [float(epsilon) for epsilon in epsilons]
+
+    def variants(self, context: StudyContext) -> list[Variant]:
+        """Return the method at each of its budgets."""
+        return [self._variant(epsilon, context) for epsilon in self.epsilons]
+
+    def _variant(self, epsilon: float, context: StudyContext) -> Variant:
+        def classifier(x: Tensor, y: Tensor) -> nn.Module:
+            options = {**self.options, "batch_size": min(self.options.get("batch_size", 2048), len(x))}
+            model = train_private_classifier(
+                x, y, self.num_classes, epsilon=epsilon, delta=self.delta, progress=True, **options
+            )
+            return model
+
+        words = (
+            f"The classifier as a whole keeps (epsilon {epsilon:g}, delta {self.delta:g}) for the replacement of one "
+            "image; no image is released, and who trains it must be trusted with the originals."
+        )
+        return Variant("DP-SGD classifier", epsilon, self.delta, words, classifier=classifier)

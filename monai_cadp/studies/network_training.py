@@ -11,7 +11,7 @@ from ignite.engine import Events
 from monai.handlers import ValidationHandler
 from torch.utils.data import DataLoader
 
-from monai_cadp.engines import FlowEvaluator, FlowTrainer, GaussianNoise
+from monai_cadp.engines import ColumnNoise, FlowEvaluator, FlowTrainer, GaussianNoise
 from monai_cadp.handlers import ExportPrivatizer, MLflowTracking, ProgressBar, TrackedRun, TrainingCheckpoint
 from monai_cadp.networks import InvertibleNetwork, Provenance
 from monai_cadp.studies.variant import Split
@@ -32,7 +32,7 @@ class NetworkTraining:
         batch_size: images of a step.
         learning_rate: the highest one.
         weight_decay: of AdamW.
-        noise: standard deviation of the input noise.
+        noise: adds the input noise; None for normal noise of deviation 0.05.
         averaging: weight of the past in the average of weights.
         num_directions: of the content basis.
 
@@ -50,19 +50,20 @@ class NetworkTraining:
         batch_size: int = 128,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-4,
-        noise: float = 0.05,
+        noise: GaussianNoise | ColumnNoise | None = None,
         averaging: float = 0.998,
         num_directions: int = 32,
     ) -> None:
         self.network, self.provenance = network, Provenance(provenance).training
         self.max_epochs, self.max_minutes, self.batch_size = max_epochs, max_minutes, batch_size
         self.learning_rate, self.weight_decay, self.averaging = learning_rate, weight_decay, averaging
-        self.noise, self.num_directions = noise, num_directions
+        self.noise, self.num_directions = noise or GaussianNoise(), num_directions
 
     def description(self) -> dict[str, Any]:
         """Return all that was chosen, as plain data."""
-        chosen = {name: value for name, value in vars(self).items() if name != "network"}
-        return chosen | {"network": type(self.network).__name__, **self.network.config}
+        chosen = {name: value for name, value in vars(self).items() if name not in ("network", "noise")}
+        noise = {"noise": type(self.noise).__name__, "noise_deviation": self.noise.deviation}
+        return chosen | noise | {"network": type(self.network).__name__, **self.network.config}
 
     def run(self, train: Split, val: Split, output_dir: Path, tracked: TrackedRun, quick: bool) -> dict[str, Any]:
         """Train, and write ``model.pt``.
@@ -78,7 +79,6 @@ class NetworkTraining:
             Bits per dimension of every validation, and the number of parameters.
         """
         torch.manual_seed(0)
-        noise = GaussianNoise(self.noise)
         max_epochs = min(self.max_epochs, QUICK_EPOCHS) if quick else self.max_epochs
         trainer = FlowTrainer(
             self.network,
@@ -87,10 +87,10 @@ class NetworkTraining:
             max_minutes=self.max_minutes,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
-            noise=noise,
+            noise=self.noise,
             averaging=self.averaging,
         )
-        evaluator = FlowEvaluator(trainer.averaged, _loader(val, 256), noise=noise)
+        evaluator = FlowEvaluator(trainer.averaged, _loader(val, 256), noise=self.noise)
         bits: list[float] = []
         trainer.attach_all(
             [

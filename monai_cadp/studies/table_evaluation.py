@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from monai_cadp.checkpoint import load_privatizer
-from monai_cadp.data import ContinuousColumn, TableRows
-from monai_cadp.data.table_column import CategoricalColumn, OrdinalColumn
-from monai_cadp.metrics import ROW_MODELS, row_model_score, within_class_correlation
+from monai_cadp.data import TableRows
+from monai_cadp.metrics import row_model_score, within_class_correlation
 from monai_cadp.networks import ContentBasis, InvertibleNetwork
 from monai_cadp.privacy import Mechanism, PriorOnly, SubsetSelection
 from monai_cadp.privatizer import Privatizer
 from monai_cadp.reports import text_table
+from monai_cadp.studies.row_task import RowTask
 from monai_cadp.studies.table_release import release_rows
 
 __all__ = ["TableEvaluation"]
@@ -38,8 +38,7 @@ class TableEvaluation:
         model: "linear" for logistic or ridge regression, "forest" for a random forest.
 
     Raises:
-        ValueError: if the target is no column, it was left out and there is not exactly one condition, or the model is
-            unknown.
+        ValueError: as :class:`~monai_cadp.studies.row_task.RowTask`.
 
     Example:
         >>> from monai_cadp.data import ScikitTable
@@ -51,22 +50,10 @@ class TableEvaluation:
     def __init__(
         self, train_table: TableRows, test_table: TableRows, *, target: str | None = None, model: str = "linear"
     ) -> None:
-        self.train_table, self.test_table, self.model = train_table, test_table, model
+        self.train_table, self.test_table = train_table, test_table
         self.schema = train_table.schema
-        if target is None and len(self.schema.conditions) != 1:
-            raise ValueError(
-                f"The table has {len(self.schema.conditions)} conditions and no target was given; name the column to "
-                "be predicted."
-            )
-        if model not in ROW_MODELS:
-            raise ValueError(f"The model is {model!r}; expected one of {', '.join(ROW_MODELS)}.")
-        self.target = self.schema.column(self.schema.conditions[0].name if target is None else target)
-        self.test = self._design(test_table.rows, test_table.labels)
-
-    @property
-    def measure(self) -> str:
-        """What is measured: accuracy of classes, or R2 of numbers."""
-        return "r2" if isinstance(self.target, ContinuousColumn) else "accuracy"
+        self.task = RowTask(self.schema, target, model)
+        self.test = self.task.design(test_table.rows, test_table.labels)
 
     def originals(self) -> dict[str, float]:
         """Return what originals reach: the ceiling."""
@@ -123,18 +110,8 @@ class TableEvaluation:
         return {"name": name, "epsilon": guarantee.epsilon, "delta": guarantee.delta, **figures}
 
     def _score(self, rows: Tensor, labels: Tensor | None) -> dict[str, float]:
-        return {self.measure: round(row_model_score(*self._design(rows, labels), *self.test, model=self.model), 4)}
-
-    def _design(self, encoded: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return features (n, k) and target (n,) of rows, as a reader of the released file has them."""
-        rows = self.schema.decode(encoded, labels)
-        values = {column.name: [row[column.name] for row in rows] for column in self.schema.columns}
-        others = [column for column in self.schema.columns if column is not self.target]
-        features = torch.cat([column.encode(values[column.name]) for column in others], dim=1)
-        target = values[self.target.name]
-        if isinstance(self.target, OrdinalColumn | CategoricalColumn):
-            return features, self.target.indices(target)
-        return features, torch.tensor(target, dtype=torch.float64)
+        score = row_model_score(*self.task.design(rows, labels), *self.test, model=self.task.model)
+        return {self.task.measure: round(score, 4)}
 
 
 def _release(privatizer: Privatizer, table: TableRows, description: str) -> tuple[Tensor, Tensor | None]:

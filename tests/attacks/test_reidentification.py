@@ -81,3 +81,16 @@ def test_the_attack_is_the_same_for_the_same_seed():
         for _ in range(2)
     ]
     assert results[0] == results[1]
+
+
+def test_what_a_public_class_tells_is_no_reidentification():
+    """Two classes that look different, people of one class that look the same: an attacker learns the class only."""
+    labels = torch.arange(80) % 2
+    images = labels[:, None, None, None] + 0.1 * torch.randn(2, 80, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    model = train_verification(*images, epochs=10)
+    others = labels[:, None, None, None] + 0.1 * torch.randn(2, 80, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    across = reidentification(model, *others)
+    within = reidentification(model, *others, labels=labels)
+    assert across.auc.low > 0.65
+    assert within.auc.low < 0.5 < within.auc.high
+    assert (across.guess_at_1, within.guess_at_1) == pytest.approx((1 / 80, 1 / 40))

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What attackers get from released images, as a study measures it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from torch import Tensor
+
+from monai_cadp.attacks import attribute_inference, nearest_candidate, reidentification, train_verification
+from monai_cadp.studies.measurements import Figures, Releases
+
+__all__ = ["AttributeInference", "NearestCandidate", "Reidentification"]
+
+
+class Reidentification:
+    """A verification network, retrained on releases, tells who is who among images of one class.
+
+    It learns from pairs of a release and another image of the same person; where a data set has one image of everybody,
+    the other image is the original itself, the most that an attacker may hold. Pairs are of one class, for the class is
+    public.
+
+    Args:
+        num_learning: people from whom the attacker learns.
+        num_attacked: people whom he attacks.
+        epochs: of his network.
+    """
+
+    def __init__(self, num_learning: int = 2000, num_attacked: int = 1000, epochs: int = 20) -> None:
+        self.num_learning, self.num_attacked, self.epochs = num_learning, num_attacked, epochs
+
+    def __call__(self, releases: Releases, seed: int) -> Figures:
+        """Return the AUC with its interval, beside the most that the guarantee allows."""
+        if releases.train_released is None or releases.test_released is None:
+            return {}
+        gallery, probes = releases.train_released[: self.num_learning], releases.train.x[: self.num_learning]
+        model = train_verification(gallery, probes, epochs=self.epochs, seed=seed, progress=True)
+        attacked = slice(self.num_attacked)
+        classes = releases.test.y[attacked] if releases.test.y.ndim == 1 else None
+        result = reidentification(
+            model, releases.test_released[attacked], releases.test.x[attacked], labels=classes, seed=seed
+        )
+        return {
+            "reidentification_auc": result.auc,
+            "largest_possible_auc": largest_auc(releases.variant.epsilon),
+            "reidentification_precision_at_1": result.precision_at_1,
+            "reidentification_guess_at_1": result.guess_at_1,
+        }
+
+
+class NearestCandidate:
+    """An attacker holds a few candidates of one class, one of whom is the original, and names the nearest to a release.
+
+    Args:
+        num_candidates: that he holds.
+        num_attacked: releases that he attacks.
+    """
+
+    def __init__(self, num_candidates: int = 10, num_attacked: int = 1000) -> None:
+        self.num_candidates, self.num_attacked = num_candidates, num_attacked
+
+    def __call__(self, releases: Releases, seed: int) -> Figures:
+        """Return how often he is right, beside the most that the guarantee allows."""
+        if releases.test_released is None:
+            return {}
+        attacked = slice(self.num_attacked)
+        classes = releases.test.y[attacked] if releases.test.y.ndim == 1 else None
+        result = nearest_candidate(
+            releases.test.x[attacked],
+            releases.test_released[attacked],
+            self.num_candidates,
+            epsilon=releases.variant.epsilon,
+            labels=classes,
+            seed=seed,
+        )
+        return {
+            "reconstruction_success": result.success,
+            "reconstruction_guess": result.guessing,
+            "reconstruction_limit": result.limit,
+        }
+
+
+class AttributeInference:
+    r"""An attacker learns from releases of other people to tell an attribute of an original, beside its public class.
+
+    Args:
+        attribute: maps images (B, C, \*spatial) to numbers (B,) or (B, k), of which the one of ``index`` is taken.
+        index: which one.
+        num_learning: people from whom he learns.
+        num_attacked: people whom he attacks.
+    """
+
+    def __init__(
+        self,
+        attribute: Callable[[Tensor], Tensor],
+        index: int = 0,
+        num_learning: int = 2000,
+        num_attacked: int = 1000,
+    ) -> None:
+        self.attribute, self.index = attribute, index
+        self.num_learning, self.num_attacked = num_learning, num_attacked
+
+    def __call__(self, releases: Releases, seed: int) -> Figures:
+        """Return R2 with the release and with the class alone, and what the release adds."""
+        if releases.train_released is None or releases.test_released is None:
+            return {}
+        learning, attacked = slice(self.num_learning), slice(self.num_attacked)
+        train, test = (
+            self.attribute(x).reshape(len(x), -1)[:, self.index]
+            for x in (releases.train.x[learning], releases.test.x[attacked])
+        )
+        result = attribute_inference(
+            releases.train_released[learning],
+            train,
+            releases.test_released[attacked],
+            test,
+            shadow_labels=releases.train.y[learning],
+            labels=releases.test.y[attacked],
+            seed=seed,
+        )
+        return {
+            "attribute_r2": result.from_release,
+            "attribute_r2_of_class": result.from_label,
+            "attribute_gain": result.gain,
+        }
+
+
+def largest_auc(epsilon: float) -> float:
+    """Return the largest area under the curve that pure epsilon allows."""
+    return 1 / (1 + math.exp(-epsilon))
