@@ -45,6 +45,15 @@ setup(
     ],
     extras_require={
         "postgres": ["psycopg[binary]>=3"],
-        "dev": ["pytest", "hypothesis", "ruff", "mypy", "pre-commit", "dicom-anonymizer", "psycopg[binary]>=3"],
+        "dev": [
+            "pytest",
+            "hypothesis",
+            "ruff",
+            "mypy",
+            "pre-commit",
+            "dicom-anonymizer",
+            "psycopg[binary]>=3",
+            "pypdf",
+        ],
     },
 )

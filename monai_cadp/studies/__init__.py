@@ -4,7 +4,7 @@
 from monai_cadp.studies.attack_measurements import AttributeInference, NearestCandidate, Reidentification
 from monai_cadp.studies.epsilon_sweep import epsilon_sweep
 from monai_cadp.studies.folder_release import release_batches, release_folder
-from monai_cadp.studies.illustrations import ColumnHistograms, ReleaseStrip, Scatter
+from monai_cadp.studies.illustrations import ColumnHistograms, ReleaseStrip, Scatter, WhichIsWhich
 from monai_cadp.studies.measurements import ClassifierUtility, ContentKept, Realism
 from monai_cadp.studies.methods import (
     CellNoise,
@@ -14,6 +14,7 @@ from monai_cadp.studies.methods import (
     UserContent,
     WithoutGuarantee,
 )
+from monai_cadp.studies.network_membership import NetworkMembership
 from monai_cadp.studies.network_training import NetworkTraining
 from monai_cadp.studies.paper_method import PublishedMethod
 from monai_cadp.studies.release_evaluation import ReleaseEvaluation, ReleaseResult
@@ -31,6 +32,7 @@ __all__ = [
     "LatentLaplace",
     "NearestCandidate",
     "NetworkContent",
+    "NetworkMembership",
     "NetworkTraining",
     "PrivateTraining",
     "PublishedMethod",
@@ -44,6 +46,7 @@ __all__ = [
     "Study",
     "TableEvaluation",
     "UserContent",
+    "WhichIsWhich",
     "WithoutGuarantee",
     "epsilon_sweep",
     "release_batches",

@@ -16,7 +16,7 @@ from torch import Tensor
 from monai_cadp.reports import image_grid
 from monai_cadp.studies.measurements import Releases
 
-__all__ = ["ColumnHistograms", "Illustration", "ReleaseStrip", "Scatter"]
+__all__ = ["ColumnHistograms", "Illustration", "ReleaseStrip", "Scatter", "WhichIsWhich"]
 
 
 class Illustration(Protocol):
@@ -40,10 +40,38 @@ class ReleaseStrip:
         """Draw the row."""
         if releases.test_released is None:
             return None
-        chosen = class_by_class(releases.test.y, self.num_images)
-        buffer = io.BytesIO()
-        Image.fromarray(image_grid(releases.test_released[chosen], len(chosen))).save(buffer, format="PNG")
-        return buffer.getvalue()
+        return _strip(releases.test_released[class_by_class(releases.test.y, self.num_images)])
+
+
+class WhichIsWhich:
+    """A puzzle: releases of a few test images of one class, in another order than the originals.
+
+    Args:
+        method: whose releases are to be matched.
+        num_images: of the puzzle, at most 26.
+        seed: of the order; public, for the page shows the solution.
+    """
+
+    def __init__(self, method: str = "content basis", num_images: int = 8, seed: int = 0) -> None:
+        self.method, self.num_images, self.seed = method, num_images, seed
+
+    def __call__(self, releases: Releases) -> bytes | None:
+        """Draw the releases in their order."""
+        if releases.test_released is None or releases.variant.method != self.method:
+            return None
+        return _strip(releases.test_released[self.chosen(releases.test.y)[self._order(releases.test.y)]])
+
+    def chosen(self, y: Tensor) -> Tensor:
+        """Return indices of the originals, in their order."""
+        same = y == y[0] if y.ndim == 1 else torch.ones(len(y), dtype=torch.bool)
+        return torch.nonzero(same).flatten()[: self.num_images]
+
+    def solution(self, y: Tensor) -> str:
+        """Say which release is made from which original."""
+        return ", ".join(f"{place + 1} is {chr(65 + index)}" for place, index in enumerate(self._order(y).tolist()))
+
+    def _order(self, y: Tensor) -> Tensor:
+        return torch.randperm(len(self.chosen(y)), generator=torch.Generator().manual_seed(self.seed))
 
 
 class ColumnHistograms:
@@ -97,6 +125,12 @@ def class_by_class(y: Tensor, count: int) -> Tensor:
         rank[members] = torch.arange(int(members.sum()))
     chosen = torch.argsort(rank * (int(y.max()) + 1) + y)[:count]
     return chosen[y[chosen].argsort(stable=True)]
+
+
+def _strip(images: Tensor) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image_grid(images, len(images))).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def _png(figure: Figure) -> bytes:

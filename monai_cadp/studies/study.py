@@ -23,6 +23,7 @@ from monai_cadp.privatizer import Privatizer
 from monai_cadp.studies.illustrations import Illustration
 from monai_cadp.studies.measurements import Measurement, Releases
 from monai_cadp.studies.methods import control_variants
+from monai_cadp.studies.network_membership import NetworkMembership
 from monai_cadp.studies.network_training import NetworkTraining
 from monai_cadp.studies.study_report import write_report
 from monai_cadp.studies.variant import Method, Split, StudyContext, Variant
@@ -53,6 +54,7 @@ class Study:
         methods: what is compared, besides originals and prior-only.
         measurements: what is measured of every variant.
         illustrations: what is drawn of every variant.
+        membership: attack on the network; None for none.
         num_released: training images that are released for classifiers; None for all.
         num_test: test images that are used; None for all.
         temperature: of the completion.
@@ -77,6 +79,7 @@ class Study:
         measurements: Sequence[Measurement],
         illustrations: Sequence[Illustration] = (),
         *,
+        membership: NetworkMembership | None = None,
         num_released: int | None = None,
         num_test: int | None = None,
         temperature: float = 1.0,
@@ -90,6 +93,7 @@ class Study:
         self.title, self.training, self.output_dir = title, training, Path(output_dir)
         self.images = (train_images, val_images, test_images)
         self.methods, self.measurements, self.illustrations = list(methods), list(measurements), list(illustrations)
+        self.membership = membership
         self.num_released, self.num_test = num_released, num_test
         self.temperature, self.unit, self.seeds = temperature, unit, [int(seed) for seed in seeds]
         self.tracking_uri, self.quick = tracking_uri, quick
@@ -113,10 +117,12 @@ class Study:
                 for seed in self.seeds
             ]
             results = {"title": self.title, "quick": self.quick, "network": network, "variants": rows}
+            if self.membership is not None:
+                results["membership"] = self._attacked(runs, self.membership, context, train, test)
             figures, page = self.output_dir / "results.json", self.output_dir / "report.html"
             figures.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
             public = self.training.provenance == "public"
-            write_report(page, results, self._pictures(), judged if public else None)
+            write_report(page, results, self.illustrations, self._picture_path, judged if public else None)
             for artifact in (figures, page):
                 runs.parent.artifact(artifact)
         print(f"\nfigures: {figures}\npage:    {page}\nMLflow:  run {runs.parent.name} in {runs.parent.tracking_uri}")
@@ -171,10 +177,10 @@ class Study:
             figures |= measurement(releases, seed)
         child.metrics({name: _value(figure) for name, figure in figures.items()})
         if self._may_draw(variant):
-            for number, illustration in enumerate(self.illustrations):
+            for illustration in self.illustrations:
                 picture = illustration(releases)
                 if picture is not None:
-                    path = self._picture_path(variant.name, number)
+                    path = self._picture_path(variant.name, illustration)
                     path.parent.mkdir(exist_ok=True)
                     path.write_bytes(picture)
                     child.artifact(path)
@@ -190,6 +196,17 @@ class Study:
             },
         }
 
+    def _attacked(
+        self, runs: NestedRuns, attack: NetworkMembership, context: StudyContext, train: Split, test: Split
+    ) -> list[dict[str, Any]]:
+        key = _code(["membership", _described(attack)])
+        result = runs.result(key)
+        if result is None:
+            with runs.child(key, "membership") as child:
+                result = {"rows": attack(context.privatizer.inn, self.training, train, test)}
+                runs.store_result(child, result)
+        return result["rows"]
+
     def _may_draw(self, variant: Variant) -> bool:
         """Pictures hold releases with a guarantee only; of public images others too, but never the originals."""
         if variant.method == "originals":
@@ -197,15 +214,9 @@ class Study:
         promised = math.isfinite(variant.epsilon) and variant.nominal_epsilon is None
         return promised or self.training.provenance == "public"
 
-    def _picture_path(self, name: str, number: int) -> Path:
-        return self.output_dir / "pictures" / f"{re.sub(r'[^a-z0-9]+', '_', name.lower())}_{number}.png"
-
-    def _pictures(self) -> Any:
-        def of(name: str) -> list[Path]:
-            paths = [self._picture_path(name, number) for number in range(len(self.illustrations))]
-            return [path for path in paths if path.exists()]
-
-        return of
+    def _picture_path(self, name: str, illustration: Illustration) -> Path:
+        kind = type(illustration).__name__
+        return self.output_dir / "pictures" / f"{re.sub(r'[^a-z0-9]+', '_', f'{name} {kind}'.lower())}.png"
 
 
 def _plain(value: float | None) -> float | str | None:

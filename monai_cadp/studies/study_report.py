@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_cadp.reports import Picture, Point, Section, curves, study_page
-from monai_cadp.studies.illustrations import class_by_class
+from monai_cadp.studies.illustrations import Illustration, WhichIsWhich, class_by_class
 from monai_cadp.studies.variant import Split
 
 __all__ = ["write_report"]
@@ -44,20 +44,29 @@ CURVES = {
     "kept_mean": "content kept, within-class correlation",
     "reidentification_auc": "AUC of re-identification",
 }
+MEMBERSHIP = (
+    "Membership inference by likelihood. No guarantee of a release covers this: it is about the people of the training "
+    "set. True positives are the members that are found while 1 or 0.1 percent of others are taken for members."
+)
 PACKAGES = ("monai_cadp", "monai", "torch", "pytorch-ignite", "FrEIA", "mlflow", "opendp", "dp-accounting")
 NUM_SHOWN = 10
 
 
 def write_report(
-    path: Path, results: Mapping[str, Any], pictures: Callable[[str], Sequence[Path]], originals: Split | None
+    path: Path,
+    results: Mapping[str, Any],
+    illustrations: Sequence[Illustration],
+    picture: Callable[[str, Illustration], Path],
+    originals: Split | None,
 ) -> None:
     """Write the page.
 
     Args:
         path: of the HTML file.
         results: what :class:`~monai_cadp.studies.Study` writes as ``results.json``.
-        pictures: gives the PNG files of a variant by its name.
-        originals: images that may be shown, or None where they are not public.
+        illustrations: what was drawn of every variant.
+        picture: gives the PNG file of a variant, by its name, and an illustration; not every variant has one.
+        originals: test images that may be shown, or None where they are not public.
     """
     variants = results["variants"]
     sections = [Section("In words", text=_introduction(results, originals is not None))]
@@ -71,7 +80,12 @@ def write_report(
         ]
         if rows:
             sections.append(Section(title, text=text, rows=rows, pictures=drawn))
-    sections.append(_shown(variants, pictures, originals))
+    names = list(dict.fromkeys(variant["name"] for variant in variants))
+    puzzles = [part for part in illustrations if isinstance(part, WhichIsWhich)]
+    shown = [part for part in illustrations if part not in puzzles]
+    sections.append(_shown([p for part in shown for p in _pictures(part, names, picture)], originals))
+    if originals is not None:
+        sections += [_puzzle(part, originals, _pictures(part, names, picture)) for part in puzzles]
     bits = results["network"]["validation_bits"]
     line = {"validation": [Point(epoch + 1, value) for epoch, value in enumerate(bits)]}
     sections.append(
@@ -81,6 +95,9 @@ def write_report(
             pictures=[Picture(curves(line, "epoch", "bits per dimension"), "Training of the network.")],
         )
     )
+    if "membership" in results:
+        rows = [{name: _text(value) for name, value in row.items()} for row in results["membership"]]
+        sections.append(Section("What the network tells of its training images", text=MEMBERSHIP, rows=rows))
     explanations = {variant["name"]: variant["explanation"] for variant in variants}
     rows = [{"variant": name, "promise": text} for name, text in explanations.items()]
     sections.append(Section("What is promised, in words", rows=rows, wide_text=True))
@@ -120,7 +137,9 @@ def _epsilon(variant: Mapping[str, Any]) -> str:
     return true if nominal is None else f"{true} (nominal {nominal:g})"
 
 
-def _text(figure: float | Mapping[str, Any]) -> str:
+def _text(figure: str | float | Mapping[str, Any]) -> str:
+    if isinstance(figure, str):
+        return figure
     if isinstance(figure, Mapping):
         low, high = figure["interval"]
         return f"{figure['value']:.3f} [{low:.3f}, {high:.3f}]"
@@ -149,14 +168,28 @@ def _curve(variants: Sequence[Mapping[str, Any]], figure: str, label: str) -> st
     return curves(lines, "true epsilon of one image", label, levels)
 
 
-def _shown(
-    variants: Sequence[Mapping[str, Any]], pictures: Callable[[str], Sequence[Path]], originals: Split | None
-) -> Section:
-    shown: list[Picture] = []
-    if originals is not None and originals.x.ndim > 2:
-        chosen = class_by_class(originals.y, NUM_SHOWN)
-        shown.append(Picture(originals.x[chosen], "originals", columns=len(chosen)))
-    names = dict.fromkeys(variant["name"] for variant in variants)
-    shown += [Picture(path.read_bytes(), name) for name in names for path in pictures(name)]
-    text = "One row each; the images in a column are made from one original." if originals is not None else ""
-    return Section("What is released", text=text, pictures=shown)
+def _pictures(
+    illustration: Illustration, names: Sequence[str], picture: Callable[[str, Illustration], Path]
+) -> list[Picture]:
+    paths = {name: picture(name, illustration) for name in names}
+    return [Picture(path.read_bytes(), name) for name, path in paths.items() if path.exists()]
+
+
+def _shown(released: Sequence[Picture], originals: Split | None) -> Section:
+    if originals is None or originals.x.ndim < 3:
+        return Section("What is released", pictures=released)
+    chosen = class_by_class(originals.y, NUM_SHOWN)
+    first = Picture(originals.x[chosen], "originals", columns=len(chosen))
+    text = "One row each; the images in a column are made from one original."
+    return Section("What is released", text=text, pictures=[first, *released])
+
+
+def _puzzle(puzzle: WhichIsWhich, originals: Split, released: Sequence[Picture]) -> Section:
+    chosen = puzzle.chosen(originals.y)
+    names = f"A to {chr(64 + len(chosen))}"
+    first = Picture(originals.x[chosen], f"originals, {names} from the left", columns=len(chosen))
+    text = (
+        f"Originals {names} of one class, and their releases, 1 to {len(chosen)}, in another order: who is who? "
+        f"The solution is the same in every row: {puzzle.solution(originals.y)}."
+    )
+    return Section("Which is which?", text=text, pictures=[first, *released])
