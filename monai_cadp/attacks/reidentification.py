@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -126,7 +125,7 @@ def reidentification(
     labels = torch.zeros(len(gallery)) if labels is None else labels
     comparable = labels[:, None] == labels
     resampled = {"num_bootstraps": num_bootstraps, "seed": seed}
-    auc = bootstrap(lambda drawn: _auc(similarity, comparable, drawn.unique()), len(people), **resampled)
+    auc = bootstrap(_PairAUC(similarity, comparable), len(people), **resampled)
     sorted_from = similarity.T.masked_fill(~comparable, -torch.inf)
     at_1, at_k = (bootstrap_mean(among_nearest(sorted_from, people, looked_at), **resampled) for looked_at in (1, k))
     sizes = comparable.sum(1)
@@ -134,10 +133,26 @@ def reidentification(
     return ReidentificationResult(auc, at_1, at_k, guess_at_1, guess_at_k)
 
 
-def _auc(similarity: Tensor, comparable: Tensor, people: Tensor) -> float:
-    pairs = comparable[people][:, people]
-    same = torch.eye(len(people), dtype=torch.bool)[pairs]
-    return float(roc_auc_score(same.numpy(), similarity[people][:, people][pairs].numpy()))
+class _PairAUC:
+    """The area under the curve over pairs, for people who are drawn again and again: pairs are sorted once.
+
+    A person drawn twice counts twice, but is no pair with itself.
+    """
+
+    def __init__(self, similarity: Tensor, comparable: Tensor) -> None:
+        self.gallery, self.probe = comparable.nonzero(as_tuple=True)
+        self.same = self.gallery == self.probe
+        # Pairs that are as similar share a rank.
+        values, self.rank = similarity[comparable].unique(return_inverse=True)
+        self.num_ranks, self.num_people = len(values), len(similarity)
+
+    def __call__(self, people: Tensor) -> float:
+        times = people.bincount(minlength=self.num_people).double()
+        of_two = torch.where(self.same, 0.0, times[self.gallery] * times[self.probe])
+        others = torch.zeros(self.num_ranks, dtype=torch.float64).index_add_(0, self.rank, of_two)
+        less_similar = others.cumsum(0) - others / 2
+        of_one = times[self.gallery[self.same]]
+        return float((of_one * less_similar[self.rank[self.same]]).sum() / (of_one.sum() * others.sum()))
 
 
 class _Embedding(nn.Module):
