@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every study of configs/studies runs from its data to its page, on small files of exactly the published layout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from monai.bundle import run
+
+from monai_cadp.data import Digits
+
+ROOT = Path(__file__).parents[2]
+STUDIES = ROOT / "configs" / "studies"
+SHARED = ("images.yaml", "rows.yaml")
+# What takes minutes by itself, and has tests of its own.
+SHORT = {"membership": None, "epsilons": [4.0]}
+METHODS = [{"_target_": "monai_cadp.studies.NetworkContent", "epsilons": [4.0]}]
+
+
+def study(name, folder, **options):
+    output = folder / "results"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        # The sections that studies share are looked for from the project's folder.
+        patch.chdir(ROOT)
+        run(config_file=f"configs/studies/{name}.yaml", output_dir=str(output), quick=True, **options)
+    page = (output / "report.html").read_text()
+    variants = {variant["name"]: variant for variant in json.loads((output / "results.json").read_text())["variants"]}
+    assert {"originals", "prior only"} <= variants.keys()
+    assert "its figures mean nothing" in page and "What is released" in page
+    return variants
+
+
+def test_every_study_is_in_the_documentation_and_says_how_to_get_its_data():
+    text = (ROOT / "docs" / "STUDIES.md").read_text()
+    for path in STUDIES.glob("*.yaml"):
+        assert path.name in SHARED or f"--config_file configs/studies/{path.name}" in text
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.name)
+def test_what_studies_share_stands_in_one_place(path):
+    """A study holds no section of its own that is equal to a shared one."""
+    if path.name in SHARED:
+        return
+    sections = yaml.safe_load(path.read_text())
+    for shared in SHARED:
+        for name, section in yaml.safe_load((STUDIES / shared).read_text()).items():
+            assert sections.get(name) != section
+
+
+@pytest.mark.parametrize("name", ["breast_cancer", "diabetes", "two_moons"])
+def test_tables_that_come_with_scikit_learn(tmp_path, name):
+    variants = study(name, tmp_path, epsilons=[8.0])
+    figure = "r2_p_o" if name == "diabetes" else "accuracy_p_o"
+    assert variants["content basis, epsilon 8"]["figures"][figure] <= 1
+    kept = {method: variants[method]["figures"]["kept_mean"]["value"] for method in variants}
+    assert kept["content basis, epsilon 8"] > 0.3 > kept["prior only"]
+
+
+def test_mnist_with_every_method_and_every_attacker(tmp_path):
+    archive = tmp_path / "mnist.npz"
+    arrays = {}
+    for split in ("train", "val", "test"):
+        digits = Digits(split, spatial_shape=(28, 28))
+        arrays[f"{split}_images"] = np.stack([(255 * item["image"][0].numpy()).astype(np.uint8) for item in digits])
+        arrays[f"{split}_labels"] = np.array([int(item["label"]) for item in digits])
+    np.savez(archive, **arrays)
+    small = {"depths": [1, 1], "num_dense": 1, "dense_width": 32, "spatial_shape": [28, 28], "num_classes": 10}
+    network = {"_target_": "monai_cadp.networks.PaperINN", **small}
+    options = {"published_network": network, "published_epsilons": [1.0], "classifier_epsilons": [8.0], **SHORT}
+    variants = study("mnist", tmp_path, dataset_dir=str(tmp_path), **options)
+    assert list(variants) == [
+        "originals",
+        "prior only",
+        "content basis, epsilon 4",
+        "declared content, epsilon 4",
+        "Laplace on all latents, true sensitivity, epsilon 8",
+        "pixel Laplace, epsilon 8",
+        "DP-Pix, epsilon 8",
+        "Gaussian blur",
+        "mosaic",
+        "DP-SGD classifier, epsilon 8",
+        "the paper as published, nominal epsilon 1",
+    ]
+    assert variants["the paper as published, nominal epsilon 1"]["epsilon"] == 2 * 784
+    assert variants["DP-SGD classifier, epsilon 8"]["figures"].keys() == {"accuracy_p_o"}
+    figures = variants["Gaussian blur"]["figures"]
+    assert figures["reidentification_auc"]["value"] > 0.9 and figures["reconstruction_success"]["value"] > 0.9
+    prior = variants["prior only"]["figures"]
+    assert prior["reidentification_auc"]["value"] < 0.7 and prior["reconstruction_success"]["value"] < 0.3
+    assert figures["attribute_gain"]["value"] > prior["attribute_gain"]["value"] + 0.3
+
+
+@pytest.mark.parametrize(
+    ("name", "splits", "classes", "suffix"),
+    [
+        ("oct", ("train", "test"), ("CNV", "DME", "DRUSEN", "NORMAL"), "jpeg"),
+        ("chest_xray", ("train", "test"), ("NORMAL", "PNEUMONIA"), "jpeg"),
+        ("mednist", ("",), ("AbdomenCT", "BreastMRI", "CXR", "ChestCT", "Hand", "HeadCT"), "jpeg"),
+    ],
+)
+def test_folders_with_one_sub_folder_a_class(tmp_path, files, name, splits, classes, suffix):
+    generator = np.random.default_rng(0)
+    for split in splits:
+        for label, kind in enumerate(classes):
+            folder = tmp_path / "data" / split / kind
+            folder.mkdir(parents=True)
+            for index in range(30):
+                image = np.clip(40 * label + generator.normal(60, 20, (16, 16)), 0, 255)
+                files.picture(folder / f"{kind}-{index}.{suffix}", image)
+    short = {**SHORT, "methods": METHODS, "spatial_shape": [16, 16], "classifier_epochs": 1}
+    variants = study(name, tmp_path, dataset_dir=str(tmp_path / "data"), published_network=None, **short)
+    assert "content basis, epsilon 4" in variants
+
+
+@pytest.mark.parametrize("name", ["acdc", "acdc_slices"])
+def test_cardiac_mr_as_volumes_and_as_slices(tmp_path, files, name):
+    generator = np.random.default_rng(0)
+    groups = ("NOR", "MINF", "DCM", "HCM", "RV")
+    for folder, start in (("training", 1), ("testing", 101)):
+        for number in range(start, start + 10):
+            patient = tmp_path / folder / f"patient{number:03d}"
+            patient.mkdir(parents=True)
+            (patient / "Info.cfg").write_text(f"ED: 1\nES: 9\nGroup: {groups[number % 5]}\nHeight: 170.0\n")
+            for frame in (1, 9):
+                volume = generator.normal(100 + 20 * (number % 5), 10, (20, 24, 4)).astype(np.float32)
+                files.nifti(patient / f"{patient.name}_frame{frame:02d}.nii.gz", volume, np.diag([1.5, 1.5, 10, 1]))
+    size = [16, 16, 4] if name == "acdc" else [16, 16]
+    short = {**SHORT, "methods": METHODS, "spatial_shape": size, "classifier_epochs": 1}
+    variants = study(name, tmp_path, dataset_dir=str(tmp_path), volume_shape=[16, 16, 4], **short)
+    assert "content basis, epsilon 4" in variants
