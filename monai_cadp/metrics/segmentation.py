@@ -160,9 +160,9 @@ def _one_hot(images: Tensor, masks: Tensor, num_classes: int) -> Tensor:
             "(n, C, *spatial) and (n, 1, *spatial)."
         )
     classes = masks[:, 0].long()
-    if num_classes < 2 or bool(((classes < 0) | (classes >= num_classes) | (classes != masks[:, 0])).any()):
+    if bool(((classes < 0) | (classes >= num_classes) | (classes != masks[:, 0])).any()):
         raise ValueError(
-            f"Masks hold something else than the classes 0 to {num_classes - 1}; expected two or more classes."
+            f"Masks of {num_classes} classes hold something else than 0 to {num_classes - 1}; expected these."
         )
     return one_hot(classes, num_classes).movedim(-1, 1)
 

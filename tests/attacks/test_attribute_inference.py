@@ -80,14 +80,15 @@ def test_without_public_labels_the_releases_show_what_the_class_says():
     assert result.from_label.value < 0.15 and result.gain.low > 0.7
 
 
-def test_what_only_looks_in_pairs_tell_is_learnt_as_well():
-    """Whether two numbers have the same sign, which no linear model tells; people came sorted."""
+@pytest.mark.parametrize("kind", ["class", "number"])
+def test_what_only_looks_in_pairs_tell_is_learnt_as_well(kind):
+    """Whether two numbers have the same sign, or their product, which no linear model tells; people came sorted."""
     x = torch.randn(600, 2, generator=torch.Generator().manual_seed(0))
-    same = (x.prod(1) > 0).long()
-    order = torch.cat([same[:400].argsort(), torch.arange(400, 600)])
-    x, same = x[order], same[order]
-    result = attribute_inference(x[:400], same[:400], x[400:], same[400:], num_bootstraps=50)
-    assert result.from_release.low > 0.9 and result.from_label.value == 0.5
+    attribute = (x.prod(1) > 0).long() if kind == "class" else x.prod(1)
+    order = torch.cat([attribute[:400].argsort(), torch.arange(400, 600)])
+    x, attribute = x[order], attribute[order]
+    result = attribute_inference(x[:400], attribute[:400], x[400:], attribute[400:], num_bootstraps=50)
+    assert result.from_release.low > 0.8 and result.from_label.value <= 0.5
 
 
 def test_numbers_may_be_public():

@@ -26,9 +26,9 @@ def boxes(count, seed, spatial=(20, 18)):
 
 @pytest.mark.parametrize(("spatial", "count"), [((20, 18), 64), ((12, 13, 10), 32)])
 def test_masks_are_learnt_in_two_and_three_dimensions(spatial, count):
-    model = train_segmentation(*boxes(count, 0, spatial), 3, epochs=12, batch_size=8, learning_rate=5e-3)
+    model = train_segmentation(*boxes(count, 0, spatial), 3, epochs=20, batch_size=8, learning_rate=5e-3)
     dice = bootstrap_mean(segmentation_dice(model, *boxes(24, 1, spatial)), num_bootstraps=100)
-    assert dice.low > 0.8
+    assert dice.low > 0.7
 
 
 def test_from_masks_of_other_images_nothing_is_learnt():
@@ -54,7 +54,8 @@ def test_the_dice_is_twice_the_overlap_over_both_sizes():
 
 
 def test_an_image_is_told_as_it_is_alone():
-    model = train_segmentation(*boxes(8, 0), 3, epochs=1)
+    """In training too: private training needs it."""
+    model = train_segmentation(*boxes(8, 0), 3, epochs=1).train()
     images = boxes(4, 1)[0]
     torch.testing.assert_close(model(images)[:1], model(images[:1]), rtol=0, atol=1e-5)
     assert model(images).shape == (4, 3, 20, 18)

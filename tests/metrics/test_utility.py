@@ -27,7 +27,7 @@ TRAIN, TEST = bright_half(256, 0), bright_half(100, 1)
 
 
 def settings(train_releases, test_releases, **options):
-    return four_settings(TRAIN, train_releases, TEST, test_releases, 2, num_bootstraps=50, **options)
+    return four_settings(TRAIN, train_releases, TEST, test_releases, 2, num_bootstraps=50, batch_size=32, **options)
 
 
 def test_releases_that_are_like_originals_are_as_good_in_all_settings():
@@ -50,7 +50,7 @@ def test_releases_with_wrong_classes_show_on_originals_and_not_on_themselves():
 def test_the_figures_are_those_of_the_single_functions():
     releases = bright_half(128, 2, turned=True)
     result = settings(releases, bright_half(40, 3, turned=True), epochs=2, seed=3)
-    model = train_classifier(*releases, 2, epochs=2, seed=3)
+    model = train_classifier(*releases, 2, epochs=2, batch_size=32, seed=3)
     setting = result.releases_to_originals
     assert setting.accuracy.value == pytest.approx(classifier_accuracy(model, *TEST))
     assert setting.uncertainty.value == pytest.approx(
