@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
 import torch
@@ -18,11 +18,6 @@ __all__ = ["CategoricalColumn", "Column", "ContinuousColumn", "OrdinalColumn"]
 DIGITS = 6
 # Of the uniform noise on a category's 0s and 1s: far too little to change which is the largest.
 CATEGORY_STEP = 0.2
-KEYS = {
-    "continuous": {"name", "kind", "lowest", "highest", "log"},
-    "ordinal": {"name", "kind", "values"},
-    "categorical": {"name", "kind", "values"},
-}
 
 
 @dataclass(frozen=True)
@@ -41,14 +36,14 @@ class Column(ABC):
             raise ValueError(f"The name of a column is a {type(self.name).__name__} or empty; expected a text.")
 
     @property
-    @abstractmethod
     def width(self) -> int:
         """How many numbers stand for a value."""
+        return 1
 
     @property
-    @abstractmethod
     def step(self) -> float:
         """Distance of the numbers of neighbouring values, over which uniform noise spreads them; 0 for none."""
+        return 0.0
 
     @abstractmethod
     def encode(self, values: Sequence[Any]) -> Tensor:
@@ -85,10 +80,11 @@ class Column(ABC):
         kind = plain.get("kind") if isinstance(plain, Mapping) else None
         if not isinstance(kind, str) or kind not in kinds:
             raise ValueError(f"The kind of a column is {kind!r}; expected one of {', '.join(kinds)}.")
-        if set(plain) - {"log"} != KEYS[kind] - {"log"} or set(plain) - KEYS[kind]:
+        keys = {"kind", *(field.name for field in fields(kinds[kind]))}
+        if set(plain) - {"log"} != keys - {"log"} or not set(plain) <= keys:
             raise ValueError(
                 f"A {kind} column is described by {', '.join(sorted(map(str, plain)))}; expected "
-                f"{', '.join(sorted(KEYS[kind]))}."
+                f"{', '.join(sorted(keys))}."
             )
         return kinds[kind](**{key: value for key, value in plain.items() if key != "kind"})
 
@@ -143,16 +139,6 @@ class ContinuousColumn(Column):
             )
         object.__setattr__(self, "lowest", float(self.lowest))
         object.__setattr__(self, "highest", float(self.highest))
-
-    @property
-    def width(self) -> int:
-        """One number."""
-        return 1
-
-    @property
-    def step(self) -> float:
-        """No step."""
-        return 0.0
 
     def encode(self, values: Sequence[Any]) -> Tensor:
         """Return numbers (n, 1) from 0 to 1; see :meth:`Column.encode`."""
@@ -243,11 +229,6 @@ class OrdinalColumn(_Listed):
     """
 
     kind: ClassVar[str] = "ordinal"
-
-    @property
-    def width(self) -> int:
-        """One number."""
-        return 1
 
     @property
     def step(self) -> float:
