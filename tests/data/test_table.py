@@ -169,6 +169,12 @@ def test_the_splits_of_a_fold_share_no_row():
     assert len(set.union(*parts)) == sum(map(len, parts)) == 569
 
 
+def test_what_one_fold_validates_on_the_next_one_tests_on():
+    for fold in range(5):
+        validated, tested = ScikitTable("diabetes", "val", fold), ScikitTable("diabetes", "test", (fold + 1) % 5)
+        assert torch.equal(validated.rows, tested.rows)
+
+
 def test_real_values_come_back():
     first = ScikitTable("breast_cancer", "all").decoded()[0]
     assert first["mean radius"] == pytest.approx(17.99, abs=1e-3) and first["diagnosis"] == "malignant"
