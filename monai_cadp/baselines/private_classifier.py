@@ -19,6 +19,8 @@ from monai_cadp.privacy.checks import checked_positive
 __all__ = ["PrivateClassifier", "train_private_classifier"]
 
 LEAST_SIZE = 8
+# Of the last feature maps.
+SIDE = 4
 MOMENTUM = 0.9
 
 
@@ -171,11 +173,10 @@ def _network(shape: tuple[int, ...], num_classes: int) -> nn.Module:
     layers: list[nn.Module] = [conv(channels, 16, 8, stride=2, padding=3) if dims == 2 else conv(channels, 16, 4, 2, 1)]
     layers.append(nn.Tanh())
     width, sizes = 16, [size // 2 for size in sizes]
-    while max(sizes) > 8:
+    while max(sizes) > 8 and min(sizes) > 1:
         layers += [conv(width, 32, 4, stride=2, padding=1), nn.Tanh()]
-        width, sizes = 32, [max(1, size // 2) for size in sizes]
-    side = 4
-    layers += [pool(side), nn.Flatten(), nn.Linear(width * side**dims, 32), nn.Tanh(), nn.Linear(32, num_classes)]
+        width, sizes = 32, [size // 2 for size in sizes]
+    layers += [pool(SIDE), nn.Flatten(), nn.Linear(width * SIDE**dims, 32), nn.Tanh(), nn.Linear(32, num_classes)]
     return nn.Sequential(*layers)
 
 

@@ -54,7 +54,7 @@ def test_the_guarantee_is_what_dp_accounting_says_about_its_own_parameters():
     assert "number of images" in guarantee.explain()
 
 
-@pytest.mark.parametrize("batch_size", [24, 6])
+@pytest.mark.parametrize("batch_size", [24, 2])
 def test_the_noise_on_the_weights_has_the_deviation_of_the_guarantee_whatever_the_size_of_the_batch(batch_size):
     """From one seed two runs differ by their noise, and hardly by clipped gradients; wrong with probability 1e-6."""
     images, labels = few()
@@ -122,7 +122,7 @@ def test_what_is_no_number_is_black():
     assert torch.equal(model(images), model(black))
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 40), (1, 28, 28), (1, 70, 65), (2, 8, 10, 20)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 200), (1, 28, 28), (1, 70, 65), (2, 8, 10, 20)], ids=str)
 def test_images_of_every_size_are_taken_and_none_has_an_influence_on_another(shape):
     images, labels = few(6, shape)
     model = train(images, labels, batch_size=3)
