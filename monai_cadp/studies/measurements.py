@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from monai_cadp.metrics import (
     Estimate,
     bootstrap,
+    bootstrap_mean,
     dropout_uncertainty,
     frechet_distance,
     perceptual_similarity,
@@ -21,6 +22,7 @@ from monai_cadp.metrics import (
     train_classifier,
     within_class_correlation,
 )
+from monai_cadp.metrics.classifier import classifier_logits
 from monai_cadp.studies.variant import Split, Variant
 
 __all__ = [
@@ -172,7 +174,5 @@ class Realism:
         }
 
 
-@torch.no_grad()
 def _accuracy(model: nn.Module, x: Tensor, y: Tensor) -> Estimate:
-    right = torch.cat([model(part).argmax(1) for part in x.split(256)]) == y
-    return bootstrap(lambda drawn: float(right[drawn].float().mean()), len(right))
+    return bootstrap_mean(classifier_logits(model, x).argmax(1) == y)
