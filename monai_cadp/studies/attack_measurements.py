@@ -166,5 +166,4 @@ def _reduced(images: Tensor) -> Tensor:
         return images
     largest = LARGEST_SIDE[dimensions]
     sizes = [min(size, largest) for size in images.shape[2:]]
-    pool = torch.nn.functional.adaptive_avg_pool2d if dimensions == 2 else torch.nn.functional.adaptive_avg_pool3d
-    return pool(images, sizes)
+    return torch.nn.functional.interpolate(images, size=sizes, mode="area")

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a study measures: originals reach everything, strangers nothing, and attackers guess where there is nothing."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from monai_cadp.data import Digits, ScikitTable
+from monai_cadp.studies import (
+    AttributeInference,
+    ClassifierUtility,
+    ContentKept,
+    NearestCandidate,
+    Realism,
+    Reidentification,
+    RowUtility,
+)
+from monai_cadp.studies.attack_measurements import largest_auc
+from monai_cadp.studies.measurements import Releases
+from monai_cadp.studies.variant import Split, Variant
+
+
+def digits(split):
+    items = list(Digits(split))
+    return Split(torch.stack([item["image"] for item in items]), torch.stack([item["label"] for item in items]))
+
+
+TRAIN, TEST = digits("train"), digits("test")
+
+
+def strangers(split):
+    """Other images of the same classes."""
+    x = split.x.clone()
+    for label in split.y.unique():
+        members = (split.y == label).nonzero()[:, 0]
+        x[members] = split.x[members.roll(1)]
+    return x
+
+
+def released(train, test, epsilon=math.inf, method="something"):
+    return Releases(Variant(method, epsilon, 0.0, ""), TRAIN, TEST, train, test)
+
+
+SAME, STRANGERS = released(TRAIN.x, TEST.x), released(strangers(TRAIN), strangers(TEST), 0.0)
+NOTHING = released(None, None)
+
+
+def first_feature(x):
+    return x.mean((1, 2, 3))
+
+
+MEASUREMENTS = [
+    ClassifierUtility(10, epochs=1),
+    ContentKept(first_feature),
+    Realism(ClassifierUtility(10, epochs=1)),
+    Reidentification(epochs=1),
+    NearestCandidate(),
+    AttributeInference(first_feature),
+]
+
+
+@pytest.mark.parametrize("measurement", MEASUREMENTS, ids=lambda part: type(part).__name__)
+def test_where_no_image_is_released_there_is_nothing_to_measure(measurement):
+    assert measurement(NOTHING, 0) == {}
+
+
+def test_a_classifier_that_is_itself_what_is_released_is_judged_on_originals():
+    def classifier(x, y):
+        assert x is TRAIN.x
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+
+    releases = Releases(Variant("private", 1.0, 0.0, "", classifier=classifier), TRAIN, TEST, None, None)
+    figures = ClassifierUtility(10)(releases, 0)
+    assert figures.keys() == {"accuracy_p_o"} and figures["accuracy_p_o"].value < 0.5
+
+
+def test_a_classifier_learns_the_class_from_strangers_of_the_class():
+    figures = ClassifierUtility(10, epochs=30)(STRANGERS, 0)
+    assert figures["accuracy_p_o"].low > 0.85
+    assert figures["accuracy_p_p"].value == pytest.approx(figures["accuracy_p_o"].value, abs=0.05)
+    assert figures["accuracy_o_p"].low > 0.85
+    assert 0 < figures["uncertainty_p_o"] < 0.5
+
+
+def test_strangers_of_the_class_keep_no_content_and_the_same_images_all():
+    measurement = ContentKept(first_feature_pair, ["brightness", "left"])
+    same, other = measurement(SAME, 0), measurement(STRANGERS, 0)
+    assert same["kept_brightness"] == same["kept_mean"].value == pytest.approx(1)
+    assert other["kept_mean"].low < 0 < other["kept_mean"].high
+    assert other["kept_mean"].value == pytest.approx((other["kept_brightness"] + other["kept_left"]) / 2, abs=1e-6)
+
+
+def first_feature_pair(x):
+    return torch.stack([x.mean((1, 2, 3)), x[..., :4].mean((1, 2, 3))], dim=1)
+
+
+def test_strangers_look_real_and_not_like_their_originals():
+    realism = Realism(ClassifierUtility(10, epochs=20))
+    same, other = realism(SAME, 0), realism(STRANGERS, 0)
+    noise = realism(released(torch.rand_like(TRAIN.x), torch.rand_like(TEST.x)), 0)
+    assert noise["frechet_distance"] > 5 * other["frechet_distance"]
+    assert noise["precision"] < 0.3 < 0.6 < other["precision"]
+    assert same["perceptual_similarity_above_class"].low > 0.1 > other["perceptual_similarity_above_class"].high
+
+
+@pytest.mark.parametrize(
+    ("measurement", "figure", "guess", "control"),
+    [
+        (Reidentification(epochs=10), "reidentification_auc", 0.5, 0.95),
+        (NearestCandidate(), "reconstruction_success", 0.1, 0.99),
+        (AttributeInference(first_feature), "attribute_gain", 0.0, 0.3),
+    ],
+    ids=["reidentification", "nearest candidate", "attribute"],
+)
+def test_an_attacker_finds_originals_and_guesses_where_releases_are_of_strangers(measurement, figure, guess, control):
+    found, guessed = measurement(SAME, 0)[figure], measurement(STRANGERS, 0)[figure]
+    assert found.value > control
+    assert guessed.low <= guess + 0.02 and guessed.value < guess + 0.08
+
+
+def test_the_attacker_with_candidates_learns_what_a_release_looks_like():
+    """A negative is far from its original, and tells everything to who has seen others."""
+    negatives = released(1 - TRAIN.x, 1 - TEST.x)
+    assert NearestCandidate()(negatives, 0)["reconstruction_success"].value > 0.95
+
+
+def test_large_images_are_looked_at_from_afar():
+    large = torch.nn.functional.interpolate(TEST.x[:100], scale_factor=8)
+    split = Split(large, TEST.y[:100] * 0)
+    releases = Releases(Variant("something", math.inf, 0.0, ""), split, split, large, large)
+    assert NearestCandidate()(releases, 0)["reconstruction_success"].value == 1.0
+
+
+def test_the_largest_area_is_half_at_nothing_and_what_the_documentation_says_at_1_and_4():
+    areas = [round(largest_auc(epsilon), 2) for epsilon in (0.0, 1.0, 4.0, math.inf)]
+    assert areas == [0.5, 0.73, 0.98, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "figure"), [("breast_cancer", None, "accuracy"), ("diabetes", "progression", "r2")]
+)
+def test_rows_are_judged_by_a_simple_model_in_the_settings_of_the_paper(name, target, figure):
+    train, test = (ScikitTable(name, split) for split in ("train", "test"))
+    splits = [Split(table.rows, table.labels) for table in (train, test)]
+    utility = RowUtility(train.schema, target)
+    same = utility(Releases(Variant("originals", math.inf, 0.0, ""), *splits, *(split.x for split in splits)), 0)
+    assert same.keys() == {f"{figure}_p_o"}
+    means = [split.x.mean(0).expand_as(split.x).clone() for split in splits]
+    poor = utility(Releases(Variant("mean", 0.0, 0.0, ""), *splits, *means), 0)
+    assert poor.keys() == {f"{figure}_p_o", f"{figure}_p_p", f"{figure}_o_p"}
+    assert poor[f"{figure}_p_o"] < same[f"{figure}_p_o"] - 0.2
