@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The paper's mechanism as published: its noise never changes, an image depends on its batch, and epsilon is another."""
+"""The mechanism as published: its noise never changes, an image depends on its batch, and epsilon is another one."""
 
 from __future__ import annotations
 
