@@ -68,7 +68,7 @@ def train_private_classifier(
     delta: float,
     epochs: int = 8,
     batch_size: int = 2048,
-    learning_rate: float = 8.0,
+    learning_rate: float = 4.0,
     largest_gradient: float = 0.1,
     unit: str = "image",
     seed: int = 0,
@@ -101,7 +101,8 @@ def train_private_classifier(
         delta: from 1e-10; far below 1 / n.
         epochs: expected number of times that an image is looked at.
         batch_size: expected size of a batch, n at most. Large ones need less noise.
-        learning_rate: of the mean of the clipped gradients.
+        learning_rate: of the mean of the clipped gradients. On MNIST 4 did better than 8 at epsilon 1,
+            and 8 better than 4 at 2.2.
         largest_gradient: C.
         unit: what one image is made from: image, volume or patient.
         seed: of the weights at the beginning; public.
