@@ -47,6 +47,7 @@ setup(
         "postgres": ["psycopg[binary]>=3"],
         "dev": [
             "pytest",
+            "pytest-xdist",
             "hypothesis",
             "ruff",
             "mypy",

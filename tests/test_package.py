@@ -63,7 +63,7 @@ HOUSE = [
     ("monai_cadp.metrics", ["monai_cadp.privatizer", "monai_cadp.engines", "monai_cadp.handlers"]),
     ("monai_cadp.reports", ["monai_cadp.privatizer", "monai_cadp.engines", "monai_cadp.handlers"]),
     ("monai_cadp.transforms", ["monai_cadp.engines", "monai_cadp.handlers"]),
-    ("monai_cadp.baselines", [f"monai_cadp.{room}" for room in ("privatizer", "networks", "engines", "studies")]),
+    ("monai_cadp.baselines", [f"monai_cadp.{room}" for room in ("privatizer", "attacks", "engines", "studies")]),
     ("monai_cadp.attacks", [f"monai_cadp.{room}" for room in ("engines", "handlers", "transforms", "studies")]),
     ("monai_cadp.privatizer", ["monai_cadp.transforms", "monai_cadp.engines", "monai_cadp.handlers", "monai"]),
 ]
