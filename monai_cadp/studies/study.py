@@ -116,13 +116,19 @@ class Study:
                 for variant in self._variants(context)
                 for seed in self.seeds
             ]
-            results = {"title": self.title, "quick": self.quick, "network": network, "variants": rows}
+            results = {
+                "title": self.title,
+                "quick": self.quick,
+                "unit": self.unit,
+                "network": network,
+                "variants": rows,
+            }
             if self.membership is not None:
                 results["membership"] = self._attacked(runs, self.membership, context, train, test)
             figures, page = self.output_dir / "results.json", self.output_dir / "report.html"
             figures.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-            public = self.training.provenance == "public"
-            write_report(page, results, self.illustrations, self._picture_path, judged if public else None)
+            public = (released, judged) if self.training.provenance == "public" else None
+            write_report(page, results, self.illustrations, self._picture_path, public)
             for artifact in (figures, page):
                 runs.parent.artifact(artifact)
         print(f"\nfigures: {figures}\npage:    {page}\nMLflow:  run {runs.parent.name} in {runs.parent.tracking_uri}")

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from monai_cadp.reports import Picture, Point, Section, curves, study_page
-from monai_cadp.studies.illustrations import Illustration, WhichIsWhich, class_by_class
-from monai_cadp.studies.variant import Split
+from monai_cadp.studies.illustrations import Illustration, WhichIsWhich
+from monai_cadp.studies.measurements import Releases
+from monai_cadp.studies.variant import Split, Variant
 
 __all__ = ["write_report"]
 
@@ -49,7 +50,6 @@ MEMBERSHIP = (
     "set. True positives are the members that are found while 1 or 0.1 percent of others are taken for members."
 )
 PACKAGES = ("monai_cadp", "monai", "torch", "pytorch-ignite", "FrEIA", "mlflow", "opendp", "dp-accounting")
-NUM_SHOWN = 10
 
 
 def write_report(
@@ -57,7 +57,7 @@ def write_report(
     results: Mapping[str, Any],
     illustrations: Sequence[Illustration],
     picture: Callable[[str, Illustration], Path],
-    originals: Split | None,
+    public: tuple[Split, Split] | None,
 ) -> None:
     """Write the page.
 
@@ -66,15 +66,15 @@ def write_report(
         results: what :class:`~monai_cadp.studies.Study` writes as ``results.json``.
         illustrations: what was drawn of every variant.
         picture: gives the PNG file of a variant, by its name, and an illustration; not every variant has one.
-        originals: test images that may be shown, or None where they are not public.
+        public: originals that may be shown, of training and test, or None where they are not public.
     """
     variants = results["variants"]
-    sections = [Section("In words", text=_introduction(results, originals is not None))]
+    sections = [Section("In words", text=_introduction(results, public is not None))]
     for title, (beginnings, text) in GROUPS.items():
         rows = [_row(variant, beginnings) for variant in variants]
         rows = [row for row in rows if len(row) > 2]
         drawn = [
-            Picture(_curve(variants, figure, label), label)
+            Picture(_curve(variants, figure, label, results["unit"]), label)
             for figure, label in CURVES.items()
             if figure.startswith(beginnings) and any(figure in variant["figures"] for variant in variants)
         ]
@@ -83,9 +83,11 @@ def write_report(
     names = list(dict.fromkeys(variant["name"] for variant in variants))
     puzzles = [part for part in illustrations if isinstance(part, WhichIsWhich)]
     shown = [part for part in illustrations if part not in puzzles]
-    sections.append(_shown([p for part in shown for p in _pictures(part, names, picture)], originals))
-    if originals is not None:
-        sections += [_puzzle(part, originals, _pictures(part, names, picture)) for part in puzzles]
+    pictures = [p for part in shown for p in [*_originals(part, public), *_pictures(part, names, picture)]]
+    text = "Of images one row each; those in a column are made from one original." if public is not None else ""
+    sections.append(Section("What is released", text=text, pictures=pictures))
+    if public is not None:
+        sections += [_puzzle(part, public[1], _pictures(part, names, picture)) for part in puzzles]
     bits = results["network"]["validation_bits"]
     line = {"validation": [Point(epoch + 1, value) for epoch, value in enumerate(bits)]}
     sections.append(
@@ -107,18 +109,19 @@ def write_report(
 
 
 def _introduction(results: Mapping[str, Any], public: bool) -> str:
+    unit = results["unit"]
     text = (
-        "Every image was released by itself under local differential privacy: epsilon bounds how much any attacker, "
+        f"Every {unit} was released by itself under local differential privacy: epsilon bounds how much any attacker, "
         "whatever else he knows, learns of one original from its release; he tells two candidates apart with an area "
-        "under the curve of at most e^epsilon / (1 + e^epsilon): .73 at 1, .98 at 4. Public are the class of every "
-        "image, their number, all that was chosen here, and the figures on this page. "
+        "under the curve of at most e^epsilon / (1 + e^epsilon): .73 at 1, .98 at 4. Public are the class of each, "
+        "their number, all that was chosen here, and the figures on this page. "
     )
     text += (
-        "The images were declared public, so that originals are shown beside releases."
+        f"The {unit}s were declared public, so that originals are shown beside releases."
         if public
-        else "The images are not declared public: originals, and whatever compares single ones with their releases, "
-        "are left out. The figures are averages over the test images and are not themselves private; the network "
-        "learnt from the images, and no guarantee covers what it tells of them."
+        else f"The {unit}s are not declared public: originals, and whatever compares single ones with their releases, "
+        "are left out. The figures are averages over the test set and are not themselves private; the network learnt "
+        "from the training set, and no guarantee covers what it tells of it."
     )
     return text + (" This was a short run: its figures mean nothing." if results["quick"] else "")
 
@@ -146,7 +149,7 @@ def _text(figure: str | float | Mapping[str, Any]) -> str:
     return f"{figure:.3f}"
 
 
-def _curve(variants: Sequence[Mapping[str, Any]], figure: str, label: str) -> str:
+def _curve(variants: Sequence[Mapping[str, Any]], figure: str, label: str, unit: str) -> str:
     """Methods with budgets are lines; what has none, or no meaningful one, is a level."""
     lines: dict[str, list[Point]] = {}
     levels: dict[str, float] = {}
@@ -165,7 +168,7 @@ def _curve(variants: Sequence[Mapping[str, Any]], figure: str, label: str) -> st
     if figure == "reidentification_auc":
         grid = [0.25 * step for step in range(33)]
         lines["the most that is possible"] = [Point(e, 1 / (1 + math.exp(-e)), None, None) for e in grid]
-    return curves(lines, "true epsilon of one image", label, levels)
+    return curves(lines, f"true epsilon of one {unit}", label, levels)
 
 
 def _pictures(
@@ -175,13 +178,12 @@ def _pictures(
     return [Picture(path.read_bytes(), name) for name, path in paths.items() if path.exists()]
 
 
-def _shown(released: Sequence[Picture], originals: Split | None) -> Section:
-    if originals is None or originals.x.ndim < 3:
-        return Section("What is released", pictures=released)
-    chosen = class_by_class(originals.y, NUM_SHOWN)
-    first = Picture(originals.x[chosen], "originals", columns=len(chosen))
-    text = "One row each; the images in a column are made from one original."
-    return Section("What is released", text=text, pictures=[first, *released])
+def _originals(illustration: Illustration, public: tuple[Split, Split] | None) -> list[Picture]:
+    if public is None:
+        return []
+    train, test = public
+    drawn = illustration(Releases(Variant("originals", math.inf, 0.0, ""), train, test, train.x, test.x))
+    return [] if drawn is None else [Picture(drawn, "originals")]
 
 
 def _puzzle(puzzle: WhichIsWhich, originals: Split, released: Sequence[Picture]) -> Section:
