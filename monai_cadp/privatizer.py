@@ -12,10 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from monai_cadp.networks import CandidateTable, ConditionalINN, ContentBasis, DeclaredContent, InvertibleNetwork
-from monai_cadp.privacy import Mechanism, PrivacyGuarantee, RandomizedResponse, SubsetSelection, compose
+from monai_cadp.privacy import (
+    AttributeResponse,
+    Mechanism,
+    PrivacyGuarantee,
+    RandomizedResponse,
+    SubsetSelection,
+    compose,
+)
 from monai_cadp.privacy.randomness import random_normal
 from monai_cadp.privacy.subset_selection import choose_subset_size, select_candidates
 from monai_cadp.privacy.threshold import acceptance_threshold
+from monai_cadp.privatizer_parts import check_parts
 
 __all__ = ["Privatizer"]
 
@@ -42,7 +50,7 @@ class Privatizer(nn.Module):
         mechanism: what spends the budget.
         content: what the budget is spent on.
         condition: public condition of a sample, () or (condition_size,), for calls that give none.
-        label_mechanism: randomizes class labels; None declares the condition public.
+        label_mechanism: randomizes class labels, or attributes; None declares the condition public.
         temperature: factor on the completion, 0 to 1; less is nearer to the average. Post-processing.
         detail_temperature: a further factor on what the completion holds of details, 0 to 1; less is smoother.
         unit: what one image is in the guarantee: "image", "volume" or "patient".
@@ -75,13 +83,13 @@ class Privatizer(nn.Module):
         content: ContentBasis | DeclaredContent,
         *,
         condition: int | Sequence[float] | Tensor | None = None,
-        label_mechanism: RandomizedResponse | None = None,
+        label_mechanism: RandomizedResponse | AttributeResponse | None = None,
         temperature: float = 1.0,
         detail_temperature: float = 1.0,
         unit: str = "image",
     ) -> None:
         super().__init__()
-        _check_parts(inn, mechanism, content, label_mechanism)
+        check_parts(inn, mechanism, content, label_mechanism)
         for name, value in (("temperature", temperature), ("detail_temperature", detail_temperature)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} is {value}; expected a number from 0 to 1.")
@@ -139,6 +147,8 @@ class Privatizer(nn.Module):
     def _describe(self) -> PrivacyGuarantee:
         space = self.inn.condition_space
         public = [] if self.label_mechanism is not None or space.embedding_size == 0 else ["condition"]
+        if isinstance(self.label_mechanism, AttributeResponse) and self.label_mechanism.kept:
+            public = ["kept attributes"]
         provenance = self.inn.training_data
         fingerprint = self.inn.fingerprint()
         guarantees = [
@@ -287,33 +297,3 @@ def _after_loading(privatizer: nn.Module, incompatible_keys: object) -> None:
 
 def _plain(tensor: Tensor) -> Tensor:
     return tensor.as_tensor() if hasattr(tensor, "as_tensor") else tensor
-
-
-def _check_parts(inn: object, mechanism: object, content: object, label_mechanism: object) -> None:
-    for part, kinds, name in (
-        (inn, InvertibleNetwork, "inn"),
-        (mechanism, Mechanism, "mechanism"),
-        (content, (ContentBasis, DeclaredContent), "content"),
-        (label_mechanism, (RandomizedResponse, type(None)), "label_mechanism"),
-    ):
-        if not isinstance(part, kinds):
-            expected = " or ".join(k.__name__ for k in (kinds if isinstance(kinds, tuple) else (kinds,)))
-            raise TypeError(f"{name} is a {type(part).__name__}; expected {expected}.")
-    assert isinstance(inn, InvertibleNetwork)
-    if isinstance(content, ContentBasis) and content.num_latents != inn.num_latents:
-        raise ValueError(
-            f"The basis has directions of length {content.num_latents}, but the network has {inn.num_latents} latents; "
-            "fit the basis to this network."
-        )
-    if isinstance(content, DeclaredContent) and not isinstance(mechanism, SubsetSelection):
-        raise TypeError(f"The mechanism is a {type(mechanism).__name__}; declared content needs SubsetSelection.")
-    if label_mechanism is not None and inn.condition_space.num_classes is None:
-        raise ValueError("A label mechanism was given, but the network takes no class labels; leave it out.")
-    if (
-        isinstance(label_mechanism, RandomizedResponse)
-        and label_mechanism.num_classes != inn.condition_space.num_classes
-    ):
-        raise ValueError(
-            f"The label mechanism has {label_mechanism.num_classes} classes, but the network has "
-            f"{inn.condition_space.num_classes}; give both the same."
-        )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from monai_cadp.privacy.attribute_response import AttributeResponse
 from monai_cadp.privacy.composition import compose, include_training
 from monai_cadp.privacy.gaussian import GaussianMechanism
 from monai_cadp.privacy.guarantee import PrivacyGuarantee
@@ -14,6 +15,7 @@ from monai_cadp.privacy.randomized_response import RandomizedResponse
 from monai_cadp.privacy.subset_selection import SubsetSelection, select_candidates
 
 __all__ = [
+    "AttributeResponse",
     "Budget",
     "BudgetExceededError",
     "GaussianMechanism",

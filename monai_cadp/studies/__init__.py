@@ -8,6 +8,7 @@ from monai_cadp.studies.illustrations import ColumnHistograms, ReleaseStrip, Sca
 from monai_cadp.studies.measurements import ClassifierUtility, ContentKept, Realism
 from monai_cadp.studies.methods import (
     CellNoise,
+    ChosenAttributes,
     LatentLaplace,
     NetworkContent,
     PrivateTraining,
@@ -26,6 +27,7 @@ from monai_cadp.studies.table_release import release_rows, release_table
 __all__ = [
     "AttributeInference",
     "CellNoise",
+    "ChosenAttributes",
     "ClassifierUtility",
     "ColumnHistograms",
     "ContentKept",

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from monai_cadp.baselines import PixelNoise, train_private_classifier
 from monai_cadp.networks import ContentBasis, DeclaredContent
-from monai_cadp.privacy import LaplaceMechanism, PriorOnly, SubsetSelection
+from monai_cadp.privacy import AttributeResponse, LaplaceMechanism, PriorOnly, SubsetSelection
 from monai_cadp.privatizer import Privatizer
 from monai_cadp.studies.variant import StudyContext, Variant
 
 __all__ = [
     "CellNoise",
+    "ChosenAttributes",
     "LatentLaplace",
     "NetworkContent",
     "PrivateTraining",
@@ -93,6 +94,43 @@ class UserContent:
             privatizer = declared.with_mechanism(mechanism)
             variants.append(Variant.promising("declared content", privatizer.guarantee, in_batches(privatizer)))
         return variants
+
+
+class ChosenAttributes:
+    """Chosen attributes are kept, the others are answered by randomized response, and the image is released for these.
+
+    Args:
+        names: of all attributes, in the order of the conditions.
+        kept: names of the chosen ones, which are public.
+        epsilons: budgets of one image, half for the image and half for the other attributes.
+
+    Raises:
+        ValueError: if a name is unknown, or an epsilon is not usable.
+    """
+
+    def __init__(self, names: Sequence[str], kept: Sequence[str], epsilons: Sequence[float]) -> None:
+        unknown = sorted(set(kept) - set(names))
+        if unknown:
+            raise ValueError(f"The attribute {unknown[0]!r} is unknown; expected some of {', '.join(names)}.")
+        indices = [list(names).index(name) for name in kept]
+        halves = [float(epsilon) / 2 for epsilon in epsilons]
+        self.parts = [(SubsetSelection(half), AttributeResponse(half, len(names), indices)) for half in halves]
+
+    def variants(self, context: StudyContext) -> list[Variant]:
+        """Return the method at each of its budgets."""
+        base = context.privatizer
+        privatizers = [
+            Privatizer(
+                base.inn,
+                mechanism,
+                base.content,
+                label_mechanism=response,
+                temperature=base.temperature,
+                unit=base.unit,
+            )
+            for mechanism, response in self.parts
+        ]
+        return [Variant.promising("chosen attributes", p.guarantee, in_batches(p)) for p in privatizers]
 
 
 class LatentLaplace:

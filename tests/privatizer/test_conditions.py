@@ -10,6 +10,7 @@ import torch
 
 from monai_cadp import Privatizer
 from monai_cadp.privacy import (
+    AttributeResponse,
     PriorOnly,
     RandomizedResponse,
     SubsetSelection,
@@ -95,3 +96,28 @@ def test_the_default_condition_is_used_when_none_is_given(networks, kind, defaul
 def test_a_given_condition_wins_over_the_default_one(inn):
     privatizer = Privatizer(inn, constant(), basis(inn), condition=2)
     assert privatizer.release(images(2), torch.tensor([0, 1]))[1].tolist() == [0, 1]
+
+
+def test_private_attributes_are_randomized_before_the_network_sees_them_and_kept_ones_are_public(networks):
+    inn = copy.deepcopy(networks["vector"])
+    response = AttributeResponse(0.1, num_attributes=2, kept=[0])
+    privatizer = Privatizer(inn, SubsetSelection(4.0, num_candidates=64), basis(inn), label_mechanism=response)
+    calls = watched(inn)
+    attributes = torch.tensor([[1.0, 1.0]]).repeat(200, 1)
+    _, used = privatizer.release(images(200), attributes)
+    assert torch.equal(used[:, 0], attributes[:, 0]) and set(used[:, 1].tolist()) == {0.0, 1.0}
+    assert [name for name, _ in calls] == ["encode", "decode"]
+    for _, condition in calls:
+        assert torch.equal(condition, used)
+    assert privatizer.guarantee.epsilon == 4.1
+    assert set(privatizer.guarantee.public) == {"kept attributes"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "match"),
+    [("class", 2, "takes no attributes; leave it out"), ("vector", 3, "has 3 attributes, but the network has 2")],
+)
+def test_attributes_that_do_not_fit_the_network_are_refused(networks, refused, kind, count, match):
+    inn = networks[kind]
+    with refused(ValueError, match):
+        Privatizer(inn, PriorOnly(), basis(inn), label_mechanism=AttributeResponse(1.0, count))

@@ -133,3 +133,21 @@ def test_cardiac_mr_as_volumes_and_as_slices(tmp_path, files, name):
     short = {**SHORT, "methods": METHODS, "spatial_shape": size, "classifier_epochs": 1}
     variants = study(name, tmp_path, dataset_dir=str(tmp_path), volume_shape=[16, 16, 4], **short)
     assert "content basis, epsilon 4" in variants
+
+
+def test_faces_whose_chosen_attributes_are_kept(tmp_path, files):
+    generator = np.random.default_rng(0)
+    names = ("Bald", "Eyeglasses", "Male", "Smiling")
+    (tmp_path / "img_align_celeba").mkdir()
+    faces = [f"{number:06d}.jpg" for number in range(1, 61)]
+    for name in faces:
+        files.picture(tmp_path / "img_align_celeba" / name, generator.integers(0, 255, (218, 178, 3)))
+    shown = generator.choice([-1, 1], (len(faces), len(names)))
+    rows = [f"{name} " + " ".join(f"{value:2d}" for value in row) for name, row in zip(faces, shown, strict=True)]
+    (tmp_path / "list_attr_celeba.txt").write_text("\n".join([str(len(faces)), " ".join(names) + " ", *rows]) + "\n")
+    splits = [f"{name} {0 if index < 30 else 1 if index < 40 else 2}\n" for index, name in enumerate(faces)]
+    (tmp_path / "list_eval_partition.txt").write_text("".join(splits))
+    options = {"spatial_shape": [16, 16], "attributes": list(names), "kept": ["Male", "Smiling"], "epsilons": [8.0]}
+    variants = study("celeba", tmp_path, dataset_dir=str(tmp_path), **options)
+    kept = variants["chosen attributes, epsilon 8"]
+    assert kept["epsilon"] == 8.0 and "kept attributes" in kept["explanation"]
