@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from monai_cadp.attacks.distinguisher import Game
-from monai_cadp.privacy import Mechanism, RandomizedResponse
+from monai_cadp.privacy import AttributeResponse, Mechanism, RandomizedResponse
 
 __all__ = ["PRIOR_REACH", "latent_games"]
 
@@ -25,7 +25,8 @@ def latent_games(mechanism: Mechanism, num_directions: int = 2, weights: Tensor 
     With C the clipping bound, or three deviations of the prior where nothing is clipped: inputs far outside at
     opposite ends of the first direction; the same at opposite corners of all directions; inputs inside at unequal
     distances from the middle; the largest numbers that a float holds; and opposite ends beside a companion that is NaN.
-    Elsewhere the companion is zero. A label mechanism is attacked by every label against the first.
+    Elsewhere the companion is zero. A label mechanism is attacked by every label against the first, and one of
+    attributes by all yes against all no.
 
     Args:
         mechanism: what is attacked.
@@ -43,6 +44,8 @@ def latent_games(mechanism: Mechanism, num_directions: int = 2, weights: Tensor 
     """
     if isinstance(mechanism, RandomizedResponse):
         return [_label_game(mechanism, label) for label in range(1, mechanism.num_classes)]
+    if isinstance(mechanism, AttributeResponse):
+        return [_attribute_game(mechanism)]
     size = mechanism.num_directions or num_directions
     mechanism = mechanism if mechanism.num_directions else mechanism.configured(size, weights)
     reach = float(mechanism.parameters().get("clipping_bound", PRIOR_REACH))
@@ -71,6 +74,13 @@ def _label_game(mechanism: RandomizedResponse, label: int) -> Game:
         return one_hot(_release(mechanism, inputs, index, trials)[..., 0], classes).float()
 
     return Game(f"label 0 or {label}", release, torch.eye(classes)[[0, label]], torch.ones(classes))
+
+
+def _attribute_game(mechanism: AttributeResponse) -> Game:
+    no = torch.zeros(mechanism.num_attributes)
+    yes = no.index_fill(0, torch.tensor(mechanism.randomized), 1.0)
+    inputs = [torch.stack([candidate, no]) for candidate in (yes, no)]
+    return Game("all yes or all no", partial(_release, mechanism, inputs), torch.stack([yes, no]), torch.ones(len(no)))
 
 
 def _release(mechanism: Mechanism, inputs: list[Tensor], index: int, trials: int) -> Tensor:

@@ -16,6 +16,7 @@ from monai_cadp.attacks.audit import TRIALS_ALONE, AuditResult, audit_mechanism,
 from monai_cadp.attacks.broken_twins import Twin, all_twins
 from monai_cadp.networks import ConditionalINN, ContentBasis, DeclaredContent
 from monai_cadp.privacy import (
+    AttributeResponse,
     GaussianMechanism,
     LaplaceMechanism,
     Mechanism,
@@ -104,6 +105,7 @@ def shipped_mechanisms(epsilon: float) -> dict[str, Mechanism]:
         "GaussianMechanism": GaussianMechanism(epsilon, DELTA, clipping_bound=1.0),
         "LaplaceMechanism": LaplaceMechanism(epsilon, clipping_bound=1.0),
         "RandomizedResponse": RandomizedResponse(epsilon, NUM_CLASSES),
+        "AttributeResponse": AttributeResponse(epsilon, NUM_CLASSES),
     }
 
 
@@ -123,7 +125,7 @@ def shipped_privatizers(epsilon: float) -> dict[str, Privatizer]:
         **{
             name: small_privatizer(mechanism)
             for name, mechanism in shipped_mechanisms(epsilon).items()
-            if not isinstance(mechanism, RandomizedResponse)
+            if not isinstance(mechanism, RandomizedResponse | AttributeResponse)
         },
         "SubsetSelection, declared content": small_privatizer(SubsetSelection(epsilon), declared),
         "SubsetSelection, private label": small_privatizer(half, label_mechanism=label),

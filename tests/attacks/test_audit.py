@@ -18,6 +18,7 @@ from monai_cadp.attacks import all_twins, audit_mechanism, audit_privatizer
 from monai_cadp.attacks.suite import shipped_privatizers, small_privatizer
 from monai_cadp.networks import ConditionalINN, ContentBasis
 from monai_cadp.privacy import (
+    AttributeResponse,
     GaussianMechanism,
     LaplaceMechanism,
     PriorOnly,
@@ -207,3 +208,11 @@ def test_too_few_trials_to_choose_and_count_are_refused(refused, trials):
     with refused(ValueError, "19 trials were asked for"):
         audit_mechanism(PriorOnly(), *trials)
     assert math.isfinite(audit_mechanism(PriorOnly(), 20, 20).ceiling)
+
+
+def test_attributes_that_spend_epsilon_each_are_caught_and_those_that_share_it_are_not():
+    honest = AttributeResponse(1.0, num_attributes=4, kept=[2])
+    twin = AttributeResponse(1.0, num_attributes=4, kept=[2])
+    twin.response = RandomizedResponse(1.0, 2)
+    assert not audit_mechanism(honest, trials=20_000, trials_alone=100).is_contradicted
+    assert audit_mechanism(twin, trials=20_000, trials_alone=100).is_contradicted
