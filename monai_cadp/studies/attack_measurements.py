@@ -66,7 +66,7 @@ class NearestCandidate:
     one counts. Large images he looks at with at most 32 pixels a side, and volumes with 16.
 
     Args:
-        num_candidates: that he holds.
+        num_candidates: that he holds; fewer where a class has fewer test images, and none where it has one.
         num_learning: people from whom he learns what releases look like.
         num_attacked: releases that he attacks.
     """
@@ -90,12 +90,16 @@ class NearestCandidate:
         )
         by_class = releases.test.y.ndim == 1
         train_classes, classes = (releases.train.y[learning], releases.test.y[attacked]) if by_class else (None, None)
+        counts = torch.tensor([len(test)]) if classes is None else classes.unique(return_counts=True)[1]
+        num_candidates = min(self.num_candidates, int(counts.min()))
+        if num_candidates < 2:
+            return {}
         expected = expected_releases(train, released_train, test, shadow_labels=train_classes, labels=classes)
         results = [
             nearest_candidate(
                 candidates,
                 released_test,
-                self.num_candidates,
+                num_candidates,
                 epsilon=releases.variant.epsilon,
                 labels=classes,
                 seed=seed,

@@ -127,6 +127,14 @@ def test_the_attacker_with_candidates_learns_what_a_release_looks_like():
     assert NearestCandidate()(negatives, 0)["reconstruction_success"].value > 0.95
 
 
+def test_a_class_of_few_images_has_as_few_candidates_and_a_single_image_none():
+    for count, guess in ((3, 1 / 3), (1, None)):
+        few = torch.cat([(TEST.y == label).nonzero()[:, 0][: 20 if label else count] for label in range(10)])
+        split = Split(TEST.x[few], TEST.y[few])
+        releases = Releases(Variant("something", math.inf, 0.0, ""), TRAIN, split, TRAIN.x, split.x)
+        assert NearestCandidate()(releases, 0).get("reconstruction_guess") == guess
+
+
 def test_large_images_are_looked_at_from_afar():
     large = torch.nn.functional.interpolate(TEST.x[:100], scale_factor=8)
     split = Split(large, TEST.y[:100] * 0)
