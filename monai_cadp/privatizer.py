@@ -101,6 +101,8 @@ class Privatizer(nn.Module):
         default = None if condition is None else torch.as_tensor(condition)
         if default is not None:
             inn.condition_space.check(default[None], 1)
+            if label_mechanism is not None:
+                label_mechanism.check(default[None])
         # A tensor that moves with the module, and an argument of the constructor and not of a checkpoint.
         self.register_buffer("default_condition", default, persistent=False)
         self.temperature, self.detail_temperature = temperature, detail_temperature
@@ -148,7 +150,7 @@ class Privatizer(nn.Module):
         space = self.inn.condition_space
         public = [] if self.label_mechanism is not None or space.embedding_size == 0 else ["condition"]
         if isinstance(self.label_mechanism, AttributeResponse) and self.label_mechanism.kept:
-            public = ["kept attributes"]
+            public = [f"attribute {index}" for index in self.label_mechanism.kept]
         provenance = self.inn.training_data
         fingerprint = self.inn.fingerprint()
         guarantees = [
@@ -207,6 +209,9 @@ class Privatizer(nn.Module):
         self.inn.condition_space.check(condition, x.shape[0])
         if condition is not None:
             condition = condition.float() if condition.is_floating_point() else condition.long()
+        if self.label_mechanism is not None and condition is not None:
+            # Before anything is spent.
+            self.label_mechanism.check(condition)
         # Adding 0 makes -0 the 0 that it is equal to.
         return torch.nan_to_num(x.float(), nan=0.0, posinf=0.0, neginf=0.0) + 0.0, condition
 

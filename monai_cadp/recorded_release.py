@@ -107,7 +107,9 @@ def _requests(
         else [b"item " + item_name(item).encode("utf-8", "surrogatepass") for item in items]
     )
     # A private condition must not decide which release is met.
-    shown = None if privatizer.label_mechanism is not None else condition
+    shown = condition
+    if privatizer.label_mechanism is not None:
+        shown = None if condition is None else privatizer.label_mechanism.public_part(condition)
     conditions = [b""] * len(x) if shown is None else [_bytes(value) for value in shown]
     guarantee, identity = privatizer.description
     guarantee = _listed(guarantee, by_item=items is not None)

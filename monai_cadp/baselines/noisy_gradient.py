@@ -98,7 +98,7 @@ def gaussian_noise(like: Tensor, deviation: float, generator: torch.Generator | 
 
     Each value is half the sum of four that Box and Muller's formula makes from words of 53 bits, so that nobody can
     list the words from which a value came (Holohan and Braghin). It is no exact Gaussian: values lie on a finite set of
-    numbers, no value is further than 17 deviations from 0, and adding the noise to a sum rounds.
+    numbers, no value is further than 17.2 deviations from 0, and adding the noise to a sum rounds.
 
     Args:
         like: gives shape and device.

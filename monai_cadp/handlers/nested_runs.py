@@ -87,8 +87,12 @@ class NestedRuns:
         for child in self._children():
             if child.data.tags[KEY] == key and child.info.status == "FINISHED":
                 with tempfile.TemporaryDirectory() as folder:
-                    path = client.download_artifacts(child.info.run_id, RESULT, folder)
-                    return json.loads(Path(path).read_text(encoding="utf-8"))
+                    try:
+                        path = client.download_artifacts(child.info.run_id, RESULT, folder)
+                        return json.loads(Path(path).read_text(encoding="utf-8"))
+                    except (OSError, ValueError):
+                        # The artifacts were moved or removed.
+                        continue
         return None
 
     def _children(self) -> list[Any]:

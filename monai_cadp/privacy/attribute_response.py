@@ -29,7 +29,7 @@ class AttributeResponse(Mechanism):
     sample to the other; so the product changes by at most :math:`e^{m \epsilon'} \le e^\epsilon`.
 
     Args:
-        epsilon: of all others together, above 0 and at most 40.
+        epsilon: of all others together, above 0; at most 40 for each.
         num_attributes: number of attributes, 1 or more.
         kept: indices of the chosen ones; not all of them.
 
@@ -60,6 +60,10 @@ class AttributeResponse(Mechanism):
     def parameters(self) -> dict[str, Any]:
         """Return the number of attributes, and which are kept."""
         return {"num_attributes": self.num_attributes, "kept": self.kept}
+
+    def public_part(self, attributes: Tensor) -> Tensor:
+        """Return the chosen ones (B, k) of attributes (B, num_attributes)."""
+        return attributes[:, self.kept]
 
     def _prepare(self, latents: Tensor) -> Tensor:
         if not isinstance(latents, Tensor) or not latents.is_floating_point():

@@ -48,6 +48,10 @@ class Mechanism:
         with torch.no_grad():
             return self._randomize(self._prepare(latents), generator)
 
+    def check(self, latents: Tensor) -> None:
+        """Raise what a call would raise for these latents; nothing is spent."""
+        self._prepare(latents)
+
     def _prepare(self, latents: Tensor) -> Tensor:
         if not isinstance(latents, Tensor) or not latents.is_floating_point():
             kind = latents.dtype if isinstance(latents, Tensor) else type(latents).__name__

@@ -49,6 +49,9 @@ class RandomizedResponse(Mechanism):
         """Return the number of classes."""
         return {"num_classes": self.num_classes}
 
+    def public_part(self, labels: Tensor) -> None:
+        """Return None: nothing of labels (B,) is public."""
+
     def _prepare(self, latents: Tensor) -> Tensor:
         kinds = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
         if not isinstance(latents, Tensor) or latents.dtype not in kinds:

@@ -28,8 +28,8 @@ class Reidentification:
     """A verification network, retrained on releases, tells who is who among images of one class.
 
     It learns from pairs of a release and another image of the same person; where a data set has one image of everybody,
-    the other image is the original itself, the most that an attacker may hold. Pairs are of one class, for the class is
-    public.
+    the other image is the original itself, the most that an attacker may hold. Pairs are of people who are equal in all
+    that is public.
 
     Args:
         num_learning: people from whom the attacker learns.
@@ -46,10 +46,12 @@ class Reidentification:
             return {}
         gallery, probes = releases.train_released[: self.num_learning], releases.train.x[: self.num_learning]
         model = train_verification(gallery, probes, epochs=self.epochs, seed=seed, progress=True)
-        attacked = slice(self.num_attacked)
-        classes = releases.test.y[attacked] if releases.test.y.ndim == 1 else None
+        _, groups = public_groups(releases)
+        attacked = _in_groups_of(groups, 2)[: self.num_attacked]
+        if len(attacked) == 0:
+            return {}
         result = reidentification(
-            model, releases.test_released[attacked], releases.test.x[attacked], labels=classes, seed=seed
+            model, releases.test_released[attacked], releases.test.x[attacked], labels=groups[attacked], seed=seed
         )
         return {
             "reidentification_auc": result.auc,
@@ -66,7 +68,7 @@ class NearestCandidate:
     one counts. Large images he looks at with at most 32 pixels a side, and volumes with 16.
 
     Args:
-        num_candidates: that he holds; fewer where a class has fewer test images, and none where it has one.
+        num_candidates: that he holds; people of smaller classes are left in peace.
         num_learning: people from whom he learns what releases look like.
         num_attacked: releases that he attacks.
     """
@@ -78,7 +80,13 @@ class NearestCandidate:
         """Return how often he is right, beside the most that the guarantee allows."""
         if releases.train_released is None or releases.test_released is None:
             return {}
-        learning, attacked = slice(self.num_learning), slice(self.num_attacked)
+        train_groups, groups = public_groups(releases)
+        learning = slice(self.num_learning)
+        attacked = _in_groups_of(groups, self.num_candidates)
+        attacked = attacked[torch.isin(groups[attacked], train_groups[learning])][: self.num_attacked]
+        attacked = attacked[_in_groups_of(groups[attacked], self.num_candidates)]
+        if len(attacked) == 0:
+            return {}
         train, released_train, test, released_test = (
             _reduced(x)
             for x in (
@@ -88,20 +96,16 @@ class NearestCandidate:
                 releases.test_released[attacked],
             )
         )
-        by_class = releases.test.y.ndim == 1
-        train_classes, classes = (releases.train.y[learning], releases.test.y[attacked]) if by_class else (None, None)
-        counts = torch.tensor([len(test)]) if classes is None else classes.unique(return_counts=True)[1]
-        num_candidates = min(self.num_candidates, int(counts.min()))
-        if num_candidates < 2:
-            return {}
-        expected = expected_releases(train, released_train, test, shadow_labels=train_classes, labels=classes)
+        expected = expected_releases(
+            train, released_train, test, shadow_labels=train_groups[learning], labels=groups[attacked]
+        )
         results = [
             nearest_candidate(
                 candidates,
                 released_test,
-                num_candidates,
+                self.num_candidates,
                 epsilon=releases.variant.epsilon,
-                labels=classes,
+                labels=groups[attacked],
                 seed=seed,
             )
             for candidates in (test, expected.to(test.dtype))
@@ -159,6 +163,15 @@ class AttributeInference:
         }
 
 
+def public_groups(releases: Releases) -> tuple[Tensor, Tensor]:
+    """Return the groups, equal in all that is public, of training (n,) and test images (m,): promises hold within."""
+    conditions = torch.cat([releases.train.y, releases.test.y])
+    if conditions.ndim > 1 and releases.variant.public_columns is not None:
+        conditions = conditions[:, list(releases.variant.public_columns)]
+    groups = conditions.unique(dim=0, return_inverse=True)[1]
+    return groups[: len(releases.train.y)], groups[len(releases.train.y) :]
+
+
 def largest_auc(epsilon: float) -> float:
     """Return the largest area under the curve that pure epsilon allows."""
     return 1 / (1 + math.exp(-epsilon))
@@ -171,3 +184,8 @@ def _reduced(images: Tensor) -> Tensor:
     largest = LARGEST_SIDE[dimensions]
     sizes = [min(size, largest) for size in images.shape[2:]]
     return torch.nn.functional.interpolate(images, size=sizes, mode="area")
+
+
+def _in_groups_of(groups: Tensor, size: int) -> Tensor:
+    """Return indices of those who are in groups of at least this size."""
+    return (groups.bincount()[groups] >= size).nonzero()[:, 0]

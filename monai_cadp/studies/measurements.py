@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -82,12 +81,12 @@ class ClassifierUtility:
         """Return accuracies with their intervals, and the uncertainty."""
         train, test = releases.train, releases.test
         if releases.variant.classifier is not None:
-            return {"accuracy_p_o": _accuracy(releases.variant.classifier(train.x, train.y), *test)}
+            return {"accuracy_p_o": _accuracy(releases.variant.classifier(train.x, train.y, seed), *test)}
         if releases.train_released is None or releases.test_released is None:
             return {}
         model = self._train(releases.train_released, train.y, seed)
         figures: Figures = {"accuracy_p_o": _accuracy(model, *test)}
-        if not math.isinf(releases.variant.epsilon) or releases.variant.nominal_epsilon is not None:
+        if releases.variant.method != "originals":
             figures["accuracy_p_p"] = _accuracy(model, releases.test_released, test.y)
             figures["accuracy_o_p"] = _accuracy(self.of_originals(train, seed), releases.test_released, test.y)
         uncertainty = dropout_uncertainty(model, test.x, num_samples=self.num_dropouts, seed=seed)

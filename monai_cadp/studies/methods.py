@@ -14,6 +14,7 @@ from monai_cadp.baselines import PixelNoise, train_private_classifier
 from monai_cadp.networks import ContentBasis, DeclaredContent
 from monai_cadp.privacy import AttributeResponse, LaplaceMechanism, PriorOnly, SubsetSelection
 from monai_cadp.privatizer import Privatizer
+from monai_cadp.studies.description import described
 from monai_cadp.studies.variant import StudyContext, Variant
 
 __all__ = [
@@ -35,8 +36,19 @@ def control_variants(context: StudyContext) -> list[Variant]:
     ceiling = Variant(
         "originals", math.inf, 0.0, "The originals themselves: nothing is protected.", release=lambda x, y: x
     )
-    prior = context.privatizer.with_mechanism(PriorOnly())
-    return [ceiling, Variant.promising("prior only", prior.guarantee, in_batches(prior))]
+    return [ceiling, of_privatizer("prior only", context.privatizer.with_mechanism(PriorOnly()))]
+
+
+def of_privatizer(method: str, privatizer: Privatizer, public_columns: tuple[int, ...] | None = None) -> Variant:
+    """Return the variant of a privatizer."""
+    return Variant.promising(
+        method,
+        privatizer.guarantee,
+        in_batches(privatizer),
+        # Of the network, the content, the mechanism and the temperatures.
+        settings={"identity": privatizer.identity.hex()},
+        public_columns=public_columns,
+    )
 
 
 def in_batches(release: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
@@ -65,7 +77,7 @@ class NetworkContent:
     def variants(self, context: StudyContext) -> list[Variant]:
         """Return the method at each of its budgets."""
         privatizers = [context.privatizer.with_mechanism(mechanism) for mechanism in self.mechanisms]
-        return [Variant.promising("content basis", p.guarantee, in_batches(p)) for p in privatizers]
+        return [of_privatizer("content basis", privatizer) for privatizer in privatizers]
 
 
 class UserContent:
@@ -92,7 +104,7 @@ class UserContent:
             if declared is None:
                 declared = Privatizer(base.inn, mechanism, self.content, temperature=base.temperature, unit=base.unit)
             privatizer = declared.with_mechanism(mechanism)
-            variants.append(Variant.promising("declared content", privatizer.guarantee, in_batches(privatizer)))
+            variants.append(of_privatizer("declared content", privatizer))
         return variants
 
 
@@ -112,9 +124,9 @@ class ChosenAttributes:
         unknown = sorted(set(kept) - set(names))
         if unknown:
             raise ValueError(f"The attribute {unknown[0]!r} is unknown; expected some of {', '.join(names)}.")
-        indices = [list(names).index(name) for name in kept]
+        self.kept = [list(names).index(name) for name in kept]
         halves = [float(epsilon) / 2 for epsilon in epsilons]
-        self.parts = [(SubsetSelection(half), AttributeResponse(half, len(names), indices)) for half in halves]
+        self.parts = [(SubsetSelection(half), AttributeResponse(half, len(names), self.kept)) for half in halves]
 
     def variants(self, context: StudyContext) -> list[Variant]:
         """Return the method at each of its budgets."""
@@ -130,7 +142,7 @@ class ChosenAttributes:
             )
             for mechanism, response in self.parts
         ]
-        return [Variant.promising("chosen attributes", p.guarantee, in_batches(p)) for p in privatizers]
+        return [of_privatizer("chosen attributes", p, tuple(self.kept)) for p in privatizers]
 
 
 class LatentLaplace:
@@ -154,7 +166,7 @@ class LatentLaplace:
         everything = ContentBasis(torch.eye(size), torch.ones(size))
         privatizers = [Privatizer(base.inn, mechanism, everything, unit=base.unit) for mechanism in self.mechanisms]
         name = "Laplace on all latents, true sensitivity"
-        return [Variant.promising(name, p.guarantee, in_batches(p)) for p in privatizers]
+        return [of_privatizer(name, privatizer) for privatizer in privatizers]
 
 
 class CellNoise:
@@ -174,7 +186,12 @@ class CellNoise:
     def variants(self, context: StudyContext) -> list[Variant]:
         """Return the method at each of its budgets."""
         return [
-            Variant.promising("pixel Laplace" if noise.cell == 1 else "DP-Pix", noise.guarantee, in_batches(noise))
+            Variant.promising(
+                "pixel Laplace" if noise.cell == 1 else f"DP-Pix, cells of {noise.cell}",
+                noise.guarantee,
+                in_batches(noise),
+                settings={"cell": noise.cell},
+            )
             for noise in self.noises
         ]
 
@@ -193,7 +210,8 @@ class WithoutGuarantee:
     def variants(self, context: StudyContext) -> list[Variant]:
         """Return the one variant that there is."""
         words = "No guarantee: every release is a function of its original, and no epsilon is large enough."
-        return [Variant(self.name, math.inf, 0.0, words, release=in_batches(self.transform))]
+        settings = {"transform": described(self.transform)}
+        return [Variant(self.name, math.inf, 0.0, words, release=in_batches(self.transform), settings=settings)]
 
 
 class PrivateTraining:
@@ -215,10 +233,10 @@ class PrivateTraining:
         return [self._variant(epsilon, context) for epsilon in self.epsilons]
 
     def _variant(self, epsilon: float, context: StudyContext) -> Variant:
-        def classifier(x: Tensor, y: Tensor) -> nn.Module:
+        def classifier(x: Tensor, y: Tensor, seed: int) -> nn.Module:
             options = {**self.options, "batch_size": min(self.options.get("batch_size", 2048), len(x))}
             model = train_private_classifier(
-                x, y, self.num_classes, epsilon=epsilon, delta=self.delta, progress=True, **options
+                x, y, self.num_classes, epsilon=epsilon, delta=self.delta, seed=seed, progress=True, **options
             )
             return model
 
@@ -226,4 +244,5 @@ class PrivateTraining:
             f"The classifier as a whole keeps (epsilon {epsilon:g}, delta {self.delta:g}) for the replacement of one "
             "image; no image is released, and who trains it must be trusted with the originals."
         )
-        return Variant("DP-SGD classifier", epsilon, self.delta, words, classifier=classifier)
+        name = "DP-SGD classifier"
+        return Variant(name, epsilon, self.delta, words, classifier=classifier, settings=dict(self.options))

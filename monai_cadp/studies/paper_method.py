@@ -51,10 +51,19 @@ class PublishedMethod:
             return in_batches(published)(x, y).clamp(0, 1)
 
         name = "the paper as published"
-        return Variant(name, published.true_epsilon, 0.0, words, nominal_epsilon=published.epsilon, release=release)
+        settings = {"network": self.network.config, "minutes": self.max_minutes, "learning_rate": self.learning_rate}
+        return Variant(
+            name,
+            published.true_epsilon,
+            0.0,
+            words,
+            nominal_epsilon=published.epsilon,
+            release=release,
+            settings=settings,
+        )
 
     def _train(self, context: StudyContext) -> None:
-        trained = context.output_dir / "paper.pt"
+        trained = context.state_dir / "paper.pt"
         if trained.exists():
             self.network.load_state_dict(torch.load(trained, weights_only=True))
             return
@@ -69,7 +78,7 @@ class PublishedMethod:
             noise=GaussianNoise(NOISE),
             averaging=0.99,
         )
-        trainer.attach_all([TrainingCheckpoint(context.output_dir / "paper_last.pt", resume=True), ProgressBar()])
+        trainer.attach_all([TrainingCheckpoint(context.state_dir / "paper_last.pt", resume=True), ProgressBar()])
         trainer.run()
         self.network.load_state_dict(trainer.averaged_network.state_dict())
         torch.save(self.network.state_dict(), trained)

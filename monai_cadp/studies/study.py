@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
-import hashlib
+import importlib.metadata
 import json
 import math
 import re
+import shutil
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset
+from tqdm import tqdm
 
 from monai_cadp.checkpoint import load_privatizer
 from monai_cadp.handlers import NestedRuns, TrackedRun
@@ -20,6 +23,7 @@ from monai_cadp.metrics import Estimate
 from monai_cadp.networks import ContentBasis
 from monai_cadp.privacy import PriorOnly
 from monai_cadp.privatizer import Privatizer
+from monai_cadp.studies.description import code_of
 from monai_cadp.studies.illustrations import Illustration
 from monai_cadp.studies.measurements import Measurement, Releases
 from monai_cadp.studies.methods import control_variants
@@ -33,6 +37,7 @@ __all__ = ["Study"]
 EXPERIMENT = "cadp studies"
 # A short run, to see whether everything works.
 QUICK_TRAIN, QUICK_TEST = 400, 200
+SECONDS_WITHOUT_BAR = 5.0
 
 
 class Study:
@@ -41,7 +46,8 @@ class Study:
     Every (method, budget, seed) is a nested child of one MLflow run, with its figures and a picture of releases. A
     study that was interrupted goes on: what is finished is not run again, as long as nothing that was chosen changes.
 
-    ``output_dir`` gets ``report.html``, ``results.json`` and the network, ``model.pt``. Originals, and whatever
+    ``output_dir`` gets ``report.html``, ``results.json`` and the network, ``model.pt``; what is kept between attempts
+    lies in ``state``. Originals, and whatever
     compares single ones with their releases, appear on the page only where the images are declared public.
 
     Args:
@@ -100,19 +106,21 @@ class Study:
 
     def run(self) -> Path:
         """Run what is not finished yet, and return the path of the page."""
-        train, val, test = (_split(images) for images in self.images)
-        if self.quick:
-            train, val, test = _first(train, QUICK_TRAIN), _first(val, QUICK_TEST), _first(test, QUICK_TEST)
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        runs = NestedRuns(
-            self.key(train), tracking_uri=self.tracking_uri, experiment=EXPERIMENT, store_dir=self.output_dir
-        )
+        limits = (QUICK_TRAIN, QUICK_TEST, QUICK_TEST) if self.quick else (None, None, self.num_test)
+        train, val, test = (_split(images, limit) for images, limit in zip(self.images, limits, strict=True))
+        key = self.key(train, val, test)
+        # Of this study only: another network, or images that may be shown, must never be met here.
+        state_dir = self.output_dir / "state" / key
+        state_dir.mkdir(parents=True, exist_ok=True)
+        runs = NestedRuns(key, tracking_uri=self.tracking_uri, experiment=EXPERIMENT, store_dir=self.output_dir)
         with runs:
-            network = self._train(runs, train, val)
-            released, judged = _first(train, self.num_released), _first(test, self.num_test)
-            context = StudyContext(self._privatizer(), released, self.output_dir, self.training.provenance, self.quick)
+            network = self._train(runs, train, val, state_dir)
+            shutil.copyfile(state_dir / "model.pt", self.output_dir / "model.pt")
+            released = _first(train, self.num_released)
+            privatizer = self._privatizer(state_dir)
+            context = StudyContext(privatizer, released, state_dir, self.training.provenance, self.quick)
             rows = [
-                self._finished(runs, variant, seed, released, judged)
+                self._finished(runs, variant, seed, released, test, state_dir)
                 for variant in self._variants(context)
                 for seed in self.seeds
             ]
@@ -127,33 +135,33 @@ class Study:
                 results["membership"] = self._attacked(runs, self.membership, context, train, test)
             figures, page = self.output_dir / "results.json", self.output_dir / "report.html"
             figures.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-            public = (released, judged) if self.training.provenance == "public" else None
-            write_report(page, results, self.illustrations, self._picture_path, public)
+            public = (released, test) if self.training.provenance == "public" else None
+            write_report(page, results, self.illustrations, partial(_picture_path, state_dir), public)
             for artifact in (figures, page):
                 runs.parent.artifact(artifact)
-        print(f"\nfigures: {figures}\npage:    {page}\nMLflow:  run {runs.parent.name} in {runs.parent.tracking_uri}")
+        print(f"\nfigures: {figures}\npage:    {page}\nMLflow:  {runs.parent.tracking_uri}")
         return page
 
-    def key(self, train: Split) -> str:
-        """Return a code of the data and of all that was chosen for the network: what makes two runs one study."""
-        return _code([self.title, self.training.description(), self.quick, list(train.x.shape)])
+    def key(self, *splits: Split) -> str:
+        """Return a code of the images and of all that was chosen for the network: what makes two runs one study."""
+        chosen = [self.title, self.training.description(), self.temperature, self.unit, self.quick]
+        return code_of(importlib.metadata.version("monai_cadp"), chosen, [tuple(split) for split in splits])
 
     def _variant_key(self, variant: Variant, seed: int) -> str:
-        measured = [_described(part) for part in (*self.measurements, *self.illustrations)]
-        chosen = [self.num_released, self.num_test, self.temperature, self.unit]
-        return _code([variant.name, variant.explanation, seed, measured, chosen])
+        measured = [*self.measurements, *self.illustrations]
+        budget = [variant.epsilon, variant.nominal_epsilon, variant.delta]
+        return code_of(variant.name, budget, variant.settings, seed, measured, self.num_released, self.num_test)
 
-    def _train(self, runs: NestedRuns, train: Split, val: Split) -> dict[str, Any]:
-        checkpoint = self.output_dir / "model.pt"
+    def _train(self, runs: NestedRuns, train: Split, val: Split, state_dir: Path) -> dict[str, Any]:
         result = runs.result("network")
-        if result is None or not checkpoint.exists():
+        if result is None or not (state_dir / "model.pt").exists():
             with runs.child("network", "network") as child:
-                result = self.training.run(train, val, self.output_dir, child, self.quick)
+                result = self.training.run(train, val, state_dir, child, self.quick)
                 runs.store_result(child, result)
         return result
 
-    def _privatizer(self) -> Privatizer:
-        loaded = load_privatizer(self.output_dir / "model.pt", PriorOnly())
+    def _privatizer(self, state_dir: Path) -> Privatizer:
+        loaded = load_privatizer(state_dir / "model.pt", PriorOnly())
         assert isinstance(loaded.content, ContentBasis)
         return Privatizer(loaded.inn, PriorOnly(), loaded.content, temperature=self.temperature, unit=self.unit)
 
@@ -162,17 +170,21 @@ class Study:
         for method in self.methods:
             yield from method.variants(context)
 
-    def _finished(self, runs: NestedRuns, variant: Variant, seed: int, train: Split, test: Split) -> dict[str, Any]:
+    def _finished(
+        self, runs: NestedRuns, variant: Variant, seed: int, train: Split, test: Split, state_dir: Path
+    ) -> dict[str, Any]:
         key, name = self._variant_key(variant, seed), f"{variant.name}, seed {seed}"
         result = runs.result(key)
         if result is None:
             print(f"\n{name}")
             with runs.child(key, name) as child:
-                result = self._measured(variant, seed, train, test, child)
+                result = self._measured(variant, seed, train, test, child, state_dir)
                 runs.store_result(child, result)
         return result
 
-    def _measured(self, variant: Variant, seed: int, train: Split, test: Split, child: TrackedRun) -> dict[str, Any]:
+    def _measured(
+        self, variant: Variant, seed: int, train: Split, test: Split, child: TrackedRun, state_dir: Path
+    ) -> dict[str, Any]:
         budget = {"epsilon": variant.epsilon, "nominal_epsilon": variant.nominal_epsilon, "delta": variant.delta}
         child.parameters({"method": variant.method, "seed": seed, **{k: v for k, v in budget.items() if v is not None}})
         torch.manual_seed(seed)
@@ -186,7 +198,7 @@ class Study:
             for illustration in self.illustrations:
                 picture = illustration(releases)
                 if picture is not None:
-                    path = self._picture_path(variant.name, illustration)
+                    path = _picture_path(state_dir, variant.name, illustration)
                     path.parent.mkdir(exist_ok=True)
                     path.write_bytes(picture)
                     child.artifact(path)
@@ -205,7 +217,7 @@ class Study:
     def _attacked(
         self, runs: NestedRuns, attack: NetworkMembership, context: StudyContext, train: Split, test: Split
     ) -> list[dict[str, Any]]:
-        key = _code(["membership", _described(attack)])
+        key = code_of("membership", attack, context.privatizer.inn.fingerprint())
         result = runs.result(key)
         if result is None:
             with runs.child(key, "membership") as child:
@@ -215,14 +227,12 @@ class Study:
 
     def _may_draw(self, variant: Variant) -> bool:
         """Pictures hold releases with a guarantee only; of public images others too, but never the originals."""
-        if variant.method == "originals":
-            return False
-        promised = math.isfinite(variant.epsilon) and variant.nominal_epsilon is None
-        return promised or self.training.provenance == "public"
+        return variant.method != "originals" and (variant.is_promise or self.training.provenance == "public")
 
-    def _picture_path(self, name: str, illustration: Illustration) -> Path:
-        kind = type(illustration).__name__
-        return self.output_dir / "pictures" / f"{re.sub(r'[^a-z0-9]+', '_', f'{name} {kind}'.lower())}.png"
+
+def _picture_path(state_dir: Path, name: str, illustration: Illustration) -> Path:
+    kind = type(illustration).__name__
+    return state_dir / "pictures" / f"{re.sub(r'[^a-z0-9]+', '_', f'{name} {kind}'.lower())}.png"
 
 
 def _plain(value: float | None) -> float | str | None:
@@ -234,25 +244,20 @@ def _value(figure: float | Estimate) -> float:
     return figure.value if isinstance(figure, Estimate) else float(figure)
 
 
-def _split(images: Dataset) -> Split:
-    items = [images[index] for index in range(len(images))]  # type: ignore[arg-type]
-    labels = torch.stack([torch.as_tensor(item["label"]) for item in items])
-    return Split(torch.stack([torch.as_tensor(item["image"]) for item in items]).float(), labels)
+def _split(images: Dataset, limit: int | None) -> Split:
+    """Read images in random order, which is always the same: data sets often come sorted by class."""
+    count = len(images)  # type: ignore[arg-type]
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:limit].tolist()
+    labels = []
+    for place, index in enumerate(tqdm(order, desc="reading", unit="image", delay=SECONDS_WITHOUT_BAR)):
+        item = images[index]
+        image = torch.as_tensor(item["image"])
+        if place == 0:
+            x = torch.empty(len(order), *image.shape)
+        x[place] = image
+        labels.append(torch.as_tensor(item["label"]))
+    return Split(x, torch.stack(labels))
 
 
 def _first(split: Split, count: int | None) -> Split:
     return Split(split.x[:count], split.y[:count])
-
-
-def _code(chosen: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _described(part: Any) -> Any:
-    """Return class and plain attributes of something that YAML made."""
-    plain = {
-        name: value
-        for name, value in sorted(vars(part).items())
-        if isinstance(value, (int, float, str, list, type(None))) and not name.startswith("_")
-    }
-    return [type(part).__name__, plain]

@@ -84,8 +84,7 @@ def write_report(
     puzzles = [part for part in illustrations if isinstance(part, WhichIsWhich)]
     shown = [part for part in illustrations if part not in puzzles]
     pictures = [p for part in shown for p in [*_originals(part, public), *_pictures(part, names, picture)]]
-    text = "Of images one row each; those in a column are made from one original." if public is not None else ""
-    sections.append(Section("What is released", text=text, pictures=pictures))
+    sections.append(Section("What is released", text=_shown(variants, pictures), pictures=pictures))
     if public is not None:
         sections += [_puzzle(part, public[1], _pictures(part, names, picture)) for part in puzzles]
     bits = results["network"]["validation_bits"]
@@ -161,7 +160,7 @@ def _curve(variants: Sequence[Mapping[str, Any]], figure: str, label: str, unit:
             (measured["value"], measured["interval"]) if isinstance(measured, Mapping) else (measured, (None, None))
         )
         epsilon = variant["epsilon"]
-        if variant["nominal_epsilon"] is not None or isinstance(epsilon, str) or epsilon == 0:
+        if not _is_promise(variant) or epsilon == 0:
             levels[variant["name"]] = value
         else:
             lines.setdefault(variant["method"], []).append(Point(epsilon, value, low, high))
@@ -176,6 +175,21 @@ def _pictures(
 ) -> list[Picture]:
     paths = {name: picture(name, illustration) for name in names}
     return [Picture(path.read_bytes(), name) for name, path in paths.items() if path.exists()]
+
+
+def _shown(variants: Sequence[Mapping[str, Any]], pictures: Sequence[Picture]) -> str:
+    if not pictures:
+        return ""
+    drawn = {picture.caption for picture in pictures}
+    spent = sum(variant["epsilon"] for variant in variants if variant["name"] in drawn and _is_promise(variant))
+    return (
+        "Of images one row each; those in a column are made from one original. Whoever stands in every row has been "
+        f"released as often: the rows with a promise have spent epsilon {spent:g} of each of these people in all."
+    )
+
+
+def _is_promise(variant: Mapping[str, Any]) -> bool:
+    return variant["nominal_epsilon"] is None and not isinstance(variant["epsilon"], str)
 
 
 def _originals(illustration: Illustration, public: tuple[Split, Split] | None) -> list[Picture]:

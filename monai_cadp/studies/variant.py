@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -40,7 +40,9 @@ class Variant:
         explanation: what is promised, in words.
         nominal_epsilon: what its authors call it, where that is something else.
         release: maps originals and conditions to releases; None where no images are released.
-        classifier: trains a classifier on originals and labels, where that is all that is released.
+        classifier: trains a classifier on originals and labels, from a seed, where that is all that is released.
+        settings: everything else that was chosen, as plain data: what makes two variants of one name different.
+        public_columns: of a condition that is a vector, those that stay as they are; None for all.
     """
 
     method: str
@@ -49,7 +51,9 @@ class Variant:
     explanation: str
     nominal_epsilon: float | None = None
     release: Callable[[Tensor, Tensor], Tensor] | None = None
-    classifier: Callable[[Tensor, Tensor], nn.Module] | None = None
+    classifier: Callable[[Tensor, Tensor, int], nn.Module] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    public_columns: tuple[int, ...] | None = None
 
     @property
     def name(self) -> str:
@@ -62,10 +66,15 @@ class Variant:
 
     @classmethod
     def promising(
-        cls, method: str, guarantee: PrivacyGuarantee, release: Callable[[Tensor, Tensor], Tensor]
+        cls, method: str, guarantee: PrivacyGuarantee, release: Callable[[Tensor, Tensor], Tensor], **options: Any
     ) -> Variant:
         """Return a variant with the budget and the words of a guarantee."""
-        return cls(method, guarantee.epsilon, guarantee.delta, guarantee.explain(), release=release)
+        return cls(method, guarantee.epsilon, guarantee.delta, guarantee.explain(), release=release, **options)
+
+    @property
+    def is_promise(self) -> bool:
+        """Whether anything is promised to the people in the images."""
+        return math.isfinite(self.epsilon) and self.nominal_epsilon is None
 
 
 @dataclass(frozen=True)
@@ -75,14 +84,14 @@ class StudyContext:
     Args:
         privatizer: of the study's network, with its content basis, releasing from the prior alone.
         train: originals that releases learn from.
-        output_dir: folder for what a method keeps between attempts.
+        state_dir: folder for what a method keeps between attempts, of this study only.
         training: how the images are protected where a network learns from them.
         quick: whether this is a short run, to see whether everything works.
     """
 
     privatizer: Privatizer
     train: Split
-    output_dir: Path
+    state_dir: Path
     training: str
     quick: bool
 

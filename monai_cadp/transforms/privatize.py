@@ -184,6 +184,8 @@ class Privatized(MapTransform):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.transform = Privatize(privatizer, public_meta, ledger)
+        if self.transform.privatizer.label_mechanism is not None and condition_key is None:
+            raise ValueError("The label is private, but no condition_key says where it is; give one.")
         if ledger is None:
             # Said once, and about the line that made this transform.
             warnings.warn(NOT_RECORDED, stacklevel=2)

@@ -185,3 +185,21 @@ def test_a_refit_without_usable_data_changes_nothing(refused, batches, message):
     with refused(ValueError, message):
         refit_subspace(inn, lambda: batches)
     assert inn.fingerprint() == before
+
+
+@pytest.mark.parametrize("kind", [{"num_classes": 2}, {"condition_size": 1}])
+def test_a_refit_takes_out_what_the_condition_says(kind):
+    inn = ConditionalINN((SIDE, SIDE), num_levels=0, rank=3, num_couplings=0, num_maps=2, num_local_couplings=2, **kind)
+    condition = torch.arange(2000) % 2
+    x = blurred(2000, 1) + 3.0 * condition[:, None, None, None]
+    condition = condition if "num_classes" in kind else condition[:, None].float()
+    batches = [(x[part], condition[part]) for part in torch.arange(2000).split(400)]
+    fit_moments(inn, lambda: batches)
+    with torch.no_grad():
+        # As a training leaves it: the class moves the subspace.
+        inn.whitening.inside.mean += 0.5
+        inn.whitening.inside.slope += 0.5
+    refit_subspace(inn, lambda: batches)
+    inside = inn.encode(x, condition)[0] @ inn.whitening.basis
+    for group in (0, 1):
+        assert inside[condition.flatten() == group].mean(0).abs().max() < 0.1

@@ -11,10 +11,13 @@ import torch
 from monai_cadp import Privatizer
 from monai_cadp.privacy import (
     AttributeResponse,
+    Budget,
     PriorOnly,
+    PrivacyLedger,
     RandomizedResponse,
     SubsetSelection,
 )
+from monai_cadp.recorded_release import recorded_release
 from tests.privatizer.toys import (
     SHAPE,
     basis,
@@ -110,7 +113,7 @@ def test_private_attributes_are_randomized_before_the_network_sees_them_and_kept
     for _, condition in calls:
         assert torch.equal(condition, used)
     assert privatizer.guarantee.epsilon == 4.1
-    assert set(privatizer.guarantee.public) == {"kept attributes"}
+    assert set(privatizer.guarantee.public) == {"attribute 0"}
 
 
 @pytest.mark.parametrize(
@@ -121,3 +124,26 @@ def test_attributes_that_do_not_fit_the_network_are_refused(networks, refused, k
     inn = networks[kind]
     with refused(ValueError, match):
         Privatizer(inn, PriorOnly(), basis(inn), label_mechanism=AttributeResponse(1.0, count))
+
+
+def test_attributes_that_are_none_are_refused_before_anything_is_spent(networks, refused, tmp_path):
+    inn = networks["vector"]
+    mechanism, response = SubsetSelection(4.0, num_candidates=64), AttributeResponse(1.0, 2)
+    privatizer = Privatizer(inn, mechanism, basis(inn), label_mechanism=response)
+    ledger = PrivacyLedger.create(tmp_path / "ledger.db", b"s" * 32, Budget(epsilon=20.0))
+    with refused(ValueError, "something besides 0 and 1"):
+        recorded_release(privatizer, ledger, images(1), torch.tensor([[-1.0, 1.0]]), ["a"], None)
+    assert ledger.spent("a") == (0.0, 0.0)
+    with refused(ValueError, "something besides 0 and 1"):
+        Privatizer(inn, PriorOnly(), basis(inn), condition=[0.5, 0.0], label_mechanism=AttributeResponse(1.0, 2))
+
+
+def test_a_kept_attribute_that_was_corrected_is_another_release(networks, tmp_path):
+    inn = networks["vector"]
+    response = AttributeResponse(1.0, 2, kept=[0])
+    privatizer = Privatizer(inn, SubsetSelection(4.0, num_candidates=64), basis(inn), label_mechanism=response)
+    ledger = PrivacyLedger.create(tmp_path / "ledger.db", b"s" * 32, Budget(epsilon=20.0))
+    for kept, other in ((1.0, 0.0), (1.0, 1.0), (0.0, 0.0)):
+        _, used = recorded_release(privatizer, ledger, images(1), torch.tensor([[kept, other]]), ["a"], None)
+        assert used[0, 0] == kept
+    assert ledger.spent("a") == (10.0, 0.0)

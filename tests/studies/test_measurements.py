@@ -18,7 +18,7 @@ from monai_cadp.studies import (
     Reidentification,
     RowUtility,
 )
-from monai_cadp.studies.attack_measurements import largest_auc
+from monai_cadp.studies.attack_measurements import largest_auc, public_groups
 from monai_cadp.studies.measurements import Releases
 from monai_cadp.studies.variant import Split, Variant
 
@@ -68,12 +68,12 @@ def test_where_no_image_is_released_there_is_nothing_to_measure(measurement):
 
 
 def test_a_classifier_that_is_itself_what_is_released_is_judged_on_originals():
-    def classifier(x, y):
-        assert x is TRAIN.x
+    def classifier(x, y, seed):
+        assert x is TRAIN.x and seed == 3
         return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
 
     releases = Releases(Variant("private", 1.0, 0.0, "", classifier=classifier), TRAIN, TEST, None, None)
-    figures = ClassifierUtility(10)(releases, 0)
+    figures = ClassifierUtility(10)(releases, 3)
     assert figures.keys() == {"accuracy_p_o"} and figures["accuracy_p_o"].value < 0.5
 
 
@@ -127,12 +127,42 @@ def test_the_attacker_with_candidates_learns_what_a_release_looks_like():
     assert NearestCandidate()(negatives, 0)["reconstruction_success"].value > 0.95
 
 
-def test_a_class_of_few_images_has_as_few_candidates_and_a_single_image_none():
-    for count, guess in ((3, 1 / 3), (1, None)):
-        few = torch.cat([(TEST.y == label).nonzero()[:, 0][: 20 if label else count] for label in range(10)])
-        split = Split(TEST.x[few], TEST.y[few])
-        releases = Releases(Variant("something", math.inf, 0.0, ""), TRAIN, split, TRAIN.x, split.x)
-        assert NearestCandidate()(releases, 0).get("reconstruction_guess") == guess
+def test_people_of_classes_smaller_than_the_candidates_are_left_in_peace():
+    few = torch.cat([(TEST.y == label).nonzero()[:, 0][: 20 if label < 3 else 5] for label in range(10)])
+    split = Split(TEST.x[few], TEST.y[few])
+
+    def figures(test):
+        return NearestCandidate()(Releases(Variant("something", math.inf, 0.0, ""), TRAIN, test, TRAIN.x, test.x), 0)
+
+    assert figures(split)["reconstruction_guess"] == 0.1
+    assert figures(Split(split.x[60:], split.y[60:])) == {}
+
+
+def attributes(split):
+    """Three attributes: two that tell the class, and one that is a coin."""
+    coin = torch.arange(len(split.y)) % 2
+    return Split(split.x, torch.stack([split.y % 2, split.y // 2 % 2, coin], dim=1).float())
+
+
+@pytest.mark.parametrize("measurement", [Reidentification(epochs=5), NearestCandidate()])
+def test_attackers_get_nothing_from_attributes_that_are_public(measurement):
+    """Releases that are functions of the public attributes alone tell nobody from those who share them."""
+    train, test = attributes(TRAIN), attributes(TEST)
+    released = [split.y.mean(1)[:, None, None, None].expand_as(split.x).clone() for split in (train, test)]
+    figures = measurement(Releases(Variant("public", 0.0, 0.0, ""), train, test, *released), 0)
+    figure = figures.get("reidentification_auc", figures.get("reconstruction_success"))
+    guess = figures.get("reconstruction_guess", 0.5)
+    assert figure.value == pytest.approx(guess, abs=0.02)
+
+
+def test_attackers_compare_people_who_share_the_attributes_that_stay_public():
+    train, test = attributes(TRAIN), attributes(TEST)
+    some = Releases(Variant("some", 1.0, 0.0, "", public_columns=(0,)), train, test, train.x, test.x)
+    groups = public_groups(some)
+    assert [len(group.unique()) for group in groups] == [2, 2]
+    assert torch.equal(groups[1], test.y[:, 0].long())
+    everything = Releases(Variant("all", 1.0, 0.0, ""), train, test, train.x, test.x)
+    assert len(public_groups(everything)[0].unique()) == 8
 
 
 def test_large_images_are_looked_at_from_afar():

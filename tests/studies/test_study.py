@@ -18,7 +18,7 @@ from PIL import Image
 
 from monai_cadp.baselines import Mosaic
 from monai_cadp.checkpoint import load_privatizer
-from monai_cadp.data import Digits
+from monai_cadp.data import Digits, Part
 from monai_cadp.networks import ConditionalINN
 from monai_cadp.privacy import PriorOnly
 from monai_cadp.reports import image_grid
@@ -88,7 +88,7 @@ def test_no_child_holds_an_original(results):
     held = {run.info.run_name: [item.path for item in client.list_artifacts(run.info.run_id)] for run in nested}
     assert [paths for name, paths in held.items() if name.startswith("originals")] == [["result.json"]]
     assert sum(path.endswith(".png") for paths in held.values() for path in paths) == 5
-    assert not any(path.name.startswith("originals") for path in (results / "pictures").iterdir())
+    assert not any(path.name.startswith("originals") for path in results.glob("state/*/pictures/*"))
 
 
 def test_the_page_needs_nothing_but_itself_and_says_every_guarantee_in_words(results):
@@ -153,7 +153,7 @@ def test_an_interrupted_study_goes_on_where_it_failed(tmp_path):
     assert parent.info.status == "FAILED"
     assert sorted(run.info.status for run in nested) == ["FAILED", "FINISHED", "FINISHED", "FINISHED"]
     small_study(tmp_path, counted).run()
-    assert counted._calls == ["originals", "prior only", "content basis, epsilon 2", "DP-Pix, epsilon 2"]
+    assert counted._calls == ["originals", "prior only", "content basis, epsilon 2", "DP-Pix, cells of 4, epsilon 2"]
     _, parent, _ = children(tmp_path)
     assert parent.info.status == "FINISHED"
 
@@ -193,7 +193,9 @@ def pictures(page):
 
 def test_originals_are_on_the_page_of_public_images_and_on_no_other(tmp_path):
     digits = Digits("val")
-    by_class = [next(item["image"] for item in digits if int(item["label"]) == label) for label in range(10)]
+    # In the order in which a study reads images.
+    items = [digits[int(index)] for index in torch.randperm(len(digits), generator=torch.Generator().manual_seed(0))]
+    by_class = [next(item["image"] for item in items if int(item["label"]) == label) for label in range(10)]
     originals = image_grid(torch.stack(by_class), 10)
 
     def shows_originals(folder):
@@ -209,7 +211,37 @@ def test_originals_are_on_the_page_of_public_images_and_on_no_other(tmp_path):
 def test_pictures_that_show_originals_under_a_veil_are_left_out_of_a_private_page(tmp_path):
     mosaic = WithoutGuarantee("mosaic", Mosaic(1))
     small_study(tmp_path, Counted(), "private", methods=[mosaic]).run()
-    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["prior_only_releasestrip.png"]
+    assert [path.name for path in tmp_path.glob("state/*/pictures/*")] == ["prior_only_releasestrip.png"]
+
+
+def test_what_was_drawn_while_images_were_public_is_not_on_the_page_once_they_are_private(tmp_path):
+    mosaic = WithoutGuarantee("mosaic", Mosaic(1))
+    small_study(tmp_path, Counted(), methods=[mosaic]).run()
+    assert "mosaic" in captions(tmp_path / "report.html")
+    small_study(tmp_path, Counted(), "private", methods=[mosaic]).run()
+    assert captions(tmp_path / "report.html") == ["prior only"]
+    assert load_privatizer(tmp_path / "model.pt", PriorOnly()).inn.training_data.training == "private"
+
+
+def captions(page):
+    pngs = re.findall(r'data:image/png;base64,[^"]+"><figcaption>(.*?)</figcaption>', page.read_text())
+    return [caption for caption in pngs]
+
+
+def test_the_same_name_with_other_settings_is_measured_again(tmp_path):
+    counted = Counted()
+    for cell in (2, 4):
+        small_study(tmp_path, counted, methods=[WithoutGuarantee("mosaic", Mosaic(cell))]).run()
+    assert counted._calls == ["originals", "prior only", "mosaic", "mosaic"]
+
+
+def test_other_images_of_the_same_number_are_another_study(tmp_path):
+    counted = Counted()
+    for seed in (0, 1):
+        digits = Part(Digits("train"), "val", seed=seed)
+        training = NetworkTraining(ConditionalINN((8, 8), 1, num_classes=10), "public", max_epochs=1)
+        Study("Small", training, *[digits] * 3, tmp_path, [], [counted]).run()
+    assert len(counted._calls) == 4
 
 
 @pytest.mark.parametrize("epsilon", [0.0, -1.0, float("nan"), float("inf")])

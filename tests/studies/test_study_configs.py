@@ -80,7 +80,7 @@ def test_mnist_with_every_method_and_every_attacker(tmp_path):
         "declared content, epsilon 4",
         "Laplace on all latents, true sensitivity, epsilon 8",
         "pixel Laplace, epsilon 8",
-        "DP-Pix, epsilon 8",
+        "DP-Pix, cells of 7, epsilon 8",
         "Gaussian blur",
         "mosaic",
         "DP-SGD classifier, epsilon 8",
@@ -150,4 +150,4 @@ def test_faces_whose_chosen_attributes_are_kept(tmp_path, files):
     options = {"spatial_shape": [16, 16], "attributes": list(names), "kept": ["Male", "Smiling"], "epsilons": [8.0]}
     variants = study("celeba", tmp_path, dataset_dir=str(tmp_path), **options)
     kept = variants["chosen attributes, epsilon 8"]
-    assert kept["epsilon"] == 8.0 and "kept attributes" in kept["explanation"]
+    assert kept["epsilon"] == 8.0 and "attribute 2" in kept["explanation"] and "attribute 3" in kept["explanation"]

@@ -16,7 +16,7 @@ from monai.utils import set_determinism
 
 from monai_cadp import Privatizer
 from monai_cadp.networks import ConditionalINN, ContentBasis, DeclaredContent
-from monai_cadp.privacy import PrivacyGuarantee, RandomizedResponse, SubsetSelection
+from monai_cadp.privacy import PriorOnly, PrivacyGuarantee, RandomizedResponse, SubsetSelection
 from monai_cadp.transforms import Privatize, PrivatizeD, Privatized, PrivatizeDict
 
 CANARY = "Mustermann-1954"
@@ -302,3 +302,11 @@ def test_what_is_no_privatizer_is_refused_without_a_warning(refused):
         for make in (Privatize, lambda part: Privatized("image", part)):
             with refused(TypeError, "privatizer is a str; expected a Privatizer"):
                 make("privatizer")
+
+
+def test_a_private_label_without_a_place_is_refused(refused):
+    inn = ConditionalINN((4, 4), num_classes=3)
+    label = RandomizedResponse(1.0, 3)
+    privatizer = Privatizer(inn, PriorOnly(), ContentBasis.leading(inn, 2), condition=0, label_mechanism=label)
+    with refused(ValueError, "no condition_key says where it is"):
+        Privatized(keys="image", privatizer=privatizer)
