@@ -19,6 +19,8 @@ from monai_cadp.privacy import PriorOnly
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BUNDLE_README = (ROOT / "bundles" / "cadp_2d" / "docs" / "README.md").read_text()
+TABULAR_README = (ROOT / "bundles" / "cadp_tabular" / "docs" / "README.md").read_text()
+STUDIES = (ROOT / "docs" / "STUDIES.md").read_text()
 BRAIN_README = (ROOT / "bundles" / "cadp_brain_mr" / "docs" / "README.md").read_text()
 
 
@@ -48,9 +50,20 @@ def test_the_check_script_runs_the_test_command_of_the_readme():
     assert "README.md" in (ROOT / ".ci" / "run").read_text()
 
 
-@pytest.mark.parametrize("text", [README, BUNDLE_README, BRAIN_README], ids=["README", "cadp_2d", "cadp_brain_mr"])
-def test_every_command_names_a_configuration_and_options_that_exist(text):
-    lines = [line for block in blocks("bash", text) for line in block.splitlines()]
+TEXTS = {
+    "README": README,
+    "cadp_2d": BUNDLE_README,
+    "cadp_brain_mr": BRAIN_README,
+    "cadp_tabular": TABULAR_README,
+    "STUDIES": STUDIES,
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_command_names_a_configuration_and_options_that_exist(name):
+    text = TEXTS[name]
+    lines = [line for block in blocks("bash", text) for line in block.replace("\\\n", " ").splitlines()]
+    lines += re.findall(r"`(python -m monai.bundle run [^`]+)`", text)
     commands = [part for line in lines for part in line.split("&&") if "monai.bundle run" in part]
     assert commands
     for command in commands:
@@ -59,7 +72,9 @@ def test_every_command_names_a_configuration_and_options_that_exist(text):
 
 
 def test_every_file_that_is_linked_is_there():
-    for text, folder in ((README, ROOT), (BUNDLE_README, ROOT / "bundles" / "cadp_2d" / "docs")):
+    folders = {"README": ROOT, "STUDIES": ROOT / "docs"}
+    for name, text in TEXTS.items():
+        folder = folders.get(name, ROOT / "bundles" / name / "docs")
         for target in re.findall(r"\]\(([^)#]+)\)", text):
             assert "://" in target or (folder / target).exists(), target
 
