@@ -86,7 +86,7 @@ class ClassifierUtility:
             return {}
         model = self._train(releases.train_released, train.y, seed)
         figures: Figures = {"accuracy_p_o": _accuracy(model, *test)}
-        if releases.variant.method != "originals":
+        if not releases.variant.is_original:
             figures["accuracy_p_p"] = _accuracy(model, releases.test_released, test.y)
             figures["accuracy_o_p"] = _accuracy(self.of_originals(train, seed), releases.test_released, test.y)
         uncertainty = dropout_uncertainty(model, test.x, num_samples=self.num_dropouts, seed=seed)

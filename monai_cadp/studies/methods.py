@@ -15,7 +15,7 @@ from monai_cadp.networks import ContentBasis, DeclaredContent
 from monai_cadp.privacy import AttributeResponse, LaplaceMechanism, PriorOnly, SubsetSelection
 from monai_cadp.privatizer import Privatizer
 from monai_cadp.studies.description import described
-from monai_cadp.studies.variant import StudyContext, Variant
+from monai_cadp.studies.variant import ORIGINALS, StudyContext, Variant
 
 __all__ = [
     "CellNoise",
@@ -34,7 +34,7 @@ BATCH_SIZE = 256
 def control_variants(context: StudyContext) -> list[Variant]:
     """Return the originals, which are the ceiling, and the prior alone, which every claim of kept content must beat."""
     ceiling = Variant(
-        "originals", math.inf, 0.0, "The originals themselves: nothing is protected.", release=lambda x, y: x
+        ORIGINALS, math.inf, 0.0, "The originals themselves: nothing is protected.", release=lambda x, y: x
     )
     return [ceiling, of_privatizer("prior only", context.privatizer.with_mechanism(PriorOnly()))]
 

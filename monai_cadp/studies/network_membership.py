@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from monai_cadp.attacks import membership
 from monai_cadp.engines import FlowTrainer
@@ -62,10 +61,9 @@ class NetworkMembership:
     def _overfitted(self, training: NetworkTraining, few: Split) -> InvertibleNetwork:
         torch.manual_seed(0)
         network = type(training.network)(**training.network.config)
-        items = [{"image": x, "label": y} for x, y in zip(*few, strict=True)]
         trainer = FlowTrainer(
             network,
-            DataLoader(items, min(32, len(items)), shuffle=True),  # type: ignore[arg-type]
+            few.loader(min(32, len(few.x)), shuffle=True),
             max_epochs=self.epochs,
             learning_rate=training.learning_rate,
             weight_decay=0.0,

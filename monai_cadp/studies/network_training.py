@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from ignite.engine import Events
 from monai.handlers import ValidationHandler
-from torch.utils.data import DataLoader
 
 from monai_cadp.engines import ColumnNoise, FlowEvaluator, FlowTrainer, GaussianNoise
 from monai_cadp.handlers import ExportPrivatizer, MLflowTracking, ProgressBar, TrackedRun, TrainingCheckpoint
@@ -59,12 +58,6 @@ class NetworkTraining:
         self.learning_rate, self.weight_decay, self.averaging = learning_rate, weight_decay, averaging
         self.noise, self.num_directions = noise or GaussianNoise(), num_directions
 
-    def description(self) -> dict[str, Any]:
-        """Return all that was chosen, as plain data."""
-        chosen = {name: value for name, value in vars(self).items() if name not in ("network", "noise")}
-        noise = {"noise": type(self.noise).__name__, "noise_deviation": self.noise.deviation}
-        return chosen | noise | {"network": type(self.network).__name__, **self.network.config}
-
     def run(self, train: Split, val: Split, output_dir: Path, tracked: TrackedRun, quick: bool) -> dict[str, Any]:
         """Train, and write ``model.pt``.
 
@@ -82,7 +75,7 @@ class NetworkTraining:
         max_epochs = min(self.max_epochs, QUICK_EPOCHS) if quick else self.max_epochs
         trainer = FlowTrainer(
             self.network,
-            _loader(train, self.batch_size, shuffle=True),
+            train.loader(self.batch_size, shuffle=True),
             max_epochs=max_epochs,
             max_minutes=self.max_minutes,
             learning_rate=self.learning_rate,
@@ -90,7 +83,7 @@ class NetworkTraining:
             noise=self.noise,
             averaging=self.averaging,
         )
-        evaluator = FlowEvaluator(trainer.averaged, _loader(val, 256), noise=self.noise)
+        evaluator = FlowEvaluator(trainer.averaged, val.loader(256), noise=self.noise)
         bits: list[float] = []
         trainer.attach_all(
             [
@@ -108,8 +101,3 @@ class NetworkTraining:
         (output_dir / "last.pt").unlink(missing_ok=True)
         parameters = sum(parameter.numel() for parameter in self.network.parameters())
         return {"validation_bits": bits, "parameters": parameters}
-
-
-def _loader(split: Split, batch_size: int, shuffle: bool = False) -> DataLoader:
-    items = [{"image": x, "label": y} for x, y in zip(*split, strict=True)]
-    return DataLoader(items, batch_size, shuffle=shuffle)  # type: ignore[arg-type]

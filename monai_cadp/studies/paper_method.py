@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch.utils.data import DataLoader
 
 from monai_cadp.baselines import PublishedLaplace
 from monai_cadp.engines import FlowTrainer, GaussianNoise
@@ -68,10 +67,9 @@ class PublishedMethod:
             self.network.load_state_dict(torch.load(trained, weights_only=True))
             return
         torch.manual_seed(0)
-        items = [{"image": x, "label": y} for x, y in zip(*context.train, strict=True)]
         trainer = FlowTrainer(
             self.network,
-            DataLoader(items, 128, shuffle=True),  # type: ignore[arg-type]
+            context.train.loader(128, shuffle=True),
             max_epochs=1 if context.quick else 10_000,
             max_minutes=self.max_minutes,
             learning_rate=self.learning_rate,

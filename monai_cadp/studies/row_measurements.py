@@ -35,7 +35,7 @@ class RowUtility:
             "o": (train.x, test.x),
             "p": (releases.train_released, releases.test_released),
         }
-        settings = [("p", "o")] if releases.variant.method == "originals" else [("p", "o"), ("p", "p"), ("o", "p")]
+        settings = [("p", "o")] if releases.variant.is_original else [("p", "o"), ("p", "p"), ("o", "p")]
         return {
             f"{measure}_{learnt}_{tested}": row_model_score(
                 *self.task.design(sides[learnt][0], train.y),

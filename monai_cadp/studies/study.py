@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import math
 import re
+import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -108,17 +109,19 @@ class Study:
         """Run what is not finished yet, and return the path of the page."""
         limits = (QUICK_TRAIN, QUICK_TEST, QUICK_TEST) if self.quick else (None, None, self.num_test)
         train, val, test = (_split(images, limit) for images, limit in zip(self.images, limits, strict=True))
-        key = self.key(train, val, test)
+        states = self.output_dir / "state"
+        states.mkdir(parents=True, exist_ok=True)
+        key = self.key(_salt(states), train, val, test)
         # Of this study only: another network, or images that may be shown, must never be met here.
-        state_dir = self.output_dir / "state" / key
-        state_dir.mkdir(parents=True, exist_ok=True)
+        state_dir = states / key
+        state_dir.mkdir(exist_ok=True)
         runs = NestedRuns(key, tracking_uri=self.tracking_uri, experiment=EXPERIMENT, store_dir=self.output_dir)
         with runs:
             network = self._train(runs, train, val, state_dir)
             shutil.copyfile(state_dir / "model.pt", self.output_dir / "model.pt")
             released = _first(train, self.num_released)
             privatizer = self._privatizer(state_dir)
-            context = StudyContext(privatizer, released, state_dir, self.training.provenance, self.quick)
+            context = StudyContext(privatizer, released, state_dir, self.quick)
             rows = [
                 self._finished(runs, variant, seed, released, test, state_dir)
                 for variant in self._variants(context)
@@ -139,13 +142,17 @@ class Study:
             write_report(page, results, self.illustrations, partial(_picture_path, state_dir), public)
             for artifact in (figures, page):
                 runs.parent.artifact(artifact)
-        print(f"\nfigures: {figures}\npage:    {page}\nMLflow:  {runs.parent.tracking_uri}")
+        print(f"\nfigures: {figures}\npage:    {page}\nMLflow:  experiment {EXPERIMENT!r}")
         return page
 
-    def key(self, *splits: Split) -> str:
-        """Return a code of the images and of all that was chosen for the network: what makes two runs one study."""
-        chosen = [self.title, self.training.description(), self.temperature, self.unit, self.quick]
-        return code_of(importlib.metadata.version("monai_cadp"), chosen, [tuple(split) for split in splits])
+    def key(self, salt: str, *splits: Split) -> str:
+        """Return a code of the images and of all that was chosen for the network: what makes two runs one study.
+
+        It names a folder and an MLflow run. Without the secret salt, whoever sees it could test whether he has the
+        images.
+        """
+        chosen = [self.title, self.training, self.temperature, self.unit, self.quick]
+        return code_of(salt, importlib.metadata.version("monai_cadp"), chosen, [tuple(split) for split in splits])
 
     def _variant_key(self, variant: Variant, seed: int) -> str:
         measured = [*self.measurements, *self.illustrations]
@@ -226,13 +233,26 @@ class Study:
         return result["rows"]
 
     def _may_draw(self, variant: Variant) -> bool:
-        """Pictures hold releases with a guarantee only; of public images others too, but never the originals."""
-        return variant.method != "originals" and (variant.is_promise or self.training.provenance == "public")
+        """Of private images only what has nothing of theirs is drawn: every other release that is seen adds up.
+
+        Originals are never drawn here; the page has its own, where they are public.
+        """
+        return variant.epsilon == 0 or (self.training.provenance == "public" and not variant.is_original)
 
 
 def _picture_path(state_dir: Path, name: str, illustration: Illustration) -> Path:
     kind = type(illustration).__name__
     return state_dir / "pictures" / f"{re.sub(r'[^a-z0-9]+', '_', f'{name} {kind}'.lower())}.png"
+
+
+def _salt(states: Path) -> str:
+    file = states / "salt"
+    if not file.exists():
+        temporary = states / f"salt-{secrets.token_hex(4)}"
+        temporary.touch(mode=0o600)
+        temporary.write_text(secrets.token_hex(32), encoding="utf-8")
+        temporary.rename(file)
+    return file.read_text(encoding="utf-8")
 
 
 def _plain(value: float | None) -> float | str | None:

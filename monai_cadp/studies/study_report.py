@@ -12,7 +12,7 @@ from typing import Any
 from monai_cadp.reports import Picture, Point, Section, curves, study_page
 from monai_cadp.studies.illustrations import Illustration, WhichIsWhich
 from monai_cadp.studies.measurements import Releases
-from monai_cadp.studies.variant import Split, Variant
+from monai_cadp.studies.variant import ORIGINALS, Split, Variant
 
 __all__ = ["write_report"]
 
@@ -49,6 +49,11 @@ MEMBERSHIP = (
     "Membership inference by likelihood. No guarantee of a release covers this: it is about the people of the training "
     "set. True positives are the members that are found while 1 or 0.1 percent of others are taken for members."
 )
+SHOWN = "Of images one row each; those in a column are made from one original."
+NOT_SHOWN = (
+    "Samples of the prior, which hold nothing of anybody. Releases of people are not shown: every one that is seen "
+    "adds to what is spent of them."
+)
 PACKAGES = ("monai_cadp", "monai", "torch", "pytorch-ignite", "FrEIA", "mlflow", "opendp", "dp-accounting")
 
 
@@ -84,7 +89,7 @@ def write_report(
     puzzles = [part for part in illustrations if isinstance(part, WhichIsWhich)]
     shown = [part for part in illustrations if part not in puzzles]
     pictures = [p for part in shown for p in [*_originals(part, public), *_pictures(part, names, picture)]]
-    sections.append(Section("What is released", text=_shown(variants, pictures), pictures=pictures))
+    sections.append(Section("What is released", text=SHOWN if public is not None else NOT_SHOWN, pictures=pictures))
     if public is not None:
         sections += [_puzzle(part, public[1], _pictures(part, names, picture)) for part in puzzles]
     bits = results["network"]["validation_bits"]
@@ -177,17 +182,6 @@ def _pictures(
     return [Picture(path.read_bytes(), name) for name, path in paths.items() if path.exists()]
 
 
-def _shown(variants: Sequence[Mapping[str, Any]], pictures: Sequence[Picture]) -> str:
-    if not pictures:
-        return ""
-    drawn = {picture.caption for picture in pictures}
-    spent = sum(variant["epsilon"] for variant in variants if variant["name"] in drawn and _is_promise(variant))
-    return (
-        "Of images one row each; those in a column are made from one original. Whoever stands in every row has been "
-        f"released as often: the rows with a promise have spent epsilon {spent:g} of each of these people in all."
-    )
-
-
 def _is_promise(variant: Mapping[str, Any]) -> bool:
     return variant["nominal_epsilon"] is None and not isinstance(variant["epsilon"], str)
 
@@ -196,8 +190,8 @@ def _originals(illustration: Illustration, public: tuple[Split, Split] | None) -
     if public is None:
         return []
     train, test = public
-    drawn = illustration(Releases(Variant("originals", math.inf, 0.0, ""), train, test, train.x, test.x))
-    return [] if drawn is None else [Picture(drawn, "originals")]
+    drawn = illustration(Releases(Variant(ORIGINALS, math.inf, 0.0, ""), train, test, train.x, test.x))
+    return [] if drawn is None else [Picture(drawn, ORIGINALS)]
 
 
 def _puzzle(puzzle: WhichIsWhich, originals: Split, released: Sequence[Picture]) -> Section:

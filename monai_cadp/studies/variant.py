@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from monai_cadp.privacy import PrivacyGuarantee
 from monai_cadp.privatizer import Privatizer
 
-__all__ = ["Method", "Split", "StudyContext", "Variant"]
+__all__ = ["ORIGINALS", "Method", "Split", "StudyContext", "Variant"]
+
+ORIGINALS = "originals"
 
 
 class Split(NamedTuple):
@@ -27,6 +30,11 @@ class Split(NamedTuple):
 
     x: Tensor
     y: Tensor
+
+    def loader(self, batch_size: int, shuffle: bool = False) -> DataLoader:
+        """Return a loader of dictionaries with ``image`` and ``label``."""
+        items = [{"image": x, "label": y} for x, y in zip(self.x, self.y, strict=True)]
+        return DataLoader(items, batch_size, shuffle=shuffle)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,11 @@ class Variant:
         return cls(method, guarantee.epsilon, guarantee.delta, guarantee.explain(), release=release, **options)
 
     @property
+    def is_original(self) -> bool:
+        """Whether nothing was done to the images."""
+        return self.method == ORIGINALS
+
+    @property
     def is_promise(self) -> bool:
         """Whether anything is promised to the people in the images."""
         return math.isfinite(self.epsilon) and self.nominal_epsilon is None
@@ -85,14 +98,12 @@ class StudyContext:
         privatizer: of the study's network, with its content basis, releasing from the prior alone.
         train: originals that releases learn from.
         state_dir: folder for what a method keeps between attempts, of this study only.
-        training: how the images are protected where a network learns from them.
         quick: whether this is a short run, to see whether everything works.
     """
 
     privatizer: Privatizer
     train: Split
     state_dir: Path
-    training: str
     quick: bool
 
 

@@ -208,10 +208,27 @@ def test_originals_are_on_the_page_of_public_images_and_on_no_other(tmp_path):
     assert "not declared public" in (tmp_path / "private" / "report.html").read_text()
 
 
-def test_pictures_that_show_originals_under_a_veil_are_left_out_of_a_private_page(tmp_path):
-    mosaic = WithoutGuarantee("mosaic", Mosaic(1))
-    small_study(tmp_path, Counted(), "private", methods=[mosaic]).run()
+def test_of_private_images_samples_of_the_prior_are_drawn_and_no_release_of_a_person(tmp_path):
+    methods = [NetworkContent([2.0]), CellNoise([2.0]), WithoutGuarantee("mosaic", Mosaic(1))]
+    small_study(tmp_path, Counted(), "private", methods=methods).run()
+    assert captions(tmp_path / "report.html") == ["prior only"]
     assert [path.name for path in tmp_path.glob("state/*/pictures/*")] == ["prior_only_releasestrip.png"]
+    client, _, nested = children(tmp_path)
+    held = [item.path for run in nested for item in client.list_artifacts(run.info.run_id)]
+    assert [path for path in held if path.endswith(".png")] == ["prior_only_releasestrip.png"]
+
+
+def test_who_has_the_same_images_cannot_tell_so_from_the_name_of_the_study(tmp_path):
+    """The name is a code of the images; without the salt it says nothing of them."""
+    names = set()
+    for folder in (tmp_path / "one", tmp_path / "other"):
+        small_study(folder, Counted(), "private", methods=[]).run()
+        (state,) = [path.name for path in (folder / "state").iterdir() if path.is_dir()]
+        _, parent, _ = children(folder)
+        assert parent.data.tags["monai_cadp.key"] == state
+        assert (folder / "state" / "salt").stat().st_mode & 0o077 == 0
+        names.add(state)
+    assert len(names) == 2
 
 
 def test_what_was_drawn_while_images_were_public_is_not_on_the_page_once_they_are_private(tmp_path):
