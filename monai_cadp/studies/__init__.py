@@ -18,7 +18,7 @@ from monai_cadp.studies.methods import (
 from monai_cadp.studies.network_membership import NetworkMembership
 from monai_cadp.studies.network_training import NetworkTraining
 from monai_cadp.studies.paper_method import PublishedMethod
-from monai_cadp.studies.release_evaluation import ReleaseEvaluation, ReleaseResult
+from monai_cadp.studies.release_evaluation import ReleaseEvaluation
 from monai_cadp.studies.row_measurements import RowUtility
 from monai_cadp.studies.study import Study
 from monai_cadp.studies.table_evaluation import TableEvaluation
@@ -41,7 +41,6 @@ __all__ = [
     "Realism",
     "Reidentification",
     "ReleaseEvaluation",
-    "ReleaseResult",
     "ReleaseStrip",
     "RowUtility",
     "Scatter",

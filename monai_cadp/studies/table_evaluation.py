@@ -1,35 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What released rows are still good for, beside originals and beside the prior alone."""
+"""What released rows of a table are still good for."""
 
 from __future__ import annotations
-
-import json
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from monai_cadp.checkpoint import load_privatizer
 from monai_cadp.data import TableRows
 from monai_cadp.metrics import row_model_score, within_class_correlation
-from monai_cadp.networks import ContentBasis, InvertibleNetwork
-from monai_cadp.privacy import Mechanism, PriorOnly, SubsetSelection
 from monai_cadp.privatizer import Privatizer
-from monai_cadp.reports import text_table
+from monai_cadp.studies.evaluation import Evaluation
 from monai_cadp.studies.row_task import RowTask
 from monai_cadp.studies.table_release import release_rows
 
 __all__ = ["TableEvaluation"]
 
 
-class TableEvaluation:
+class TableEvaluation(Evaluation):
     """Train a model on released rows and test it on originals; measure the content that releases keep.
 
     The model sees rows as a reader of the released file does: decoded to valid values, and encoded again by the public
-    schema, conditions among them. Prior-only is always among the results: what it reaches, the condition and the
-    network alone explain.
+    schema, conditions among them.
 
     Args:
         train_table: originals whose releases the model learns from; with their conditions.
@@ -47,6 +38,8 @@ class TableEvaluation:
         True
     """
 
+    unit = "row"
+
     def __init__(
         self, train_table: TableRows, test_table: TableRows, *, target: str | None = None, model: str = "linear"
     ) -> None:
@@ -59,55 +52,13 @@ class TableEvaluation:
         """Return what originals reach: the ceiling."""
         return self._score(self.train_table.rows, self.train_table.labels)
 
-    def run(
-        self, network: InvertibleNetwork, content: ContentBasis, mechanisms: Sequence[Mechanism], **options: Any
-    ) -> list[dict[str, Any]]:
-        """Measure prior-only and every mechanism.
-
-        Args:
-            network: the trained network.
-            content: its content basis.
-            mechanisms: what is compared.
-            options: further arguments of :class:`Privatizer`.
-
-        Returns:
-            One result for each, prior-only first, as plain data: name, epsilon, delta, accuracy or r2, and kept_mean,
-            the correlation of numbers of original and released test rows within a class, averaged.
-        """
-        return [
-            self._measure(Privatizer(network, mechanism, content, unit="row", **options))
-            for mechanism in (PriorOnly(), *mechanisms)
-        ]
-
-    def write(self, checkpoint: str | Path, epsilons: Sequence[float], path: str | Path) -> None:
-        """Measure subset selection at several epsilons with a trained network, print a table, and write it as JSON.
-
-        Args:
-            checkpoint: file of :func:`~monai_cadp.checkpoint.save_privatizer`.
-            epsilons: budgets of one row.
-            path: of the JSON file.
-
-        Raises:
-            ValueError: if an epsilon is not usable or the checkpoint cannot be read; nothing is written then.
-        """
-        mechanisms = [SubsetSelection(float(epsilon)) for epsilon in epsilons]
-        privatizer = load_privatizer(checkpoint, PriorOnly())
-        assert isinstance(privatizer.content, ContentBasis)
-        results = self.run(privatizer.inn, privatizer.content, mechanisms)
-        rows = [{"name": "originals", **self.originals()}, *results]
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-        print(text_table(rows), f"\nwritten to {path}")
-
-    def _measure(self, privatizer: Privatizer) -> dict[str, Any]:
-        guarantee = privatizer.guarantee
-        name = "prior only" if guarantee.epsilon == 0 else f"epsilon {guarantee.epsilon:g}"
+    def measure(self, privatizer: Privatizer, name: str) -> dict[str, float]:
+        """Return accuracy or r2, and the mean correlation within a class of original and released test rows."""
         figures = self._score(*_release(privatizer, self.train_table, f"{name}: training rows"))
         released, _ = _release(privatizer, self.test_table, f"{name}: test rows")
         classes = self.test_table.labels if self.schema.num_classes else None
         kept = within_class_correlation(self.test_table.rows, released, classes)
-        figures["kept_mean"] = round(float(kept.mean()), 3)
-        return {"name": name, "epsilon": guarantee.epsilon, "delta": guarantee.delta, **figures}
+        return figures | {"kept_mean": round(float(kept.mean()), 3)}
 
     def _score(self, rows: Tensor, labels: Tensor | None) -> dict[str, float]:
         score = row_model_score(*self.task.design(rows, labels), *self.test, model=self.task.model)
