@@ -104,6 +104,8 @@ correlation, cosine = WithinClassCorrelation(shape_features), PixelCosine()
 correlation(y_pred=released[mine], y=original[mine], condition=labels[mine])
 cosine(y_pred=released[mine], y=original[mine])
 torch.save((correlation.aggregate(), cosine.aggregate()), f"{folder}/figures-{dist.get_rank()}.pt")
+dist.barrier()
+dist.destroy_process_group()
 """
 
 

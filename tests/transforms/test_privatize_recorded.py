@@ -100,6 +100,9 @@ items = torch.load(f"{folder}/items.pt", weights_only=True)
 order = items if rank == 0 else items[::-1]
 released = {item["index"]: transform(item)["image"].as_tensor() for item in order}
 torch.save(torch.stack([released[index] for index in range(len(released))]), f"{folder}/released-{rank}.pt")
+if "RANK" in os.environ:
+    dist.barrier()
+    dist.destroy_process_group()
 """
 
 
