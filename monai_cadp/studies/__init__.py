@@ -18,6 +18,7 @@ from monai_cadp.studies.methods import (
 from monai_cadp.studies.network_membership import NetworkMembership
 from monai_cadp.studies.network_training import NetworkTraining
 from monai_cadp.studies.paper_method import PublishedMethod
+from monai_cadp.studies.release_audit import ReleaseAudit
 from monai_cadp.studies.release_evaluation import ReleaseEvaluation
 from monai_cadp.studies.row_measurements import RowUtility
 from monai_cadp.studies.study import Study
@@ -40,6 +41,7 @@ __all__ = [
     "PublishedMethod",
     "Realism",
     "Reidentification",
+    "ReleaseAudit",
     "ReleaseEvaluation",
     "ReleaseStrip",
     "RowUtility",

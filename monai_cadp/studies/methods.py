@@ -48,6 +48,7 @@ def of_privatizer(method: str, privatizer: Privatizer, public_columns: tuple[int
         # Of the network, the content, the mechanism and the temperatures.
         settings={"identity": privatizer.identity.hex()},
         public_columns=public_columns,
+        privatizer=privatizer,
     )
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
-from monai_cadp.attacks import membership
+from monai_cadp.attacks import likelihood_ratio_scores, membership
 from monai_cadp.engines import FlowTrainer
 from monai_cadp.networks import InvertibleNetwork
 from monai_cadp.studies.network_training import NetworkTraining
@@ -17,26 +18,40 @@ from monai_cadp.studies.variant import Split
 
 __all__ = ["NetworkMembership"]
 
+OVERFITTED = "a network overfitted on purpose"
+
 
 class NetworkMembership:
-    """Membership inference by likelihood on the study's network, and on one that was overfitted on purpose.
+    """Membership inference on the study's network, and on one that was overfitted on purpose.
 
-    The members-only control tells one half of the members from the other: it must not find anything. The overfitted
-    network shows that the attack works where there is something to be found.
+    The study's network is attacked by its likelihoods. The members-only control tells one half of the members from the
+    other: it must not find anything. The overfitted network shows that the attack works where there is something to be
+    found; its training can be repeated, so that it is attacked by likelihood ratios as well, with shadow networks
+    trained in the same way on random halves of its members and as many others.
 
     Args:
         num_images: members, and as many others, who are attacked.
         num_overfitted: images on which the other network is trained.
-        epochs: of its training.
+        epochs: of its training, and of a shadow's.
+        num_shadow_pairs: pairs of shadow networks; each pair learns both halves of a partition. 2 or more, so that
+            every image is known to two shadows and unknown to two.
+
+    Raises:
+        ValueError: if there are too few pairs.
     """
 
-    def __init__(self, num_images: int = 2000, num_overfitted: int = 200, epochs: int = 60) -> None:
+    def __init__(
+        self, num_images: int = 2000, num_overfitted: int = 200, epochs: int = 20, num_shadow_pairs: int = 2
+    ) -> None:
+        if num_shadow_pairs < 2:
+            raise ValueError(f"num_shadow_pairs is {num_shadow_pairs}; expected 2 or more.")
         self.num_images, self.num_overfitted, self.epochs = num_images, num_overfitted, epochs
+        self.num_shadow_pairs = num_shadow_pairs
 
     def __call__(
         self, trained: InvertibleNetwork, training: NetworkTraining, train: Split, test: Split
     ) -> list[dict[str, Any]]:
-        """Return one row of figures for the network, for the control, and for the overfitted network.
+        """Return one row of figures for every network and attack, and for the control.
 
         Args:
             trained: the network.
@@ -44,21 +59,33 @@ class NetworkMembership:
             train: its training images.
             test: images that it has not seen.
         """
-        few = Split(train.x[: self.num_overfitted], train.y[: self.num_overfitted])
-        overfitted = self._overfitted(training, few)
         members, others = (_scores(trained, split, self.num_images) for split in (train, test))
         half = len(members) // 2
-        rows = {
-            "the study's network": (members, others),
-            "control: members from members": (members[:half], members[half:]),
-            "a network overfitted on purpose": (
-                _scores(overfitted, few, len(few.x)),
-                _scores(overfitted, test, self.num_images),
-            ),
-        }
-        return [{"network": name, **_figures(*scores)} for name, scores in rows.items()]
+        count = min(self.num_overfitted, len(train.x), len(test.x))
+        # The first half are members of the overfitted network.
+        people = Split(*(torch.cat([one[:count], other[:count]]) for one, other in zip(train, test, strict=True)))
+        likelihoods, ratios = self._overfitted(training, people)
+        rows = [
+            ("the study's network", "likelihood", members, others),
+            ("control: members from members", "likelihood", members[:half], members[half:]),
+            (OVERFITTED, "likelihood", *likelihoods.split(count)),
+            (OVERFITTED, "likelihood ratio, with shadow networks", *ratios.split(count)),
+        ]
+        return [{"network": name, "attack": attack, **_figures(*scores)} for name, attack, *scores in rows]
 
-    def _overfitted(self, training: NetworkTraining, few: Split) -> InvertibleNetwork:
+    def _overfitted(self, training: NetworkTraining, people: Split) -> tuple[Tensor, Tensor]:
+        """Return likelihoods and likelihood ratios of all people under a network of the first half of them."""
+        count = len(people.x)
+        generator = torch.Generator().manual_seed(0)
+        known = [torch.arange(count) < count // 2]
+        for _ in range(self.num_shadow_pairs):
+            half = torch.randperm(count, generator=generator) < count // 2
+            known += [half, ~half]
+        bar = tqdm(known, desc="membership", unit="network")
+        target, *shadows = (_scores(self._trained(training, Split(*(x[mask] for x in people))), people) for mask in bar)
+        return target, likelihood_ratio_scores(target, torch.stack(shadows), torch.stack(known[1:]))
+
+    def _trained(self, training: NetworkTraining, few: Split) -> InvertibleNetwork:
         torch.manual_seed(0)
         network = type(training.network)(**training.network.config)
         trainer = FlowTrainer(
@@ -75,7 +102,7 @@ class NetworkMembership:
 
 
 @torch.no_grad()
-def _scores(network: InvertibleNetwork, split: Split, count: int) -> Tensor:
+def _scores(network: InvertibleNetwork, split: Split, count: int | None = None) -> Tensor:
     parts = zip(split.x[:count].split(256), split.y[:count].split(256), strict=True)
     return torch.cat([network.log_prob(x, y) for x, y in parts])
 

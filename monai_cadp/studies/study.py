@@ -9,7 +9,7 @@ import math
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from monai_cadp.studies.measurements import Measurement, Releases
 from monai_cadp.studies.methods import control_variants
 from monai_cadp.studies.network_membership import NetworkMembership
 from monai_cadp.studies.network_training import NetworkTraining
+from monai_cadp.studies.release_audit import ReleaseAudit
 from monai_cadp.studies.study_report import write_report
 from monai_cadp.studies.variant import Method, Split, StudyContext, Variant
 
@@ -62,6 +63,7 @@ class Study:
         measurements: what is measured of every variant.
         illustrations: what is drawn of every variant.
         membership: attack on the network; None for none.
+        audit: of the promises; None for none.
         num_released: training images that are released for classifiers; None for all.
         num_test: test images that are used; None for all.
         temperature: of the completion.
@@ -87,6 +89,7 @@ class Study:
         illustrations: Sequence[Illustration] = (),
         *,
         membership: NetworkMembership | None = None,
+        audit: ReleaseAudit | None = None,
         num_released: int | None = None,
         num_test: int | None = None,
         temperature: float = 1.0,
@@ -100,7 +103,7 @@ class Study:
         self.title, self.training, self.output_dir = title, training, Path(output_dir)
         self.images = (train_images, val_images, test_images)
         self.methods, self.measurements, self.illustrations = list(methods), list(measurements), list(illustrations)
-        self.membership = membership
+        self.membership, self.audit = membership, audit
         self.num_released, self.num_test = num_released, num_test
         self.temperature, self.unit, self.seeds = temperature, unit, [int(seed) for seed in seeds]
         self.tracking_uri, self.quick = tracking_uri, quick
@@ -122,9 +125,10 @@ class Study:
             released = _first(train, self.num_released)
             privatizer = self._privatizer(state_dir)
             context = StudyContext(privatizer, released, state_dir, self.quick)
+            variants = list(self._variants(context))
             rows = [
                 self._finished(runs, variant, seed, released, test, state_dir)
-                for variant in self._variants(context)
+                for variant in variants
                 for seed in self.seeds
             ]
             results = {
@@ -135,7 +139,21 @@ class Study:
                 "variants": rows,
             }
             if self.membership is not None:
-                results["membership"] = self._attacked(runs, self.membership, context, train, test)
+                inn = privatizer.inn
+                attack = partial(self.membership, inn, self.training, train, test)
+                key = code_of("membership", self.membership, inn.fingerprint())
+                results["membership"] = self._stored(runs, key, "membership", attack)
+            if self.audit is not None:
+                results["audit"] = [
+                    row
+                    for variant in filter(self.audit.applies, variants)
+                    for row in self._stored(
+                        runs,
+                        code_of("audit", self.audit, variant.name, variant.settings),
+                        f"audit, {variant.name}",
+                        partial(self.audit, variant, self.quick),
+                    )
+                ]
             figures, page = self.output_dir / "results.json", self.output_dir / "report.html"
             figures.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
             public = (released, test) if self.training.provenance == "public" else None
@@ -221,14 +239,14 @@ class Study:
             },
         }
 
-    def _attacked(
-        self, runs: NestedRuns, attack: NetworkMembership, context: StudyContext, train: Split, test: Split
+    def _stored(
+        self, runs: NestedRuns, key: str, name: str, found: Callable[[], list[dict[str, Any]]]
     ) -> list[dict[str, Any]]:
-        key = code_of("membership", attack, context.privatizer.inn.fingerprint())
         result = runs.result(key)
         if result is None:
-            with runs.child(key, "membership") as child:
-                result = {"rows": attack(context.privatizer.inn, self.training, train, test)}
+            print(f"\n{name}")
+            with runs.child(key, name) as child:
+                result = {"rows": found()}
                 runs.store_result(child, result)
         return result["rows"]
 

@@ -46,8 +46,14 @@ CURVES = {
     "reidentification_auc": "AUC of re-identification",
 }
 MEMBERSHIP = (
-    "Membership inference by likelihood. No guarantee of a release covers this: it is about the people of the training "
+    "Membership inference. No guarantee of a release covers this: it is about the people of the training "
     "set. True positives are the members that are found while 1 or 0.1 percent of others are taken for members."
+)
+AUDIT = (
+    "Attackers who know the network were given releases of two originals, chosen as the easiest to tell apart. Their "
+    "success is a lower bound of the true epsilon, wrong with a probability of at most one in a million: above the "
+    "promise it would contradict it; below, it does not prove it. Promises that so few trials could not contradict are "
+    "left out."
 )
 SHOWN = "Of images one row each; those in a column are made from one original."
 NOT_SHOWN = (
@@ -104,6 +110,9 @@ def write_report(
     if "membership" in results:
         rows = [{name: _text(value) for name, value in row.items()} for row in results["membership"]]
         sections.append(Section("What the network tells of its training images", text=MEMBERSHIP, rows=rows))
+    if results.get("audit"):
+        rows = [{name: _text(value) for name, value in row.items()} for row in results["audit"]]
+        sections.append(Section("Can attackers contradict the promises?", text=AUDIT, rows=rows))
     explanations = {variant["name"]: variant["explanation"] for variant in variants}
     rows = [{"variant": name, "promise": text} for name, text in explanations.items()]
     sections.append(Section("What is promised, in words", rows=rows, wide_text=True))

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The members of a network that was overfitted are found, and nobody where members are told from members."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from monai_cadp.data import Digits
+from monai_cadp.networks import ConditionalINN
+from monai_cadp.studies import NetworkMembership, NetworkTraining
+from monai_cadp.studies.variant import Split
+
+
+def digits(split):
+    items = list(Digits(split))
+    return Split(torch.stack([item["image"] for item in items]), torch.stack([item["label"] for item in items]))
+
+
+@pytest.fixture(scope="module")
+def rows():
+    torch.manual_seed(0)
+    network = ConditionalINN((8, 8), 1, num_classes=10)
+    training = NetworkTraining(network, "public", max_epochs=1, learning_rate=0.002)
+    attack = NetworkMembership(num_overfitted=100, epochs=12)
+    found = attack(network, training, digits("train"), digits("test"))
+    return {(row["network"], row["attack"]): row["auc"] for row in found}
+
+
+def test_an_overfitted_network_gives_its_members_away_and_most_to_shadow_networks(rows):
+    by_likelihood = rows["a network overfitted on purpose", "likelihood"]
+    by_ratio = rows["a network overfitted on purpose", "likelihood ratio, with shadow networks"]
+    assert by_likelihood["interval"][0] > 0.6 and by_ratio["value"] > by_likelihood["value"] + 0.03
+
+
+def test_nobody_is_found_in_a_network_that_has_learnt_nothing_and_by_the_control(rows):
+    for name in ("the study's network", "control: members from members"):
+        low, high = rows[name, "likelihood"]["interval"]
+        # Classes are not shared out evenly among the sets.
+        assert low - 0.03 < 0.5 < high + 0.03
+
+
+def test_every_image_must_be_known_and_unknown_to_two_shadows():
+    with pytest.raises(ValueError, match="2 or more"):
+        NetworkMembership(num_shadow_pairs=1)
