@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is timed, and how: the fastest of many steps, which other work on the machine disturbs least."""
+"""What is measured, and how: the fastest of many steps, which other work on the machine disturbs least."""
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from monai_cadp.engines import bits_per_dimension
 from monai_cadp.networks import InvertibleNetwork
 
-__all__ = ["fastest_step", "training_step"]
+__all__ = ["fastest_step", "peak_bytes", "training_step"]
 
 
 def fastest_step(step: Callable[[], object], seconds: float) -> float:
@@ -24,6 +25,11 @@ def fastest_step(step: Callable[[], object], seconds: float) -> float:
         step()
         fastest = min(fastest, time.perf_counter() - begin)
     return fastest
+
+
+def peak_bytes() -> float:
+    """Return the most memory that this process has taken so far."""
+    return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def training_step(network: InvertibleNetwork, images: Tensor, labels: Tensor) -> Callable[[], None]:

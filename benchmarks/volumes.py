@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import gc
 import multiprocessing
-import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from monai.bundle import ConfigParser
 from tqdm import tqdm
 
 from benchmarks.report import print_table, write_json
-from benchmarks.timing import fastest_step, training_step
+from benchmarks.timing import fastest_step, peak_bytes, training_step
 from monai_cadp.networks import ConditionalINN, ContentBasis
 from monai_cadp.privacy import SubsetSelection
 from monai_cadp.privatizer import Privatizer
@@ -46,15 +45,11 @@ def measure(task: str, size: int, threads: int, seconds: float) -> tuple[float, 
     most; called in a process of its own."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    before = _peak_bytes()
+    before = peak_bytes()
     step = task_step(task, size)
     gc.collect()
     fastest = fastest_step(step, seconds)
-    return fastest, before, _peak_bytes()
-
-
-def _peak_bytes() -> float:
-    return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return fastest, before, peak_bytes()
 
 
 def main() -> None:

@@ -47,6 +47,7 @@ class FlowTrainer(Trainer):
         moment_epochs: epochs from which the linear parts are fitted; more than one only adds something where every
             epoch draws images of its own.
         averaging: weight of the past in the exponential average of weights, reached gradually.
+        reversible: recompute what couplings were given instead of storing it (:meth:`ConditionalINN.set_reversible`).
         seed: of orders and noise; public.
         device: where to train.
         train_handlers: Ignite handlers.
@@ -69,6 +70,7 @@ class FlowTrainer(Trainer):
         largest_gradient: float = 1.0,
         moment_epochs: int = 1,
         averaging: float = 0.998,
+        reversible: bool = False,
         seed: int = 0,
         device: torch.device | str = "cpu",
         train_handlers: Sequence[Any] = (),
@@ -91,6 +93,10 @@ class FlowTrainer(Trainer):
                 f"The trainer got averaging {averaging} and weight_decay {weight_decay}; expected numbers of 0 or "
                 "more, and averaging below 1."
             )
+        if isinstance(network, ConditionalINN):
+            network.set_reversible(reversible)
+        elif reversible:
+            raise ValueError(f"The network is a {type(network).__name__}; only a ConditionalINN trains reversibly.")
         self.network = network.to(device)
         self.averaged = AveragedModel(network, multi_avg_fn=_gradual_average(averaging), use_buffers=False)
         self.optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)

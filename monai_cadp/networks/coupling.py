@@ -6,15 +6,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from FrEIA.modules import InvertibleModule
 from torch import Tensor, nn
+
+from monai_cadp.networks.reversible import ReversibleModule
 
 __all__ = ["AffineCoupling"]
 
 CLAMP = 2.0
 
 
-class AffineCoupling(InvertibleModule):
+class AffineCoupling(ReversibleModule):
     r"""Affine coupling that transforms some channels, given the others and the condition.
 
     With the channels split into passive :math:`x_p` and active :math:`x_a`,
@@ -58,12 +59,28 @@ class AffineCoupling(InvertibleModule):
         """Map x to z, or back with ``rev``; FrEIA's calling convention."""
         (x,) = x_or_z
         passive, active = x.index_select(1, self.passive), x.index_select(1, self.active)
-        raw_scale, shift = self.subnet(passive, *c).chunk(2, dim=1)
-        log_scale = CLAMP * torch.tanh(raw_scale / CLAMP)
+        log_scale, shift = self._scale_and_shift(passive, c)
         active = (active - shift) * torch.exp(-log_scale) if rev else active * torch.exp(log_scale) + shift
         y = torch.cat([passive, active], dim=1).index_select(1, self.order)
         log_det = log_scale.flatten(1).sum(1) if jac else None
         return (y,), (-log_det if rev and log_det is not None else log_det)
+
+    def recompute(self, y: Tensor, c: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return input, output and log-determinant as the base class does, with one evaluation of the subnetwork."""
+        x = y.detach().clone().requires_grad_()
+        passive = x.index_select(1, self.passive)
+        log_scale, shift = self._scale_and_shift(passive, c)
+        with torch.no_grad():
+            # Past autograd: the graph so far holds no value of the active channels.
+            active = (y.index_select(1, self.active) - shift) * torch.exp(-log_scale)
+            x.data.index_copy_(1, self.active, active)
+        active = x.index_select(1, self.active) * torch.exp(log_scale) + shift
+        again = torch.cat([passive, active], dim=1).index_select(1, self.order)
+        return x, again, log_scale.flatten(1).sum(1)
+
+    def _scale_and_shift(self, passive: Tensor, c: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        raw_scale, shift = self.subnet(passive, *c).chunk(2, dim=1)
+        return CLAMP * torch.tanh(raw_scale / CLAMP), shift
 
     def output_dims(self, input_dims: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
         """Shapes are kept."""

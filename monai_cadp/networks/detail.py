@@ -8,17 +8,17 @@ from functools import partial
 from typing import cast
 
 import torch
-from FrEIA.modules import InvertibleModule
 from torch import Tensor, nn
 
 from monai_cadp.networks.chain import Chain
 from monai_cadp.networks.coupling import AffineCoupling
+from monai_cadp.networks.reversible import ReversibleModule
 from monai_cadp.networks.subnets import ConvSubnet
 
 __all__ = ["ChannelScale", "DetailFlow"]
 
 
-class ChannelScale(InvertibleModule):
+class ChannelScale(ReversibleModule):
     """Divide every channel by its public or fitted standard deviation, after taking its mean away.
 
     Args:

@@ -168,6 +168,18 @@ class ConditionalINN(InvertibleNetwork):
             )
             self.detail_flows.append(flow)
 
+    def set_reversible(self, reversible: bool) -> None:
+        """Choose whether training recomputes what couplings were given, and stores none of it.
+
+        It says how gradients are computed and nothing of the network: checkpoints are the same.
+
+        Args:
+            reversible: True for memory that does not grow with the number of couplings, for a third more time.
+        """
+        for module in self.modules():
+            if isinstance(module, Chain):
+                module.is_reversible = reversible
+
     def _encode(self, x: Tensor, embedding: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
         coarser, details = self.split(x)
         latent, log_det = self._encode_coarse(coarser[0], embedding, group)
