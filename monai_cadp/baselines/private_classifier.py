@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from monai_cadp.baselines.cells import checked_images
-from monai_cadp.baselines.noisy_gradient import clipped_gradient_sum, gaussian_noise, poisson_batch
-from monai_cadp.baselines.sgd_accounting import noise_multiplier_for, sgd_epsilon
+from monai_cadp.baselines.classifier_gradient import clipped_gradient_sum
 from monai_cadp.privacy import PrivacyGuarantee
 from monai_cadp.privacy.checks import checked_positive
+from monai_cadp.privacy.noisy_sum import gaussian_noise, poisson_batch
+from monai_cadp.privacy.training_accounting import noise_multiplier_for, sgd_epsilon
 
 __all__ = ["PrivateClassifier", "train_private_classifier"]
 
@@ -80,17 +81,17 @@ def train_private_classifier(
     Proof. The promise compares two sets of n images with labels that differ in one image, its label, or both. The
     weights at the beginning come from the public seed. A step looks at the set once: every image enters the batch by
     its own coin of probability batch_size / n, its gradient is clipped to the norm C, and the sum gets Gaussian noise
-    of deviation s C. :func:`~monai_cadp.baselines.sgd_accounting.sgd_epsilon` proves what all steps together promise;
-    s is what makes it (epsilon, delta). Dividing by ``batch_size``, which is public unlike the size of the batch,
-    momentum and the step of the weights are post-processing. n is public: it is the same in both sets. Everything else
-    that the caller chooses must be chosen without looking at these images.
+    of deviation s C. :func:`~monai_cadp.privacy.training_accounting.sgd_epsilon` proves what all steps promise
+    together; s is what makes it (epsilon, delta). Dividing by ``batch_size``, which is public unlike the size of the
+    batch, momentum and the step of the weights are post-processing. n is public: it is the same in both sets.
+    Everything else that the caller chooses must be chosen without looking at these images.
 
     The guarantee is that of the classifier as a whole, towards those who see it and perhaps all its steps, and know
     all other images. A person with k images in the set has (k epsilon, k e^{(k - 1) epsilon} delta). Compared with a
     release of ``Privatized`` it is weaker in one way: whoever trains must be trusted with the originals.
 
     Not covered is what floating-point numbers do: noise and sums are no real numbers
-    (:func:`~monai_cadp.baselines.noisy_gradient.gaussian_noise`), and gradients of other images may round differently
+    (:func:`~monai_cadp.privacy.noisy_sum.gaussian_noise`), and gradients of other images may round differently
     where the batch has one image more. Nor is the time that training takes.
 
     Args:

@@ -11,7 +11,7 @@ import pytest
 from dp_accounting.pld import PLDAccountant
 from scipy.stats import norm
 
-from monai_cadp.baselines.sgd_accounting import noise_multiplier_for, sgd_epsilon
+from monai_cadp.privacy.training_accounting import noise_multiplier_for, sgd_epsilon
 
 RUNS = [(8.0, 0.04, 200), (2.0, 0.04, 300), (1.0, 0.001, 2000), (1.5, 1.0, 3), (0.6, 0.5, 2)]
 

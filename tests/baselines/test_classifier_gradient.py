@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches are independent coins, no image moves a sum by more than the bound, noise is Gaussian."""
+"""The gradients of images are clipped one by one: no image moves their sum by more than the bound."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import math
 import pytest
 import torch
 from opacus import GradSampleModule
-from scipy.stats import kstest
 from torch import nn
 
 from monai_cadp.baselines import PrivateClassifier
-from monai_cadp.baselines.noisy_gradient import clipped_gradient_sum, gaussian_noise, poisson_batch
+from monai_cadp.baselines.classifier_gradient import clipped_gradient_sum
 
 BOUND = 0.1
 
@@ -72,36 +71,3 @@ def test_a_batch_of_none_gives_zeros_and_so_does_an_image_without_a_finite_gradi
     rest = torch.tensor([0, 2])
     total = clipped_gradient_sum(network, images, labels, BOUND)
     assert distance(total, clipped_gradient_sum(network, images[rest], labels[rest], BOUND)) < 1e-6
-
-
-def gaussian(values, deviation):
-    """Whether values may come from a normal distribution of this deviation; wrong with a probability of 1e-6."""
-    spread = float(values.std()) / deviation
-    return kstest(values / deviation, "norm").pvalue > 5e-7 and abs(spread - 1) < 5.1 / math.sqrt(2 * len(values))
-
-
-def test_noise_is_gaussian_of_the_stated_deviation_and_a_twin_off_by_three_percent_is_rejected():
-    values = gaussian_noise(torch.zeros(100_001), deviation=3.0)
-    assert values.shape == (100_001,) and values.dtype == torch.float64
-    assert gaussian(values, 3.0) and not gaussian(1.03 * values, 3.0)
-    # A correlation of independent values deviates by 0.0045: five times that is rarer than 1e-6.
-    half = values[:50_000] * values[50_000:100_000] / 9
-    assert abs(float(half.mean())) < 5 * 50_000**-0.5
-
-
-def test_noise_is_fresh_unless_a_test_brings_its_generator():
-    like = torch.zeros(2, 3)
-    assert not torch.equal(gaussian_noise(like, 1.0), gaussian_noise(like, 1.0))
-    first, second = (gaussian_noise(like, 1.0, torch.Generator().manual_seed(0)) for _ in range(2))
-    assert torch.equal(first, second) and first.shape == like.shape
-
-
-def test_every_image_enters_a_batch_by_its_own_coin():
-    """Counts are binomial; six deviations from the mean are rarer than 1e-6."""
-    count, rate = 40_000, 0.3
-    one, other = (torch.zeros(count, dtype=torch.bool).index_fill(0, poisson_batch(count, rate), True) for _ in "ab")
-    for inside, probability in ((one, rate), (other, rate), (one & other, rate**2), (one[1:] & one[:-1], rate**2)):
-        # Neighbouring pairs overlap, which at most triples the variance.
-        deviation = math.sqrt(3 * count * probability * (1 - probability))
-        assert abs(int(inside.sum()) - count * probability) < 6 * deviation
-    assert len(poisson_batch(count, 1.0)) == count and len(poisson_batch(count, 2.0**-60)) == 0

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The clipped gradients of a classifier, image by image."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from monai_cadp.privacy.noisy_sum import clipped_sum
+
+if TYPE_CHECKING:
+    from opacus import GradSampleModule
+
+__all__ = ["clipped_gradient_sum"]
+
+# Pixels, over all images, whose gradients are held in memory together.
+CHUNK_PIXELS = 256 * 28 * 28
+
+
+def clipped_gradient_sum(
+    network: GradSampleModule, images: Tensor, labels: Tensor, largest_norm: float
+) -> list[Tensor]:
+    r"""Return the sum of each image's gradient of the cross-entropy, clipped to a norm over all parameters.
+
+    An image whose gradient is not finite counts as 0, as an image does that is not in the batch.
+
+    Args:
+        network: images to logits, in training mode, with ``loss_reduction="sum"``; no layer mixes images.
+        images: (n, C, \*spatial), perhaps none.
+        labels: classes (n,).
+        largest_norm: to which gradients are clipped.
+
+    Returns:
+        For every parameter a tensor of its shape, float64.
+
+    Example:
+        >>> from opacus import GradSampleModule
+        >>> network = GradSampleModule(nn.Linear(5, 2), loss_reduction="sum")
+        >>> weight, bias = clipped_gradient_sum(network, torch.randn(7, 5), torch.zeros(7).long(), largest_norm=1.0)
+        >>> weight.shape, bool(weight.norm() <= 7)
+        (torch.Size([2, 5]), True)
+    """
+    parameters = list(network.parameters())
+    total = [torch.zeros(parameter.shape, dtype=torch.float64, device=parameter.device) for parameter in parameters]
+    chunk = max(1, CHUNK_PIXELS // math.prod(images.shape[2:]))
+    # None for an empty batch, of which `split` would make one empty chunk.
+    for x, y in zip(images.split(chunk), labels.split(chunk), strict=True) if len(images) else ():
+        network.zero_grad(set_to_none=True)
+        with warnings.catch_warnings():
+            # Of hooks on the first layer, whose input needs no gradient.
+            warnings.filterwarnings("ignore", "Full backward hook is firing")
+            nn.functional.cross_entropy(network(x), y, reduction="sum").backward()
+        summed = clipped_sum([parameter.grad_sample for parameter in parameters], largest_norm)
+        for part, gradient in zip(total, summed, strict=True):
+            part += gradient
+    network.zero_grad(set_to_none=True)
+    return total

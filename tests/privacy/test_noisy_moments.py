@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One person moves noisy moments by the square root of two at most, and their noise is what is stated."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from monai_cadp.privacy.noisy_moments import REPLACEMENT, noisy_second_moments
+
+NONE = 1e-12
+
+
+def moments(rows, group, **options):
+    """Without noise that one could see."""
+    return noisy_second_moments(rows, group, 3, NONE, **options)
+
+
+@pytest.mark.parametrize("size", [0.1, 1.0, 50.0, 1e30])
+def test_replacing_one_person_moves_them_by_the_root_of_two_at_most_and_a_twin_without_clipping_by_more(size):
+    generator = torch.Generator().manual_seed(0)
+    rows, group = torch.randn(20, 6, generator=generator), torch.arange(20) % 3
+    largest = 0.0
+    for _ in range(40):
+        other, other_group = rows.clone(), group.clone()
+        other[4] = size * torch.randn(6, generator=generator)
+        other_group[4] = int(torch.randint(3, (), generator=generator))
+        largest = max(largest, float((moments(rows, group) - moments(other, other_group)).norm()))
+        if size > 10:
+            twin = other[4].double()
+            assert float(torch.outer(twin, twin).norm()) > 100
+    assert (1.2 if size >= 1 else 0.5) < largest <= REPLACEMENT
+
+
+def test_a_person_with_many_images_moves_them_no_further():
+    rows, group = 9 * torch.randn(30, 4), torch.arange(30) % 3
+    weights = torch.full((30,), 1 / 10)  # three people of ten images
+    without = torch.arange(30) >= 10
+    moved = moments(rows, group, weights=weights) - moments(rows[without], group[without], weights=weights[without])
+    assert 0 < float(moved.norm()) <= 1.0
+
+
+def test_without_noise_they_are_the_moments_of_short_vectors_group_by_group():
+    rows, group = 0.1 * torch.randn(7, 3), torch.tensor([0, 0, 2, 2, 2, 0, 0])
+    found = moments(rows, group)
+    for g in range(3):
+        members = rows[group == g].double()
+        torch.testing.assert_close(found[g], members.T @ members, atol=1e-9, rtol=0)
+
+
+def test_whoever_brings_no_finite_numbers_counts_as_nobody():
+    rows, group = torch.rand(5, 3), torch.zeros(5).long()
+    rows[1, 0], rows[3, 2] = math.nan, math.inf
+    rest = torch.tensor([0, 2, 4])
+    torch.testing.assert_close(moments(rows, group), moments(rows[rest], group[rest]), atol=1e-9, rtol=0)
+
+
+def test_noise_has_the_stated_deviation_in_every_coordinate_of_the_frobenius_norm():
+    """Each deviation of 24,000 normal numbers is wrong by 0.5 %; five times that is rarer than 1e-6."""
+    found = torch.stack([noisy_second_moments(torch.zeros(1, 3), torch.zeros(1).long(), 3, 5.0) for _ in range(2667)])
+    assert torch.equal(found, found.transpose(2, 3))
+    diagonal = found.diagonal(dim1=2, dim2=3)
+    above = found[:, :, *torch.triu_indices(3, 3, offset=1)] * math.sqrt(2)
+    for values in (diagonal, above):
+        assert float(values.std()) == pytest.approx(5.0, rel=0.025)
+        assert abs(float(values.mean())) < 5 * 5.0 / math.sqrt(values.numel())
+    assert abs(float((diagonal * above).mean())) < 5 * 25 / math.sqrt(above.numel())
