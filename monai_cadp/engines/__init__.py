@@ -5,6 +5,9 @@ from monai_cadp.engines.flow_batch import bits_per_dimension, flow_batches, prep
 from monai_cadp.engines.flow_evaluator import FlowEvaluator
 from monai_cadp.engines.flow_trainer import FlowTrainer, NonFiniteLossError
 from monai_cadp.engines.input_noise import ColumnNoise, Dequantization, GaussianNoise
+from monai_cadp.engines.likelihood_gradients import likelihood_gradients
+from monai_cadp.engines.private_flow_trainer import PrivateFlowTrainer
+from monai_cadp.engines.private_moments import PrivateMoments
 
 __all__ = [
     "ColumnNoise",
@@ -13,7 +16,10 @@ __all__ = [
     "FlowTrainer",
     "GaussianNoise",
     "NonFiniteLossError",
+    "PrivateFlowTrainer",
+    "PrivateMoments",
     "bits_per_dimension",
     "flow_batches",
+    "likelihood_gradients",
     "prepare_flow_batch",
 ]

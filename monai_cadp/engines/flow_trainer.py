@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from monai_cadp.engines.flow_batch import bits_per_dimension, flow_batches, prepare_flow_batch
 from monai_cadp.engines.input_noise import GaussianNoise
-from monai_cadp.networks import ConditionalINN, InvertibleNetwork, fit_moments
+from monai_cadp.networks import ConditionalINN, InvertibleNetwork, Provenance, fit_moments, refit_subspace
 
 __all__ = ["FlowTrainer", "NonFiniteLossError"]
 
@@ -162,14 +162,36 @@ class FlowTrainer(Trainer):
         seed = self.seed * 1_000_003 + (self.state.epoch + 1 if self.state.iteration else 0)
         return flow_batches(self.data_loader, self.noise, seed, self.moment_epochs)
 
+    @property
+    def provenance(self) -> Provenance | None:
+        """How the images were protected, where the training itself does that; None where it does not."""
+        return None
+
+    def finish(self, network: InvertibleNetwork, progress: bool = False) -> None:
+        """Do what a network needs after its training.
+
+        Args:
+            network: with the weights to keep, changed in place.
+            progress: show a progress bar, if it takes more than a moment.
+        """
+        if isinstance(network, ConditionalINN):
+            refit_subspace(network, self.moment_batches(), progress=progress)
+
     def _iteration(self, engine: Engine, batchdata: Mapping[str, Any]) -> dict[str, float]:
-        x, condition = prepare_flow_batch(batchdata, self.state.device)
         rate = self.learning_rate * min(1.0, self.state.iteration / WARMUP_STEPS)
         rate *= 0.5 * (1 + math.cos(math.pi * self.progress))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
+        seen = self._backward(batchdata)
+        self.optimizer.step()
+        self.averaged.update_parameters(self.network)
+        return {**seen, "learning_rate": rate}
+
+    def _backward(self, batchdata: Mapping[str, Any]) -> dict[str, float]:
+        """Give every parameter its gradient; return what may be logged of the batch."""
+        x, condition = prepare_flow_batch(batchdata, self.state.device)
         loss = bits_per_dimension(self.network, self.noise(x), condition).mean()
         if not math.isfinite(loss.item()):
             raise NonFiniteLossError(
@@ -183,16 +205,18 @@ class FlowTrainer(Trainer):
                 f"The gradient became {norm.item()} at iteration {self.state.iteration}; the last checkpoint is from "
                 "before: resume from it with a lower learning rate."
             )
-        self.optimizer.step()
-        self.averaged.update_parameters(self.network)
-        return {"loss": loss.item(), "learning_rate": rate}
+        return {"loss": loss.item()}
 
     def _start(self) -> None:
         self.started = time.monotonic()
-        if self.state.iteration == 0 and isinstance(self.network, ConditionalINN):
-            fit_moments(self.network, self.moment_batches(), progress=True)
+        if self.state.iteration == 0:
+            self._fit_moments()
             # The average starts as the network, and its buffers are those of the fit.
             self.averaged.module.load_state_dict(self.network.state_dict())
+
+    def _fit_moments(self) -> None:
+        if isinstance(self.network, ConditionalINN):
+            fit_moments(self.network, self.moment_batches(), progress=True)
 
     def _reseed(self) -> None:
         torch.manual_seed(self.seed * 1_000_003 + self.state.epoch)

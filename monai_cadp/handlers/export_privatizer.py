@@ -12,7 +12,7 @@ from ignite.engine import Engine, Events
 
 from monai_cadp.checkpoint import save_privatizer
 from monai_cadp.engines.flow_trainer import FlowTrainer
-from monai_cadp.networks import ConditionalINN, ContentBasis, Provenance, refit_subspace
+from monai_cadp.networks import ContentBasis, Provenance
 from monai_cadp.privacy import PriorOnly
 from monai_cadp.privatizer import Privatizer
 
@@ -24,11 +24,12 @@ VALUES_AT_ONCE = 2**21
 class ExportPrivatizer:
     """Keep the averaged network of the best validation; at the end finish it, fit its content and write the checkpoint.
 
-    The trained network is finished by :func:`~monai_cadp.networks.refit_subspace`, on the training images.
+    The trained network is finished by its trainer, on the training images; a private training says by itself how it
+    protected them.
 
     Args:
         path: of the checkpoint.
-        training: how the training images were protected: "private", "public" or "dp-sgd".
+        training: how the training images were protected, "private" or "public", unless the training does that.
         evaluator: engine whose ``bits_per_dimension`` says which network is best; None keeps the last one.
         num_directions: of the content basis.
         num_samples: prior samples from which the basis is fitted.
@@ -69,9 +70,8 @@ class ExportPrivatizer:
         network = copy.deepcopy(engine.averaged_network)
         if self.best_state is not None:
             network.load_state_dict(self.best_state)
-        network.training_data = self.provenance
-        if isinstance(network, ConditionalINN):
-            refit_subspace(network, engine.moment_batches(), progress=self.progress)
+        network.training_data = engine.provenance or self.provenance
+        engine.finish(network, progress=self.progress)
         basis = ContentBasis.fit(
             network,
             self.num_directions,

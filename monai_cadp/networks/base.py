@@ -79,7 +79,7 @@ class InvertibleNetwork(nn.Module, ABC):
             TypeError: if a dtype does not.
         """
         self.check_images(x)
-        return self._encode(x, *self._embed(condition, x))
+        return self._encode(x, *self.embed(condition, x))
 
     def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         r"""Map latents back to images, the exact inverse of :meth:`encode`.
@@ -96,11 +96,17 @@ class InvertibleNetwork(nn.Module, ABC):
             TypeError: if a dtype does not.
         """
         self._check(z, (self.num_latents,), "latents")
-        return self._decode(z, *self._embed(condition, z))
+        return self._decode(z, *self.embed(condition, z))
 
     def log_prob(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return the log-likelihood (B,) of images, in nats."""
-        z, log_det = self.encode(x, condition)
+        self.check_images(x)
+        return self.embedded_log_prob(x, *self.embed(condition, x))
+
+    def embedded_log_prob(self, x: Tensor, embedding: Tensor, group: Tensor) -> Tensor:
+        """Return what :meth:`log_prob` does of images that were checked and conditions that went through
+        :meth:`embed`: nothing in it looks at values, so that ``torch.func`` can transform it."""
+        z, log_det = self._encode(x, embedding, group)
         return log_det - 0.5 * (z.square().sum(1) + self.num_latents * math.log(2 * math.pi))
 
     def check_images(self, x: Tensor) -> None:
@@ -157,7 +163,13 @@ class InvertibleNetwork(nn.Module, ABC):
         # FrEIA's own blocks hold functions that do not pickle; a description and the tensors always do.
         return _rebuild, (type(self), self.config, self.state_dict(), self.training)
 
-    def _embed(self, condition: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
+    def embed(self, condition: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Check a condition; return it as a float matrix (B, E) and as the index (B,) of its group of moments.
+
+        Args:
+            condition: as in :meth:`encode`.
+            like: images or latents, of as many samples, on the network's device.
+        """
         batch_size = like.shape[0]
         embedding = self.condition_space.embed(condition, batch_size).to(like)
         return embedding, self.condition_space.groups(condition, batch_size).to(like.device)

@@ -180,6 +180,12 @@ class ConditionalINN(InvertibleNetwork):
             if isinstance(module, Chain):
                 module.is_reversible = reversible
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was fitted to data yet."""
+        layer = self.whitening
+        return bool(torch.equal(layer.inside.factor[0], torch.eye(layer.rank).to(layer.inside.factor)))
+
     def _encode(self, x: Tensor, embedding: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
         coarser, details = self.split(x)
         latent, log_det = self._encode_coarse(coarser[0], embedding, group)
@@ -209,7 +215,7 @@ class ConditionalINN(InvertibleNetwork):
     def before_rewhitening(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return what the local flow makes of the subspace (B, rank) of images (B, C, *spatial)."""
         self.check_images(x)
-        return self._encode_coarse(self.split(x)[0][0], *self._embed(condition, x))[0] @ self.whitening.basis
+        return self._encode_coarse(self.split(x)[0][0], *self.embed(condition, x))[0] @ self.whitening.basis
 
     def _decode(self, z: Tensor, embedding: Tensor, group: Tensor) -> Tensor:
         sizes = [self.whitening.size, *(math.prod(cast(DetailFlow, flow).dims_in[0]) for flow in self.detail_flows)]

@@ -62,7 +62,8 @@ def test_noise_has_the_stated_deviation_in_every_coordinate_of_the_frobenius_nor
     found = torch.stack([noisy_second_moments(torch.zeros(1, 3), torch.zeros(1).long(), 3, 5.0) for _ in range(2667)])
     assert torch.equal(found, found.transpose(2, 3))
     diagonal = found.diagonal(dim1=2, dim2=3)
-    above = found[:, :, *torch.triu_indices(3, 3, offset=1)] * math.sqrt(2)
+    rows, columns = torch.triu_indices(3, 3, offset=1)
+    above = found[:, :, rows, columns] * math.sqrt(2)
     for values in (diagonal, above):
         assert float(values.std()) == pytest.approx(5.0, rel=0.025)
         assert abs(float(values.mean())) < 5 * 5.0 / math.sqrt(values.numel())

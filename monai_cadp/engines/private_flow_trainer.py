@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Ignite engine that trains an invertible network with differential privacy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from monai_cadp.engines.flow_batch import prepare_flow_batch
+from monai_cadp.engines.flow_trainer import FlowTrainer
+from monai_cadp.engines.likelihood_gradients import likelihood_gradients
+from monai_cadp.engines.private_moments import PrivateMoments
+from monai_cadp.networks import ConditionalINN, InvertibleNetwork, Provenance
+from monai_cadp.privacy.checks import checked_positive
+from monai_cadp.privacy.noisy_sum import clipped_sum, gaussian_noise, poisson_batch
+from monai_cadp.privacy.training_accounting import NoisySums, noise_scale_for, training_epsilon
+
+__all__ = ["PrivateFlowTrainer"]
+
+# Numbers, over all images, that gradients of single images may take in memory together.
+GRADIENT_NUMBERS = 2**27
+READING_BATCH = 256
+KEPT = ("noise_multiplier", "sampling_rate", "moment_multiplier")
+
+
+class PrivateFlowTrainer(FlowTrainer):
+    r"""Train a network so that its weights, and everything made with them, are differentially private.
+
+    Proof. Two data sets of the same number n of people are compared, who are the same but for one, whose images,
+    conditions, or both are others. First come the two noisy moments of :class:`PrivateMoments`, then a number of
+    steps. A step looks at the data once: every person enters the batch by his own coin of probability ``batch_size`` /
+    n, the mean gradient of his images is clipped to the norm C, and the sum gets Gaussian noise of deviation s C.
+    :func:`~monai_cadp.privacy.training_accounting.training_epsilon` proves what all of this promises together, and the
+    noise is as much as makes it (epsilon, delta) for the whole training. Dividing by ``batch_size``, which is public
+    unlike the size of a batch, AdamW and averaging are post-processing. Nothing else of the data is looked at: no loss
+    is logged, no gradient is watched, no image of the batch is counted. n, the number of images of each person, the
+    steps and everything that the caller chooses are public, and must be chosen without looking at these images; so
+    must the images of an evaluator be.
+
+    A training that was killed goes on from the end of its last epoch, with fresh coins. The steps that were lost never
+    left the process; only those that led to the weights count, and the epsilon is that of an uninterrupted run.
+
+    Not covered is what floating-point numbers do: noise and sums are no real numbers
+    (:func:`~monai_cadp.privacy.noisy_sum.gaussian_noise`). Nor is the time that training takes.
+
+    Args:
+        network: new, or trained on public images; trained in place.
+        dataset: items are dictionaries with ``image`` (C, \*spatial) and ``label``.
+        epsilon: budget of the whole training.
+        delta: from 1e-10; far below 1 / n.
+        max_epochs: passes over the data, on average.
+        batch_size: expected number of people in a batch.
+        people: of every item of the dataset, whose it is, as integers from 0; None where every item is somebody else's.
+        moments: how linear parts are fitted, of a new network; None for a network whose parts are those of public data.
+        moment_multiplier: noise of the moments beside that of the steps; larger spends less on them.
+        largest_gradient: C, in bits per dimension.
+        unit: what one person of ``people`` is: image, volume or patient.
+        add_or_remove_one: let (epsilon, delta) be that of one person more or less, as published results do; the
+            guarantee states that of a replacement, which is larger.
+        generator: tosses all coins. For tests only: its numbers can be foretold, and nothing is promised.
+        options: further arguments of :class:`FlowTrainer`.
+
+    Raises:
+        ValueError: if a number is out of its range, the network has learnt from unprotected private images, or linear
+            parts would be fitted twice or not at all.
+
+    References:
+        Abadi et al.: Deep learning with differential privacy, CCS 2016.
+    """
+
+    def __init__(
+        self,
+        network: ConditionalINN,
+        dataset: Dataset,
+        *,
+        epsilon: float,
+        delta: float,
+        max_epochs: int,
+        batch_size: int,
+        people: Sequence[int] | None = None,
+        moments: PrivateMoments | None = None,
+        moment_multiplier: float = 4.0,
+        largest_gradient: float = 0.1,
+        unit: str = "image",
+        add_or_remove_one: bool = False,
+        generator: torch.Generator | None = None,
+        **options: Any,
+    ) -> None:
+        _check_network(network, moments)
+        assert isinstance(dataset, Sized)
+        self.people = _checked_people(people, len(dataset))
+        count = int(self.people.max()) + 1
+        if not 1 <= batch_size <= count:
+            raise ValueError(f"batch_size is {batch_size} for {count} people; expected 1 or more, and at most all.")
+        steps = -(-count // batch_size)
+        rate = batch_size / count
+        planned = [NoisySums(1.0, rate, max_epochs * steps)]
+        if moments is not None:
+            planned += moments.sums(checked_positive("moment_multiplier", moment_multiplier))
+        scale = noise_scale_for(epsilon, delta, planned, add_or_remove_one=add_or_remove_one)
+        self.moments, self.delta, self.unit, self.batch_size = moments, delta, unit, batch_size
+        self.generator, self.dataset = generator, dataset
+        batches = _PoissonBatches(self.people, rate, steps, generator)
+        loader: DataLoader = DataLoader(_WithPeople(dataset), batch_sampler=batches, collate_fn=_collate)  # type: ignore[arg-type]
+        super().__init__(network, loader, max_epochs=max_epochs, largest_gradient=largest_gradient, **options)
+        self.state.noise_multiplier, self.state.sampling_rate = scale, rate
+        self.state.moment_multiplier = scale * moment_multiplier if moments is not None else 0.0
+        self.state_dict_user_keys.extend(KEPT)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on with a training of the same noise.
+
+        Raises:
+            ValueError: if the other training had other noise or batches, so that the promise would be another one.
+        """
+        if any(state_dict.get(name) != getattr(self.state, name) for name in KEPT):
+            raise ValueError(
+                "The training checkpoint was made with other noise or batches; give the budget, epochs, batch size and "
+                "data with which it began, or remove it to start anew."
+            )
+        super().load_state_dict(state_dict)
+
+    @property
+    def spent(self) -> list[NoisySums]:
+        """What was looked at so far, for the accountant."""
+        parts = []
+        if self.moments is not None and self.state.moment_multiplier:
+            parts += self.moments.sums(self.state.moment_multiplier)
+        if self.state.iteration:
+            parts.append(NoisySums(self.state.noise_multiplier, self.state.sampling_rate, self.state.iteration))
+        return parts
+
+    @property
+    def provenance(self) -> Provenance:
+        """The guarantee of the training so far, for the replacement of one person."""
+        spent, either = self.spent, (False, True)
+        replaced, other = (training_epsilon(spent, self.delta, add_or_remove_one=one) for one in either)
+        guarantee = {
+            "epsilon": replaced,
+            "delta": self.delta,
+            "unit": self.unit,
+            "relation": "replace-one",
+            "add_or_remove_one_epsilon": other,
+            "sums": [list(part) for part in spent],
+        }
+        return Provenance("dp-sgd", guarantee)
+
+    def finish(self, network: InvertibleNetwork, progress: bool = False) -> None:
+        """Do nothing: to whiten once more would look at the images once more."""
+
+    def _fit_moments(self) -> None:
+        if self.moments is None:
+            return
+        weights = 1 / torch.bincount(self.people)[self.people].double()
+        loader: DataLoader = DataLoader(self.dataset, READING_BATCH)
+        batches = (prepare_flow_batch(batch) for batch in loader)
+        noisy = ((self.noise(x), condition) for x, condition in batches)
+        assert isinstance(self.network, ConditionalINN)
+        self.moments(self.network, noisy, weights, self.state.moment_multiplier, self.generator)
+
+    def _backward(self, batchdata: Mapping[str, Any]) -> dict[str, float]:
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        total = [torch.zeros(p.shape, dtype=torch.float64) for p in parameters]
+        if batchdata:
+            x, condition = prepare_flow_batch(batchdata, self.state.device)
+            x = self.noise(x)
+            for part in self._chunks(batchdata["person"], sum(p.numel() for p in parameters)):
+                persons, person = batchdata["person"][part].unique(return_inverse=True)
+                chosen = None if condition is None else condition[part]
+                rows = likelihood_gradients(self.network, x[part], chosen, person, len(persons))
+                for sum_, new in zip(total, clipped_sum(rows, self.largest_gradient), strict=True):
+                    sum_ += new
+        deviation = self.state.noise_multiplier * self.largest_gradient
+        for parameter, sum_ in zip(parameters, total, strict=True):
+            noisy = sum_ + gaussian_noise(sum_, deviation, self.generator)
+            parameter.grad = (noisy / self.batch_size).to(parameter)
+        return {}
+
+    def _chunks(self, person: Tensor, size: int) -> Iterator[slice]:
+        """Yield places of images, those of a person together, as many as memory holds gradients of."""
+        largest = max(1, GRADIENT_NUMBERS // size)
+        # Batches come person by person.
+        start = end = 0
+        for count in person.unique_consecutive(return_counts=True)[1].tolist():
+            if end > start and end + count - start > largest:
+                yield slice(start, end)
+                start = end
+            end += count
+        yield slice(start, end)
+
+
+class _PoissonBatches:
+    """The places of the images of everybody in a batch, which each person enters by a coin of his own."""
+
+    def __init__(self, people: Tensor, rate: float, steps: int, generator: torch.Generator | None) -> None:
+        self.rate, self.steps, self.generator = rate, steps, generator
+        order = people.argsort(stable=True)
+        self.places = order.split(torch.bincount(people).tolist())
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for _ in range(self.steps):
+            chosen = poisson_batch(len(self.places), self.rate, self.generator).tolist()
+            yield [(place, person) for person in chosen for place in self.places[person].tolist()]
+
+
+class _WithPeople(Dataset):
+    """Items by (place, person), with the person among them."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, index: tuple[int, int]) -> dict[str, Any]:
+        place, person = index
+        item = self.dataset[place]
+        return {**{key: item[key] for key in ("image", "label") if key in item}, "person": person}
+
+
+def _collate(items: list[Any]) -> dict[str, Any]:
+    return default_collate(items) if items else {}
+
+
+def _check_network(network: ConditionalINN, moments: PrivateMoments | None) -> None:
+    if not network.is_new and network.training_data.training != "public":
+        raise ValueError(
+            "The network has learnt from private images without protection, which nothing can undo; give a new one, or "
+            "one that was trained on public images."
+        )
+    if network.is_new != (moments is not None):
+        raise ValueError(
+            "A new network needs moments, to fit its linear parts privately; one that was trained on public images "
+            "keeps its own, with moments=None."
+        )
+
+
+def _checked_people(people: Sequence[int] | None, count: int) -> Tensor:
+    if people is None:
+        return torch.arange(count)
+    found = torch.as_tensor(people)
+    if found.shape != (count,) or found.is_floating_point() or count == 0:
+        raise ValueError(f"people has shape {tuple(found.shape)}; expected one integer for each of {count} items.")
+    if int(found.min()) < 0 or not bool(torch.bincount(found.long()).all()):
+        raise ValueError("people has a negative number or a gap; expected integers from 0 on, each at least once.")
+    return found.long()

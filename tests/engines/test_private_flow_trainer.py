@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Private training spends what it says, shows nothing else, and goes on after it was killed as if it had not been."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+
+import dp_accounting
+import pytest
+import torch
+from dp_accounting.pld import PLDAccountant
+from ignite.engine import Events
+
+from monai_cadp.checkpoint import load_privatizer
+from monai_cadp.engines import GaussianNoise, PrivateFlowTrainer, PrivateMoments, private_flow_trainer
+from monai_cadp.handlers import ExportPrivatizer, TrainingCheckpoint
+from monai_cadp.networks import ConditionalINN, Provenance, fit_moments
+from monai_cadp.privacy import SubsetSelection
+from monai_cadp.privacy.auditing import epsilon_lower_bound
+
+DELTA = 1e-4
+
+
+def rows(count=60, seed=0):
+    x = torch.randn(count, 4, generator=torch.Generator().manual_seed(seed))
+    return [{"image": row, "label": torch.tensor(index % 2)} for index, row in enumerate(x)]
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    return ConditionalINN((), 4, num_classes=2, rank=3, num_couplings=2, width=4)
+
+
+def public_network():
+    inn = network()
+    items = rows(200, seed=9)
+    x, y = (torch.stack([item[key] for item in items]) for key in ("image", "label"))
+    fit_moments(inn, lambda: [(x, y)])
+    inn.training_data = Provenance("public")
+    return inn
+
+
+def trainer(inn=None, data=None, **options):
+    chosen = {"epsilon": 3.0, "delta": DELTA, "max_epochs": 3, "batch_size": 15, "learning_rate": 0.01}
+    if inn is None:
+        inn, chosen["moments"] = network(), PrivateMoments(largest_norm=4.0)
+    return PrivateFlowTrainer(inn, rows() if data is None else data, **{**chosen, **options})
+
+
+def accounted(spent, delta):
+    """What dp_accounting says of what was recorded."""
+    accountant = PLDAccountant(dp_accounting.NeighboringRelation.REPLACE_ONE)
+    for multiplier, rate, steps, replacement in spent:
+        event = dp_accounting.GaussianDpEvent(multiplier * 2 / replacement)
+        if rate < 1:
+            event = dp_accounting.PoissonSampledDpEvent(rate, event)
+        accountant.compose(dp_accounting.SelfComposedDpEvent(event, steps))
+    return accountant.get_epsilon(delta)
+
+
+def test_a_whole_training_spends_its_budget_as_the_accountant_counts_it():
+    training = trainer()
+    training.run()
+    guarantee = training.provenance.guarantee
+    assert 0.98 * 3.0 < guarantee["epsilon"] <= 3.0
+    assert guarantee["epsilon"] == pytest.approx(accounted(guarantee["sums"], DELTA), rel=0.005)
+    assert guarantee["sums"][-1][1:3] == [0.25, 12]
+    assert guarantee["add_or_remove_one_epsilon"] < guarantee["epsilon"]
+
+
+def test_a_training_that_stops_early_has_spent_less():
+    training = trainer(max_minutes=1e-9)
+    training.run()
+    assert training.provenance.guarantee["sums"][-1][2] == 1
+    assert training.provenance.guarantee["epsilon"] < 2.9
+
+
+def test_published_budgets_are_those_of_one_person_more_or_less():
+    training = trainer(add_or_remove_one=True)
+    training.run()
+    guarantee = training.provenance.guarantee
+    assert 0.98 * 3.0 < guarantee["add_or_remove_one_epsilon"] <= 3.0 < guarantee["epsilon"]
+
+
+def test_nothing_of_the_images_is_logged():
+    training = trainer()
+    seen = []
+    training.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: seen.append(engine.state.output))
+    training.run()
+    assert {name for output in seen for name in output} == {"learning_rate"}
+
+
+def test_the_guarantee_is_in_the_checkpoint_and_in_everything_that_is_made_with_it(tmp_path):
+    training = trainer().attach_all([ExportPrivatizer(tmp_path / "model.pt", num_directions=2, progress=False)])
+    training.run()
+    guarantee = load_privatizer(tmp_path / "model.pt", SubsetSelection(1.0, num_candidates=64)).guarantee
+    assert guarantee.training == "dp-sgd"
+    assert guarantee.training_guarantee == training.provenance.guarantee
+
+
+def moved(people, count):
+    """How far a step's gradient moves if the first items become huge, under the same coins and noise."""
+    found = []
+    for factor in (1.0, 1e4):
+        data = rows()
+        for item in data[:count]:
+            item["image"] = factor * item["image"]
+        generator = torch.Generator().manual_seed(3)
+        training = trainer(public_network(), data, people=people, generator=generator, max_epochs=1, batch_size=6)
+        training.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: engine.terminate())
+        training.run()
+        found.append(torch.cat([parameter.grad.flatten() for parameter in training.network.parameters()]))
+    return float((found[0] - found[1]).norm()) * 6
+
+
+def test_a_person_with_many_images_moves_a_step_no_further_than_one_image_and_a_twin_by_images_does():
+    largest = 2 * 0.1
+    assert 0 < moved([index // 10 for index in range(60)], 10) <= largest * (1 + 1e-4)
+    assert moved(None, 60) > largest
+
+
+def test_batches_may_be_empty():
+    training = trainer(public_network(), batch_size=1, max_epochs=1)
+    sizes = []
+    training.add_event_handler(
+        Events.ITERATION_STARTED, lambda engine: sizes.append(len(engine.state.batch.get("image", ())))
+    )
+    training.run()
+    assert len(sizes) == 60 and 0 in sizes
+
+
+def train_and_be_killed(folder, at):
+    torch.set_num_threads(1)
+    training = trainer()
+    training.attach_all([TrainingCheckpoint(folder / "last.pt", resume=True)])
+    if at is not None:
+        event = Events.ITERATION_COMPLETED(once=at)
+        training.add_event_handler(event, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    training.run()
+    torch.save(training.provenance.guarantee, folder / "guarantee.pt")
+
+
+def test_a_training_that_was_killed_goes_on_and_spends_what_one_that_was_not_does(tmp_path):
+    for at in (2, 7, None):
+        process = multiprocessing.get_context("spawn").Process(target=train_and_be_killed, args=(tmp_path, at))
+        process.start()
+        process.join()
+        assert process.exitcode == (0 if at is None else -signal.SIGKILL)
+    uninterrupted = trainer()
+    uninterrupted.run()
+    assert torch.load(tmp_path / "guarantee.pt") == uninterrupted.provenance.guarantee
+
+
+def test_a_training_goes_on_with_its_own_noise_only(tmp_path, refused):
+    training = trainer().attach_all([TrainingCheckpoint(tmp_path / "last.pt")])
+    training.run()
+    for other in ({"epsilon": 8.0}, {"batch_size": 10}, {"max_epochs": 4}):
+        with refused(ValueError, "other noise or batches"):
+            trainer(**other).attach_all([TrainingCheckpoint(tmp_path / "last.pt", resume=True)])
+
+
+def test_what_no_promise_covers_is_refused(refused):
+    private = public_network()
+    private.training_data = Provenance("private")
+    with refused(ValueError, "nothing can undo"):
+        trainer(private)
+    with refused(ValueError, "needs moments"):
+        trainer(network())
+    with refused(ValueError, "needs moments"):
+        trainer(public_network(), moments=PrivateMoments(1.0))
+    with refused(ValueError, "batch_size"):
+        trainer(batch_size=61)
+    with refused(ValueError, "people"):
+        trainer(people=[0, 2] * 30)
+    with refused(ValueError, "people"):
+        trainer(people=[0])
+
+
+def likelihoods(image, canary, epsilon, trials):
+    """Of the canary, under networks that learnt from this image and three others, less what it was before."""
+    data = [{"image": image, "label": torch.tensor(0)}, *rows(3, seed=4)]
+    inn = public_network()
+    start = {name: value.clone() for name, value in inn.state_dict().items() if isinstance(value, torch.Tensor)}
+    # The last step has a learning rate of zero.
+    options = {"batch_size": 4, "max_epochs": 3, "learning_rate": 0.5, "noise": GaussianNoise(0.0)}
+    training = trainer(inn, data, epsilon=epsilon, **options)
+    optimizer = training.optimizer.state_dict()
+    label, found = torch.tensor([0]), []
+    for _ in range(trials):
+        inn.load_state_dict({**inn.state_dict(), **start})
+        training.optimizer.load_state_dict(optimizer)
+        training.state.iteration = training.state.epoch = 0
+        before = inn.log_prob(canary[None], label)
+        training.run()
+        found.append((inn.log_prob(canary[None], label) - before).detach()[0])
+    return torch.stack(found)
+
+
+def audited(epsilon, trials=400):
+    """The epsilon that an attacker proves who looks at the likelihood of an image that was, or was not, learnt from."""
+    canary, half = torch.full((4,), 6.0), trials // 2
+    scores = [likelihoods(image, canary, epsilon, trials) for image in (canary, torch.zeros(4))]
+    best, guess = -1.0, (1, 0.0)
+    for threshold in torch.cat([part[:half] for part in scores]).quantile(torch.linspace(0.01, 0.99, 40)).tolist():
+        for sign in (1, -1):
+            hits = [int((sign * part[:half] > sign * threshold).sum()) for part in scores]
+            bound = epsilon_lower_bound(hits[0], half, hits[1], half, DELTA)
+            best, guess = max((best, guess), (bound, (sign, threshold)))
+    sign, threshold = guess
+    hits = [int((sign * part[half:] > sign * threshold).sum()) for part in scores]
+    return epsilon_lower_bound(hits[0], trials - half, hits[1], trials - half, DELTA)
+
+
+def test_a_membership_audit_stays_below_the_claim_and_catches_a_twin_without_noise(monkeypatch):
+    """A kept promise is contradicted with a probability of 1e-6 at most."""
+    assert audited(1.0) <= 1.0
+    monkeypatch.setattr(private_flow_trainer, "gaussian_noise", lambda like, *_: torch.zeros_like(like))
+    assert audited(1.0) > 1.0
