@@ -13,10 +13,10 @@ import torch
 
 from monai_cadp import networks
 from monai_cadp.networks import ContentBasis, InvertibleNetwork
-from monai_cadp.privacy import Mechanism, RandomizedResponse
+from monai_cadp.privacy import Mechanism, PriorOnly, RandomizedResponse
 from monai_cadp.privatizer import Privatizer
 
-__all__ = ["KEY", "load_privatizer", "save_privatizer"]
+__all__ = ["KEY", "load_network", "load_privatizer", "save_privatizer"]
 
 # The key under which MONAI's ckpt_export finds the weights.
 KEY = "privatizer"
@@ -115,6 +115,32 @@ def load_privatizer(
     if label_epsilon is not None:
         options["label_mechanism"] = RandomizedResponse(label_epsilon, inn.condition_space.num_groups)
     return Privatizer(inn, mechanism, options.pop("content", content), **options)
+
+
+def load_network(path: str | Path, sha256: str | None = None) -> InvertibleNetwork:
+    """Read the network of a checkpoint, to train it further.
+
+    Args:
+        path: file of :func:`save_privatizer`.
+        sha256: as for :func:`load_privatizer`.
+
+    Returns:
+        The network, which knows how it was trained.
+
+    Raises:
+        ValueError: as :func:`load_privatizer` does.
+
+    Example:
+        >>> import tempfile
+        >>> from monai_cadp.networks import ConditionalINN
+        >>> from monai_cadp.privacy import PriorOnly
+        >>> inn = ConditionalINN(spatial_shape=(8, 8))
+        >>> path = Path(tempfile.mkdtemp()) / "model.pt"
+        >>> save_privatizer(Privatizer(inn, PriorOnly(), ContentBasis.leading(inn, 4)), path)
+        >>> load_network(path).fingerprint() == inn.fingerprint()
+        True
+    """
+    return load_privatizer(path, PriorOnly(), sha256=sha256).inn
 
 
 def _sha256(path: Path) -> str:

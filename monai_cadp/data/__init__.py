@@ -14,6 +14,7 @@ from monai_cadp.data.digits import Digits
 from monai_cadp.data.image_reading import ReadImage, ReadImageD, ReadImaged, ReadImageDict
 from monai_cadp.data.medmnist import NpzImages
 from monai_cadp.data.part import Part
+from monai_cadp.data.people import people_of
 from monai_cadp.data.public_grid import PublicGrid
 from monai_cadp.data.released_folder import ReleasedFolder
 from monai_cadp.data.scikit_table import ScikitTable
@@ -58,4 +59,5 @@ __all__ = [
     "open_images",
     "open_schema",
     "open_table",
+    "people_of",
 ]

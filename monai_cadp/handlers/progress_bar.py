@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ignite.engine import Engine
 from ignite.handlers import ProgressBar as IgniteProgressBar
 
@@ -10,9 +12,13 @@ __all__ = ["ProgressBar"]
 
 
 class ProgressBar:
-    """Show epoch, iterations and the loss in bits per dimension."""
+    """Show epoch, iterations and the loss in bits per dimension, unless the loss is private."""
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer."""
         bar = IgniteProgressBar(desc="training")
-        bar.attach(engine, output_transform=lambda output: {"bits": output["loss"]})
+        bar.attach(engine, output_transform=_shown)
+
+
+def _shown(output: Mapping[str, float]) -> dict[str, float]:
+    return {"bits": output["loss"]} if "loss" in output else {}

@@ -12,7 +12,9 @@ import torch
 from monai.bundle import ckpt_export, run, verify_metadata, verify_net_in_out
 from PIL import Image
 
+from monai_cadp.checkpoint import load_network, load_privatizer
 from monai_cadp.data import Digits
+from monai_cadp.privacy import SubsetSelection
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "cadp_2d"
 CONFIGS = BUNDLE / "configs"
@@ -28,6 +30,18 @@ def train(folder, **options):
         checkpoint=f"{folder}/model.pt",
         output_dir=f"{folder}/runs",
         **{"max_epochs": 1, **SMALL, **options},
+    )
+    return Path(folder, "model.pt")
+
+
+def train_privately(folder, *overlays, **options):
+    """Through MONAI's command, as the overlays say; returns the checkpoint."""
+    run(
+        config_file=[str(CONFIGS / f"{name}.yaml") for name in ("train", "train_dp", *overlays)],
+        bundle_root=str(BUNDLE),
+        checkpoint=f"{folder}/model.pt",
+        output_dir=f"{folder}/runs",
+        **{"max_epochs": 1, "batch_size": 256, **SMALL, **options},
     )
     return Path(folder, "model.pt")
 
@@ -238,3 +252,34 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
         release(tmp_path / "out", tmp_path / "other.pt")
     assert "checkpoint could not be read" in refusal(caught)
     assert [path.name for path in tmp_path.iterdir()] == ["other.pt"]
+
+
+def private_training(checkpoint):
+    return load_privatizer(checkpoint, SubsetSelection(1.0, num_candidates=64)).guarantee.training_guarantee
+
+
+def test_private_training_spends_its_budget_and_every_release_says_so(tmp_path):
+    trained = train_privately(tmp_path, epsilon=6.0, delta=1e-5, rank=8)
+    spent = private_training(trained)
+    assert 0.98 * 6.0 < spent["epsilon"] <= 6.0 and spent["delta"] == 1e-5 and spent["unit"] == "image"
+    released = release(tmp_path / "released", trained)
+    card = json.loads(next(released.rglob("*_privacy.json")).read_text())
+    assert card["guarantee"]["training"] == "dp-sgd"
+    assert card["guarantee"]["training_guarantee"]["epsilon"] == spent["epsilon"]
+
+
+def test_a_network_of_public_images_is_trained_further_privately(tmp_path):
+    public = train(tmp_path / "public", training="public")
+    trained = train_privately(tmp_path / "private", "finetune_dp", pretrained=str(public), epsilon=6.0, delta=1e-5)
+    # Nothing was spent on moments.
+    assert [part[1] < 1 for part in private_training(trained)["sums"]] == [True]
+    assert load_network(trained).fingerprint() != load_network(public).fingerprint()
+
+
+def test_private_training_needs_a_budget_and_refuses_a_network_of_private_images(tmp_path, checkpoint):
+    with pytest.raises(Exception) as caught:
+        train_privately(tmp_path, delta=1e-5)
+    assert "epsilon is of type NoneType" in refusal(caught)
+    with pytest.raises(Exception) as caught:
+        train_privately(tmp_path, "finetune_dp", pretrained=str(checkpoint), epsilon=6.0, delta=1e-5)
+    assert "nothing can undo" in refusal(caught)
