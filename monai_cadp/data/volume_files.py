@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -34,6 +35,7 @@ class VolumeFiles(Dataset):
             which a ledger knows it: two scans of a person need two names.
         subject_pattern: regular expression that finds, as its first group, the subject in the name of a scan's file or
             folder without its ending, where scans are of several people.
+        label: class of all these scans, for training; items have a "label" then.
 
     Raises:
         ValueError: if there is no scan, both a subject and a pattern are given, or the pattern does not fit a name;
@@ -56,10 +58,12 @@ class VolumeFiles(Dataset):
         read: ReadVolume,
         subject: str | int | None = None,
         subject_pattern: str | None = None,
+        label: int | None = None,
     ) -> None:
         if subject is not None and subject_pattern is not None:
             raise ValueError("A subject and a subject_pattern were given; give one of them, or none.")
         self._paths, self._read = _scans(Path(source)), read
+        self._label: dict[str, Tensor] = {} if label is None else {"label": torch.tensor(label)}
         # The name of "." is that of its folder.
         names = [os.path.basename(os.path.abspath(path)) for path in self._paths]
         self._subjects: Sequence[dict[str, str]] = [{}] * len(names)
@@ -73,8 +77,8 @@ class VolumeFiles(Dataset):
         return len(self._paths)
 
     def __getitem__(self, index: int) -> dict[str, Tensor | str]:
-        """Read one scan; returns it, and its subject where there is one."""
-        return {"image": self._read(self._paths[index])} | self._subjects[index]
+        """Read one scan; returns it, and its class and subject where there is one."""
+        return {"image": self._read(self._paths[index])} | self._label | self._subjects[index]
 
 
 def _scans(source: Path) -> list[Path]:

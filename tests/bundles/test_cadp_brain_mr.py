@@ -86,6 +86,35 @@ def test_training_leaves_a_checkpoint_that_says_public(checkpoint):
     assert privatizer.content.directions.shape == (SMALL["num_coarse"], 4)
 
 
+def test_the_network_is_trained_further_privately_on_scans_of_people(checkpoint, tmp_path, files):
+    for index, kind in enumerate(("healthy", "healthy", "lesion")):
+        volume = BrainCohort(7, 3, spatial_shape=(24, 30, 24), spacing=7.2)[index]["image"][0].numpy()
+        (tmp_path / "volumes" / kind).mkdir(parents=True, exist_ok=True)
+        path = tmp_path / "volumes" / kind / f"{'ab'[index % 2]}_{index}.nii.gz"
+        files.nifti(path, 900 * volume, np.diag([7.2, 7.2, 7.2, 1]))
+    run(
+        config_file=[str(CONFIGS / "train.yaml"), str(CONFIGS / "train_dp.yaml")],
+        bundle_root=str(BUNDLE),
+        dataset_dir=str(tmp_path / "volumes"),
+        pretrained=str(checkpoint),
+        checkpoint=f"{tmp_path}/model.pt",
+        output_dir=f"{tmp_path}/runs",
+        subject_pattern="([ab])_",
+        unit="patient",
+        spacing=SPACING,
+        batch_size=1,
+        max_epochs=1,
+        epsilon=8.0,
+        delta=1e-3,
+        num_content_samples=16,
+        **SMALL,
+    )
+    trained = load_privatizer(tmp_path / "model.pt", PriorOnly()).inn.training_data
+    assert trained.training == "dp-sgd" and trained.guarantee["unit"] == "patient"
+    # Two patients have three scans.
+    assert trained.guarantee["sums"][0][1:3] == [0.5, 2] and trained.guarantee["epsilon"] <= 8.0
+
+
 def test_a_scan_is_released_on_the_public_grid_with_a_card_and_a_picture(checkpoint, scan, tmp_path):
     output = release(tmp_path / "out", checkpoint, input=str(scan))
     names = ["release_000001.nii.gz", "release_000001_preview.png", "release_000001_privacy.json", "summary.json"]

@@ -13,7 +13,9 @@ import yaml
 from monai.bundle import ckpt_export, run, verify_metadata, verify_net_in_out
 
 from monai_cadp.__main__ import main
+from monai_cadp.checkpoint import load_privatizer
 from monai_cadp.data import ScikitTable
+from monai_cadp.privacy import PriorOnly
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "cadp_tabular"
 CONFIGS = BUNDLE / "configs"
@@ -208,3 +210,19 @@ def test_a_bad_table_leaves_no_file_behind(patients, tmp_path):
         release(tmp_path / "released.csv", trained, input=str(bad), **options)
     assert "1 of 80 rows have a value in the column 'side'" in refusal(caught) and CANARY not in refusal(caught)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_private_training_spends_its_budget_on_rows(tmp_path):
+    run(
+        config_file=[str(CONFIGS / "train.yaml"), str(CONFIGS / "train_dp.yaml")],
+        bundle_root=str(BUNDLE),
+        checkpoint=f"{tmp_path}/model.pt",
+        output_dir=f"{tmp_path}/runs",
+        epsilon=6.0,
+        delta=1e-4,
+        max_epochs=1,
+        **SMALL,
+    )
+    trained = load_privatizer(tmp_path / "model.pt", PriorOnly()).inn.training_data
+    assert trained.training == "dp-sgd" and trained.guarantee["unit"] == "row"
+    assert 0.98 * 6.0 < trained.guarantee["epsilon"] <= 6.0
