@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from monai.engines.trainer import Trainer
@@ -16,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from monai_cadp.engines.flow_batch import bits_per_dimension, flow_batches, prepare_flow_batch
 from monai_cadp.engines.input_noise import GaussianNoise
+from monai_cadp.engines.ranks import add_gradients, own_part, sum_over_ranks
 from monai_cadp.networks import ConditionalINN, InvertibleNetwork, Provenance, fit_moments, refit_subspace
 
 __all__ = ["FlowTrainer", "NonFiniteLossError"]
@@ -93,6 +95,8 @@ class FlowTrainer(Trainer):
                 f"The trainer got averaging {averaging} and weight_decay {weight_decay}; expected numbers of 0 or "
                 "more, and averaging below 1."
             )
+        if max_minutes is not None and idist.get_world_size() > 1:
+            raise ValueError("max_minutes was given for several processes, whose clocks differ; give max_epochs alone.")
         if isinstance(network, ConditionalINN):
             network.set_reversible(reversible)
         elif reversible:
@@ -103,13 +107,16 @@ class FlowTrainer(Trainer):
         self.learning_rate, self.largest_gradient, self.seed = learning_rate, largest_gradient, seed
         self.max_minutes, self.moment_epochs = max_minutes, moment_epochs
         self.noise = noise or GaussianNoise()
+        self.noise_generator: torch.Generator | None = None
         self.started = 0.0
         super().__init__(
             device=device,
             max_epochs=max_epochs,
-            data_loader=train_data_loader,
+            data_loader=own_part(train_data_loader),
             prepare_batch=prepare_flow_batch,
         )
+        # The whole of it, for the moments.
+        self.data_loader = train_data_loader
         # Before the handlers: they may load the state of an earlier run.
         self.add_event_handler(Events.STARTED, self._start)
         self.attach_all(train_handlers)
@@ -191,14 +198,23 @@ class FlowTrainer(Trainer):
 
     def _backward(self, batchdata: Mapping[str, Any]) -> dict[str, float]:
         """Give every parameter its gradient; return what may be logged of the batch."""
-        x, condition = prepare_flow_batch(batchdata, self.state.device)
-        loss = bits_per_dimension(self.network, self.noise(x), condition).mean()
+        # Of all processes together.
+        count, loss = torch.zeros(()), torch.zeros(())
+        bits: Tensor | None = None
+        if batchdata:
+            x, condition = prepare_flow_batch(batchdata, self.state.device)
+            bits = bits_per_dimension(self.network, self.noise(x, generator=self.noise_generator), condition)
+            count, loss = torch.tensor(float(len(bits))), bits.detach().sum().cpu()
+        sum_over_ranks([count, loss])
+        loss /= count
         if not math.isfinite(loss.item()):
             raise NonFiniteLossError(
                 f"The loss became {loss.item()} at iteration {self.state.iteration}; the last checkpoint is from "
                 "before: resume from it with a lower learning rate, or look for images that are not finite."
             )
-        loss.backward()
+        if bits is not None:
+            (bits.sum() / count.item()).backward()
+        add_gradients(self.network.parameters())
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.largest_gradient)
         if not math.isfinite(norm.item()):
             raise NonFiniteLossError(
@@ -221,7 +237,11 @@ class FlowTrainer(Trainer):
     def _reseed(self) -> None:
         torch.manual_seed(self.seed * 1_000_003 + self.state.epoch)
         # The loader draws its order when an iterator is made.
-        self.set_data(self.data_loader)
+        self.set_data(own_part(self.data_loader))
+        if idist.get_world_size() > 1:
+            # All processes draw the same order, and must not draw the same noise.
+            seed = (self.seed * 1_000_003 + self.state.epoch) * 65_537 + idist.get_rank() + 1
+            self.noise_generator = torch.Generator(self.state.device).manual_seed(seed)
 
     def _stop_on_time(self) -> None:
         if self.max_minutes is not None and self.progress >= 1.0:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
@@ -65,8 +66,8 @@ class PrivateFlowTrainer(FlowTrainer):
         options: further arguments of :class:`FlowTrainer`.
 
     Raises:
-        ValueError: if a number is out of its range, the network has learnt from unprotected private images, or linear
-            parts would be fitted twice or not at all.
+        ValueError: if a number is out of its range, the network has learnt from unprotected private images, linear
+            parts would be fitted twice or not at all, or there are several processes.
 
     References:
         Abadi et al.: Deep learning with differential privacy, CCS 2016.
@@ -90,6 +91,8 @@ class PrivateFlowTrainer(FlowTrainer):
         generator: torch.Generator | None = None,
         **options: Any,
     ) -> None:
+        if idist.get_world_size() > 1:
+            raise ValueError("Private training came with several processes, of which each would add noise; use one.")
         _check_network(network, moments)
         assert isinstance(dataset, Sized)
         self.people = _checked_people(people, len(dataset))

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
 from monai_cadp.checkpoint import save_privatizer
@@ -58,7 +59,8 @@ class ExportPrivatizer:
         """Attach to a trainer."""
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.COMPLETED, self._keep_best, engine)
-        engine.add_event_handler(Events.COMPLETED, self._export)
+        if idist.get_rank() == 0:
+            engine.add_event_handler(Events.COMPLETED, self._export)
 
     def _keep_best(self, evaluator: Engine, trainer: FlowTrainer) -> None:
         bits = evaluator.state.metrics["bits_per_dimension"]

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
 from monai_cadp.handlers.tracked_run import TrackedRun
@@ -36,7 +37,9 @@ class MLflowTracking:
         self._opened = False
 
     def attach(self, engine: Engine) -> None:
-        """Attach to a trainer."""
+        """Attach to a trainer; of several processes, the first one records."""
+        if idist.get_rank() > 0:
+            return
         engine.add_event_handler(Events.STARTED, self._started)
         # Late, so that the validation of the epoch has been run.
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import ignite.distributed as idist
 from ignite.engine import Engine
 from ignite.handlers import ProgressBar as IgniteProgressBar
 
@@ -16,8 +17,9 @@ class ProgressBar:
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer."""
-        bar = IgniteProgressBar(desc="training")
-        bar.attach(engine, output_transform=_shown)
+        if idist.get_rank() == 0:
+            bar = IgniteProgressBar(desc="training")
+            bar.attach(engine, output_transform=_shown)
 
 
 def _shown(output: Mapping[str, float]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
@@ -33,7 +34,8 @@ class SamplePreview:
 
     def attach(self, engine: Engine) -> None:
         """Attach to a :class:`FlowTrainer`."""
-        engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.every), self)
+        if idist.get_rank() == 0:
+            engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.every), self)
 
     @torch.no_grad()
     def __call__(self, engine: FlowTrainer) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Events
 
@@ -32,7 +33,8 @@ class TrainingCheckpoint:
         """Attach to a trainer, and load its state if asked to."""
         if self.resume and self.path.exists():
             self._load(engine)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+        if idist.get_rank() == 0:
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: FlowTrainer) -> None:
         """Save."""
