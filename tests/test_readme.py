@@ -67,8 +67,11 @@ def test_every_command_names_a_configuration_and_options_that_exist(name):
     commands = [part for line in lines for part in line.split("&&") if "monai.bundle run" in part]
     assert commands
     for command in commands:
-        config = yaml.safe_load((ROOT / re.search(r"--config_file (\S+)", command)[1]).read_text())
-        assert set(re.findall(r"--(\w+)", command)) - {"config_file"} <= config.keys()
+        files, options = re.search(r"--config_file (\S+)(.*)", command).groups()
+        keys = {
+            key for file in re.findall(r"[\w/.]+\.yaml", files) for key in yaml.safe_load((ROOT / file).read_text())
+        }
+        assert set(re.findall(r"--(\w+)", options)) <= keys
 
 
 def test_every_file_that_is_linked_is_there():

@@ -66,7 +66,7 @@ class PrivateFlowTrainer(FlowTrainer):
         options: further arguments of :class:`FlowTrainer`.
 
     Raises:
-        ValueError: if a number is out of its range, the network has learnt from unprotected private images, linear
+        ValueError: if a number is out of its range, the network has learnt from images that are not public, linear
             parts would be fitted twice or not at all, or there are several processes.
 
     References:
@@ -232,8 +232,8 @@ def _collate(items: list[Any]) -> dict[str, Any]:
 def _check_network(network: ConditionalINN, moments: PrivateMoments | None) -> None:
     if not network.is_new and network.training_data.training != "public":
         raise ValueError(
-            "The network has learnt from private images without protection, which nothing can undo; give a new one, or "
-            "one that was trained on public images."
+            "The network has learnt from images that are not public, which nothing can undo; give a new one, or one that "
+            "was trained on public images."
         )
     if network.is_new != (moments is not None):
         raise ValueError(
