@@ -83,7 +83,7 @@ def test_every_file_that_is_linked_is_there():
 
 
 def test_every_figure_of_a_table_of_results_stands_in_the_file_that_is_named_beside_it():
-    sections = re.findall(r"<!-- (results/\w+\.json) -->\n(.*?)<!-- end -->", README, flags=re.DOTALL)
+    sections = re.findall(r"<!-- (results/[\w/]+\.json) -->\n(.*?)<!-- end -->", README, flags=re.DOTALL)
     assert sections
     for name, section in sections:
         text = json.dumps(json.loads((ROOT / name).read_text()))

@@ -232,8 +232,8 @@ def _collate(items: list[Any]) -> dict[str, Any]:
 def _check_network(network: ConditionalINN, moments: PrivateMoments | None) -> None:
     if not network.is_new and network.training_data.training != "public":
         raise ValueError(
-            "The network has learnt from images that are not public, which nothing can undo; give a new one, or one that "
-            "was trained on public images."
+            "The network has learnt from images that are not public, which nothing can undo; give a new one, or one "
+            "that was trained on public images."
         )
     if network.is_new != (moments is not None):
         raise ValueError(

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -283,3 +285,18 @@ def test_private_training_needs_a_budget_and_refuses_a_network_of_private_images
     with pytest.raises(Exception) as caught:
         train_privately(tmp_path, "finetune_dp", pretrained=str(checkpoint), epsilon=6.0, delta=1e-5)
     assert "nothing can undo" in refusal(caught)
+
+
+def test_two_processes_train_one_network(tmp_path):
+    configs = str([str(CONFIGS / f"{name}.yaml") for name in ("train", "multi_gpu_train")])
+    options = {"bundle_root": BUNDLE, "checkpoint": tmp_path / "model.pt", "output_dir": tmp_path / "runs"}
+    options |= {"backend": "gloo", "max_epochs": 1, **SMALL}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = [*launcher, "-m", "monai.bundle", "run", "--config_file", configs]
+    done = subprocess.run(
+        [*command, *(part for name, value in options.items() for part in (f"--{name}", str(value)))],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert load_network(tmp_path / "model.pt").training_data.training == "private"
