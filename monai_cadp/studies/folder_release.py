@@ -7,9 +7,10 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+import ignite.distributed as idist
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from monai_cadp.data import PublicGrid, ReleasedFolder
 from monai_cadp.privacy import PrivacyLedger
@@ -66,6 +67,9 @@ def release_folder(
     volume, and a summary. If anything fails, there is no folder. With a ledger a second attempt meets the releases of
     the first again, and spends only what is missing.
 
+    Under torchrun, once ``ignite.distributed`` is initialised, every process releases its part into the ledger; then
+    the first one meets all of them again, and writes the folder.
+
     Args:
         privatizer: the privatizer.
         images: as in :func:`release_batches`.
@@ -80,9 +84,11 @@ def release_folder(
         The folder.
 
     Raises:
-        ValueError: if the folder exists, or an image, label or subject does not fit.
+        ValueError: if the folder exists, an image, label or subject does not fit, or several processes have no ledger.
         BudgetExceededError: if a subject would be over its cap.
     """
+    if idist.get_world_size() > 1 and ledger is None:
+        raise ValueError("Several processes came without a ledger, by which they know of one another; give them one.")
     by_item = ledger is None or "item" in images[0]
     guarantee = recorded_guarantee(privatizer, by_item).to_dict()
     # Chosen and ordered at random: the first ones would show which release belongs to which place in the source.
@@ -91,7 +97,15 @@ def release_folder(
     shown: list[Tensor] = []
     seen = 0
     affine = None if grid is None else grid.affine
-    with ReleasedFolder(output_dir, num_expected=count, affine=affine, volume_format=volume_format) as folder:
+    folder = ReleasedFolder(output_dir, num_expected=count, affine=affine, volume_format=volume_format)
+    if idist.get_world_size() > 1:
+        part: Subset = Subset(images, range(idist.get_rank(), count, idist.get_world_size()))
+        for _ in release_batches(privatizer, part, batch_size, ledger=ledger):
+            pass
+        idist.barrier()
+        if idist.get_rank() > 0:
+            return Path(output_dir)
+    with folder:
         for released, condition in release_batches(privatizer, images, batch_size, ledger=ledger):
             for index, image in enumerate(released):
                 picture = image_grid(image[None], columns=1) if image.ndim == 4 else None

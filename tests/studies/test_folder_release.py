@@ -9,6 +9,8 @@ import os
 import random
 import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing
@@ -20,6 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from monai_cadp import Privatizer
+from monai_cadp.checkpoint import save_privatizer
 from monai_cadp.networks import ConditionalINN, ContentBasis
 from monai_cadp.privacy import Budget, BudgetExceededError, PrivacyLedger, SubsetSelection
 from monai_cadp.studies import release_batches, release_folder
@@ -177,3 +180,52 @@ def test_the_preview_does_not_tell_the_order_of_the_source(privatizer, ledger, t
         release_folder(privatizer, Cohort(), tmp_path / name, batch_size=16, num_preview=12, ledger=ledger)
     # The same releases; another choice and order but for a probability of 1 / (60 * 59 * ... * 49).
     assert len(shown[0]) == len(shown[1]) == 12 and not torch.equal(*shown)
+
+
+SCRIPT = """
+import sys
+import ignite.distributed as idist
+import torch
+from monai_cadp.checkpoint import load_privatizer
+from monai_cadp.privacy import PrivacyLedger, SubsetSelection
+from monai_cadp.studies import release_folder
+from test_folder_release import Cohort
+
+torch.set_num_threads(1)
+folder, killed = sys.argv[1], sys.argv[2] == "killed"
+idist.initialize("gloo")
+privatizer = load_privatizer(f"{folder}/model.pt", SubsetSelection(2.0, num_candidates=64))
+ledger = PrivacyLedger(f"{folder}/ledger.db", bytes(32))
+cohort = Cohort()
+if killed and idist.get_rank() == 1:
+    # The power goes out in the middle of its part.
+    read = Cohort.__getitem__
+    Cohort.__getitem__ = lambda self, index: sys.exit(3) if index > 30 else read(self, index)
+try:
+    release_folder(privatizer, cohort, f"{folder}/without", ledger=None)
+except ValueError as error:
+    assert "without a ledger" in str(error)
+else:
+    raise AssertionError
+release_folder(privatizer, cohort, f"{folder}/out", batch_size=1, ledger=ledger)
+idist.barrier()
+idist.finalize()
+"""
+
+
+def test_two_processes_share_a_cohort_and_a_ledger_and_go_on_after_one_was_killed(privatizer, ledger, tmp_path):
+    save_privatizer(privatizer, tmp_path / "model.pt")
+    (tmp_path / "script.py").write_text(SCRIPT)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path])}
+    stored = {}
+    for fate in ("killed", "whole"):
+        command = [*launcher, str(tmp_path / "script.py"), str(tmp_path), fate]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert (done.returncode == 0) == (fate == "whole"), done.stderr
+        assert (tmp_path / "out").exists() == (fate == "whole")
+        stored[fate] = contents(tmp_path)
+    assert 0 < len(stored["killed"]) < NUM_IMAGES == len(stored["whole"])
+    assert stored["killed"].items() <= stored["whole"].items()
+    assert ledger.summary()["reserved"] == NUM_IMAGES and ledger.verify() == []
+    assert len(pictures(tmp_path / "out")) == NUM_IMAGES and not (tmp_path / "without").exists()
