@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ignite engines: training and evaluating networks."""
 
+from monai_cadp.engines.federated_client import FederatedFlowClient
 from monai_cadp.engines.flow_batch import bits_per_dimension, flow_batches, prepare_flow_batch
 from monai_cadp.engines.flow_evaluator import FlowEvaluator
 from monai_cadp.engines.flow_trainer import FlowTrainer, NonFiniteLossError
@@ -12,6 +13,7 @@ from monai_cadp.engines.private_moments import PrivateMoments
 __all__ = [
     "ColumnNoise",
     "Dequantization",
+    "FederatedFlowClient",
     "FlowEvaluator",
     "FlowTrainer",
     "GaussianNoise",

@@ -231,7 +231,7 @@ class FlowTrainer(Trainer):
             self.averaged.module.load_state_dict(self.network.state_dict())
 
     def _fit_moments(self) -> None:
-        if isinstance(self.network, ConditionalINN):
+        if isinstance(self.network, ConditionalINN) and self.network.is_new:
             fit_moments(self.network, self.moment_batches(), progress=True)
 
     def _reseed(self) -> None:

@@ -12,7 +12,6 @@ from monai_cadp.studies.variant import Variant
 
 __all__ = ["ReleaseAudit"]
 
-QUICK_TRIALS = 200
 # Of the failure rate of an audit, 1e-6.
 SHARE_OF_A_GAME = 1e-8
 
@@ -46,7 +45,7 @@ class ReleaseAudit:
             quick: whether few trials are enough.
         """
         assert variant.privatizer is not None
-        counts = (QUICK_TRIALS, MIN_TRIALS) if quick else (self.trials, self.trials_alone)
+        counts = (MIN_TRIALS, MIN_TRIALS) if quick else (self.trials, self.trials_alone)
         result = audit_privatizer(variant.privatizer, *counts, name=variant.name, progress=True)
         return [
             {

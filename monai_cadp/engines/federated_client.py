@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A site of a federated training: images stay where they are, weights travel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from ignite.engine import Events
+from monai.bundle import ConfigParser
+from monai.fl.client import ClientAlgo
+from monai.fl.utils.constants import FlStatistics, WeightType
+from monai.fl.utils.exchange_object import ExchangeObject
+from torch import Tensor
+
+from monai_cadp.engines.flow_trainer import FlowTrainer
+from monai_cadp.networks import InvertibleNetwork
+
+__all__ = ["FederatedFlowClient"]
+
+
+class FederatedFlowClient(ClientAlgo):
+    """Train the network of a bundle on the images of one site, some epochs in every round.
+
+    All sites begin with the weights of the server, which are those of a network whose linear parts were fitted to
+    public images: parts that every site had fitted to its own could not be averaged. What leaves the site are the
+    weights after a round and the number of steps; no image, no loss, no statistic of images.
+
+    With ``train_dp.yaml`` every round is a part of one private training: ``max_epochs`` is that of all rounds together,
+    and the site's guarantee, :meth:`guarantee`, covers all weights that it ever sends, whatever the others send.
+
+    Args:
+        config_file: the bundle's train.yaml, with overlays in their order.
+        local_epochs: epochs of a round.
+        overrides: values of the configuration that are replaced, such as ``dataset_dir`` of this site.
+
+    Raises:
+        ValueError: if ``local_epochs`` is not positive; while training, if the server's network is new, of another
+            kind, or all epochs are over.
+    """
+
+    def __init__(self, config_file: str | Sequence[str], local_epochs: int = 1, **overrides: Any) -> None:
+        if local_epochs < 1:
+            raise ValueError(f"local_epochs is {local_epochs}; expected 1 or more.")
+        self.config_file = [config_file] if isinstance(config_file, str) else list(config_file)
+        self.local_epochs, self.overrides = local_epochs, overrides
+        self._trainer: FlowTrainer | None = None
+
+    @property
+    def trainer(self) -> FlowTrainer:
+        """The engine that trains here."""
+        if self._trainer is None:
+            raise ValueError("The client was not initialised; call initialize() first.")
+        return self._trainer
+
+    def initialize(self, extra: Mapping[str, Any] | None = None) -> None:  # type: ignore[override]
+        """Build the trainer, without handlers, which write and log.
+
+        Args:
+            extra: not used.
+        """
+        parser = ConfigParser()
+        parser.read_config(self.config_file)
+        parser.update(self.overrides)
+        self._trainer = parser.get_parsed_content("train#trainer")
+        self.trainer.add_event_handler(Events.EPOCH_COMPLETED, self._pause)
+
+    def train(self, data: ExchangeObject, extra: Mapping[str, Any] | None = None) -> None:  # type: ignore[override]
+        """Go on from the server's weights for one round.
+
+        Args:
+            data: with the weights of the server.
+            extra: not used.
+        """
+        trainer = self.trainer
+        if trainer.state.epoch >= trainer.state.max_epochs:
+            raise ValueError(
+                f"All {trainer.state.max_epochs} epochs are over; give max_epochs for all rounds together."
+            )
+        _load(trainer.network, data.weights or {})
+        if getattr(trainer.network, "is_new", False):
+            raise ValueError(
+                "The network of the server is new; give it one whose linear parts were fitted to public images, which "
+                "all sites share."
+            )
+        trainer.run()
+
+    def get_weights(self, extra: Mapping[str, Any] | None = None) -> ExchangeObject:  # type: ignore[override]
+        """Return the weights after a round, and the number of its steps.
+
+        Args:
+            extra: not used.
+        """
+        weights = {name: tensor.cpu().numpy() for name, tensor in _tensors(self.trainer.network).items()}
+        steps = self.local_epochs * int(self.trainer.state.epoch_length)
+        statistics = {FlStatistics.NUM_EXECUTED_ITERATIONS: steps}
+        return ExchangeObject(weights=weights, weight_type=WeightType.WEIGHTS, statistics=statistics)
+
+    def guarantee(self) -> dict[str, Any] | None:
+        """Return what private training has spent of this site's people so far; None where it is not private."""
+        provenance = self.trainer.provenance
+        return None if provenance is None else provenance.guarantee
+
+    def _pause(self, engine: FlowTrainer) -> None:
+        if engine.state.epoch % self.local_epochs == 0:
+            engine.terminate()
+
+
+def _load(network: InvertibleNetwork, weights: Mapping[str, Any]) -> None:
+    if set(weights) != set(_tensors(network)):
+        raise ValueError("The weights of the server are those of another network; give all sites one configuration.")
+    received = {name: torch.as_tensor(value) for name, value in weights.items()}
+    network.load_state_dict({**network.state_dict(), **received})
+
+
+def _tensors(network: InvertibleNetwork) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in network.state_dict().items() if isinstance(tensor, Tensor)}

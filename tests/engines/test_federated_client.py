@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two sites train one network, no image leaves either, and each knows what it has spent."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.fl.utils.exchange_object import ExchangeObject
+
+from monai_cadp.checkpoint import save_privatizer
+from monai_cadp.data import Digits
+from monai_cadp.engines import FederatedFlowClient, bits_per_dimension
+from monai_cadp.networks import ConditionalINN, ContentBasis, Provenance, fit_moments
+from monai_cadp.privacy import PriorOnly
+from monai_cadp.privatizer import Privatizer
+
+CONFIGS = Path(__file__).parents[2] / "bundles" / "cadp_2d" / "configs"
+SMALL = {"num_levels": 0, "rank": 8, "num_couplings": 2, "width": 16}
+
+
+def digits(split):
+    items = list(Digits(split))
+    return torch.stack([item["image"] for item in items]), torch.stack([item["label"] for item in items])
+
+
+@pytest.fixture
+def sites(tmp_path):
+    """Two archives with the even and the odd digits, and the checkpoint of a network of public images."""
+    images, labels = digits("train")
+    for site in range(2):
+        mine = labels % 2 == site
+        arrays = {"train_images": (255 * images[mine, 0]).byte().numpy(), "train_labels": labels[mine, None].numpy()}
+        np.savez(tmp_path / f"{site}.npz", **arrays)
+    torch.manual_seed(0)
+    network = ConditionalINN((8, 8), 1, num_classes=10, **SMALL)
+    images, labels = digits("val")
+    # Others than those of the sites: mirrored.
+    fit_moments(network, lambda: [(images.flip(3), labels)])
+    network.training_data = Provenance("public")
+    save_privatizer(Privatizer(network, PriorOnly(), ContentBasis.leading(network, 4)), tmp_path / "public.pt")
+    return tmp_path
+
+
+def client(sites, site, *overlays, **options):
+    chosen = {"dataset_dir": str(sites / f"{site}.npz"), "spatial_shape": [8, 8], "max_epochs": 4, **options}
+    files = [str(CONFIGS / f"{name}.yaml") for name in ("train", *overlays)]
+    # The network of the server, whose provenance a private training asks for.
+    chosen["network"] = {"_target_": "monai_cadp.checkpoint.load_network", "path": str(sites / "public.pt")}
+    made = FederatedFlowClient(files, local_epochs=2, **chosen)
+    made.initialize()
+    return made
+
+
+def weights(network):
+    return {name: value.numpy() for name, value in network.state_dict().items() if isinstance(value, torch.Tensor)}
+
+
+def federated(clients, start, rounds=2):
+    """Average the weights of the clients after every round, by the steps that they made."""
+    current = weights(start)
+    for _ in range(rounds):
+        for one in clients:
+            one.train(ExchangeObject(weights=current))
+        sent = [one.get_weights() for one in clients]
+        steps = np.array([list(one.statistics.values())[0] for one in sent], dtype=float)
+        shares = steps / steps.sum()
+        current = {n: sum(s * one.weights[n] for s, one in zip(shares, sent, strict=True)) for n in current}
+    start.load_state_dict({**start.state_dict(), **{name: torch.as_tensor(value) for name, value in current.items()}})
+    return sent
+
+
+def bits(network):
+    with torch.no_grad():
+        return float(bits_per_dimension(network, *digits("test")).mean())
+
+
+def test_a_network_learns_from_two_sites_and_only_weights_travel(sites):
+    clients = [client(sites, site, learning_rate=0.3, max_epochs=8) for site in range(2)]
+    network = clients[0].trainer.network
+
+    start = copy.deepcopy(network)
+    before = bits(start)
+    sent = federated(clients, start, rounds=4)
+    assert bits(start) < before - 0.02
+    for one in sent:
+        assert one.weights.keys() == weights(start).keys() and one.metrics is None and one.optim is None
+        assert list(one.statistics) == ["num_executed_iterations"]
+    # Linear parts are those of the server.
+    assert torch.equal(clients[0].trainer.network.whitening.basis, start.whitening.basis)
+    assert clients[0].guarantee() is None
+
+
+def test_each_site_states_what_it_has_spent_in_all_rounds(sites):
+    private = {"moments": None, "batch_size": 100, "epsilon": 4.0, "delta": 1e-4}
+    clients = [client(sites, site, "train_dp", **private) for site in range(2)]
+
+    federated(clients, copy.deepcopy(clients[0].trainer.network), rounds=1)
+    halfway = [one.guarantee()["epsilon"] for one in clients]
+    federated(clients, copy.deepcopy(clients[0].trainer.network), rounds=1)
+    for one, half in zip(clients, halfway, strict=True):
+        assert half < one.guarantee()["epsilon"] <= 4.0 and one.guarantee()["epsilon"] > 3.9
+    with pytest.raises(ValueError, match="epochs are over"):
+        clients[0].train(ExchangeObject(weights=weights(clients[0].trainer.network)))
+
+
+def test_sites_with_other_networks_and_new_networks_are_refused(sites, refused):
+    one = client(sites, 0)
+    with refused(ValueError, "another network"):
+        one.train(ExchangeObject(weights={"a": np.zeros(3)}))
+    new = weights(ConditionalINN((8, 8), 1, num_classes=10, **SMALL))
+    with refused(ValueError, "is new"):
+        one.train(ExchangeObject(weights=new))
+    with refused(ValueError, "local_epochs"):
+        FederatedFlowClient("train.yaml", local_epochs=0)
+    with refused(ValueError, "not initialised"):
+        FederatedFlowClient("train.yaml").get_weights()
