@@ -66,8 +66,9 @@ class ConvSubnet(nn.Module):
         self.hidden = conv(width, width, kernel_size=1)
         self.further = nn.ModuleList(conv(width, width, kernel_size=3, padding=1) for _ in range(depth))
         self.last = _zero(conv(width, out_channels, kernel_size=3, padding=1))
-        if spatial_dims == 3:  # a quarter less time on CPUs
-            self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        # Up to a third less time on CPUs.
+        layout = torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
+        self.to(memory_format=layout)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, context: Tensor, condition: Tensor | None = None) -> Tensor:
         """Map (B, in, *spatial), (B, context, *spatial), (B, embedding_size) to (B, out, *spatial)."""
