@@ -27,6 +27,7 @@ from monai_cadp.studies import (
     ContentKept,
     NetworkContent,
     NetworkTraining,
+    ReleaseAudit,
     ReleaseStrip,
     Study,
     WithoutGuarantee,
@@ -271,3 +272,14 @@ def test_a_study_without_a_seed_is_refused(tmp_path, refused):
     with refused(ValueError, "no seed"):
         small_study(tmp_path / "out", Counted(), seeds=())
     assert not list(tmp_path.iterdir())
+
+
+def test_the_page_says_whether_attackers_contradict_what_is_promised(tmp_path):
+    methods = [NetworkContent([1.0, 8.0]), CellNoise([1.0], cell=4)]
+    small_study(tmp_path, Counted(), methods=methods, audit=ReleaseAudit(), quick=True).run()
+    rows = json.loads((tmp_path / "results.json").read_text())["audit"]
+    # So few trials could not contradict an epsilon of 8, and noise on pixels is not a privatizer's.
+    assert [row["audited"] for row in rows] == ["prior only", "content basis, epsilon 1"]
+    assert all(row["measured"] <= row["promised"] and row["verdict"] == "kept" for row in rows)
+    page = (tmp_path / "report.html").read_text()
+    assert "Can attackers contradict the promises?" in page and "most that these trials could measure" in page
