@@ -67,7 +67,6 @@ def train(images: Tensor, labels: Tensor, minutes: float) -> tuple[ConditionalIN
         drop_last=True,
     )
     inn = ConditionalINN(spatial_shape=(28, 28), in_channels=1, num_classes=NUM_CLASSES)
-    inn.training_data = Provenance("public")
     early = copy.deepcopy(inn)
     trainer = FlowTrainer(
         inn,
@@ -86,6 +85,7 @@ def train(images: Tensor, labels: Tensor, minutes: float) -> tuple[ConditionalIN
             early.load_state_dict(trainer.averaged_network.state_dict())
 
     trainer.run()
+    trainer.averaged_network.training_data = early.training_data = Provenance("public")
     return trainer.averaged_network, early, (time.monotonic() - started) / 60
 
 

@@ -35,12 +35,12 @@ def train(table: TableRows) -> tuple[ConditionalINN, ContentBasis]:
     torch.manual_seed(0)
     schema = table.schema
     inn = ConditionalINN((), schema.width, num_classes=schema.num_classes, num_couplings=NUM_COUPLINGS, width=WIDTH)
-    inn.training_data = Provenance("public")
     noise = ColumnNoise(schema.steps, NOISE)
     trainer = FlowTrainer(inn, DataLoader(table, 64, shuffle=True), max_epochs=EPOCHS, noise=noise)
     trainer.run()
     network = trainer.averaged_network
     assert isinstance(network, ConditionalINN)
+    network.training_data = Provenance("public")
     return network, ContentBasis.fit(network, NUM_DIRECTIONS)
 
 

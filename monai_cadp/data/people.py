@@ -14,14 +14,18 @@ __all__ = ["people_of"]
 SECONDS_WITHOUT_BAR = 5.0
 
 
-def people_of(dataset: Dataset) -> list[int]:
+def people_of(dataset: Dataset, unit: str | None = None) -> list[int]:
     """Number the people of a data set by the ``subject`` of its items; an item without one is a person of its own.
 
     Args:
         dataset: of dictionaries, all of which are read once.
+        unit: what the people are called; "patient" needs subjects.
 
     Returns:
         For every item an integer from 0 on, equal for items of one subject.
+
+    Raises:
+        ValueError: if the unit is a patient, and an item says nothing of its subject.
 
     Example:
         >>> people_of([{"subject": "b"}, {"subject": "a"}, {}, {"subject": "b"}])
@@ -32,6 +36,11 @@ def people_of(dataset: Dataset) -> list[int]:
     count = len(dataset)  # type: ignore[arg-type]
     for index in tqdm(range(count), desc="people", unit="item", delay=SECONDS_WITHOUT_BAR):
         item: Any = dataset[index]
+        if unit == "patient" and "subject" not in item:
+            raise ValueError(
+                "The unit is a patient, but an item says nothing of its subject; give a subject_pattern for the names "
+                "of files, a column or list with subjects, or another unit."
+            )
         subject = ("subject", str(item["subject"])) if "subject" in item else ("item", index)
         people.append(numbers.setdefault(subject, len(numbers)))
     return people

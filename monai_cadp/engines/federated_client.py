@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from monai.fl.utils.exchange_object import ExchangeObject
 from torch import Tensor
 
 from monai_cadp.engines.flow_trainer import FlowTrainer
+from monai_cadp.engines.private_flow_trainer import PrivateFlowTrainer
 from monai_cadp.networks import InvertibleNetwork
 
 __all__ = ["FederatedFlowClient"]
@@ -28,23 +30,34 @@ class FederatedFlowClient(ClientAlgo):
     weights after a round and the number of steps; no image, no loss, no statistic of images.
 
     With ``train_dp.yaml`` every round is a part of one private training: ``max_epochs`` is that of all rounds together,
-    and the site's guarantee, :meth:`guarantee`, covers all weights that it ever sends, whatever the others send.
+    and the site's guarantee, :meth:`guarantee`, covers all weights that it ever sends, whatever the others send. Its
+    state is on the disk before weights leave, so that a client that is started again goes on with the budget that is
+    left.
 
     Args:
         config_file: the bundle's train.yaml, with overlays in their order.
         local_epochs: epochs of a round.
+        checkpoint: file of the state after every epoch, from which a client that is started again goes on; private
+            training needs one.
         overrides: values of the configuration that are replaced, such as ``dataset_dir`` of this site.
 
     Raises:
-        ValueError: if ``local_epochs`` is not positive; while training, if the server's network is new, of another
-            kind, or all epochs are over.
+        ValueError: if ``local_epochs`` is not positive; when initialised twice, or for private training without a
+            checkpoint or with moments of its own; while training, if the server's network is new, of another kind, or
+            all epochs are over.
     """
 
-    def __init__(self, config_file: str | Sequence[str], local_epochs: int = 1, **overrides: Any) -> None:
+    def __init__(
+        self,
+        config_file: str | Sequence[str],
+        local_epochs: int = 1,
+        checkpoint: str | Path | None = None,
+        **overrides: Any,
+    ) -> None:
         if local_epochs < 1:
             raise ValueError(f"local_epochs is {local_epochs}; expected 1 or more.")
         self.config_file = [config_file] if isinstance(config_file, str) else list(config_file)
-        self.local_epochs, self.overrides = local_epochs, overrides
+        self.local_epochs, self.checkpoint, self.overrides = local_epochs, checkpoint, overrides
         self._trainer: FlowTrainer | None = None
 
     @property
@@ -60,11 +73,24 @@ class FederatedFlowClient(ClientAlgo):
         Args:
             extra: not used.
         """
+        if self._trainer is not None:
+            raise ValueError("The client was initialised twice; a second start would forget what was spent.")
         parser = ConfigParser()
         parser.read_config(self.config_file)
         parser.update(self.overrides)
-        self._trainer = parser.get_parsed_content("train#trainer")
-        self.trainer.add_event_handler(Events.EPOCH_COMPLETED, self._pause)
+        trainer: FlowTrainer = parser.get_parsed_content("train#trainer")
+        if isinstance(trainer, PrivateFlowTrainer) and (self.checkpoint is None or trainer.moments is not None):
+            raise ValueError(
+                "A private site came without a checkpoint, or with moments of its own; give it a file that keeps what "
+                "is spent, and moments=None."
+            )
+        if self.checkpoint is not None:
+            # Here, because handlers stand above engines.
+            from monai_cadp.handlers import TrainingCheckpoint
+
+            TrainingCheckpoint(self.checkpoint, resume=True).attach(trainer)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._pause)
+        self._trainer = trainer
 
     def train(self, data: ExchangeObject, extra: Mapping[str, Any] | None = None) -> None:  # type: ignore[override]
         """Go on from the server's weights for one round.
@@ -98,7 +124,7 @@ class FederatedFlowClient(ClientAlgo):
         return ExchangeObject(weights=weights, weight_type=WeightType.WEIGHTS, statistics=statistics)
 
     def guarantee(self) -> dict[str, Any] | None:
-        """Return what private training has spent of this site's people so far; None where it is not private."""
+        """Return what private training promises to this site's people in all rounds; None where it is not private."""
         provenance = self.trainer.provenance
         return None if provenance is None else provenance.guarantee
 

@@ -159,7 +159,8 @@ class FlowTrainer(Trainer):
 
     def training_state(self) -> dict[str, Any]:
         """Return the objects whose state resumes the training, by the names that a checkpoint gives them."""
-        return {"network": self.network, "averaged": self.averaged, "optimizer": self.optimizer, "trainer": self}
+        # The trainer first: it may refuse the state of another one.
+        return {"trainer": self, "network": self.network, "averaged": self.averaged, "optimizer": self.optimizer}
 
     def moment_batches(self) -> Callable[[], Iterator[tuple[Tensor, Tensor | None]]]:
         """Return a function that runs over the images from which linear parts are fitted, with their noise.
@@ -225,6 +226,8 @@ class FlowTrainer(Trainer):
 
     def _start(self) -> None:
         self.started = time.monotonic()
+        # Whatever they were before, they learn from these images now; who exports them knows more.
+        self.network.training_data = self.averaged_network.training_data = Provenance()
         if self.state.iteration == 0:
             self._fit_moments()
             # The average starts as the network, and its buffers are those of the fit.

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Mapping, Sequence, Sized
-from typing import Any
+from typing import Any, cast
 
 import ignite.distributed as idist
 import torch
+from ignite.engine import Events
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
@@ -32,15 +34,21 @@ class PrivateFlowTrainer(FlowTrainer):
     r"""Train a network so that its weights, and everything made with them, are differentially private.
 
     Proof. Two data sets of the same number n of people are compared, who are the same but for one, whose images,
-    conditions, or both are others. First come the two noisy moments of :class:`PrivateMoments`, then a number of
-    steps. A step looks at the data once: every person enters the batch by his own coin of probability ``batch_size`` /
-    n, the mean gradient of his images is clipped to the norm C, and the sum gets Gaussian noise of deviation s C.
+    conditions, or both are others. Every image gets input noise of its own, from a generator that nobody knows, so that
+    whether somebody is in a batch changes nothing that is added of others. First come the two noisy moments of
+    :class:`PrivateMoments`, then a number of steps. A step looks at the data once: every person enters the batch by his
+    own coin of probability ``batch_size`` / n, the mean gradient of his images is clipped to the norm C, and the sum
+    gets Gaussian noise of deviation s C.
     :func:`~monai_cadp.privacy.training_accounting.training_epsilon` proves what all of this promises together, and the
     noise is as much as makes it (epsilon, delta) for the whole training. Dividing by ``batch_size``, which is public
     unlike the size of a batch, AdamW and averaging are post-processing. Nothing else of the data is looked at: no loss
     is logged, no gradient is watched, no image of the batch is counted. n, the number of images of each person, the
     steps and everything that the caller chooses are public, and must be chosen without looking at these images; so
     must the images of an evaluator be.
+
+    The guarantee is that of the whole training, also when it ends early: when to stop may depend on what came out. What
+    an image adds must depend on nothing but itself: no random transform may share coins among images, and classes are
+    those of the network.
 
     A training that was killed goes on from the end of its last epoch, with fresh coins. The steps that were lost never
     left the process; only those that led to the weights count, and the epsilon is that of an uninterrupted run.
@@ -63,11 +71,12 @@ class PrivateFlowTrainer(FlowTrainer):
         add_or_remove_one: let (epsilon, delta) be that of one person more or less, as published results do; the
             guarantee states that of a replacement, which is larger.
         generator: tosses all coins. For tests only: its numbers can be foretold, and nothing is promised.
-        options: further arguments of :class:`FlowTrainer`.
+        options: further arguments of :class:`FlowTrainer`; not ``max_minutes``, for time depends on who is in a batch,
+            nor ``reversible``, nor a ``device`` that is no CPU.
 
     Raises:
         ValueError: if a number is out of its range, the network has learnt from images that are not public, linear
-            parts would be fitted twice or not at all, or there are several processes.
+            parts would be fitted twice or not at all, there are several processes, or an option cannot be had.
 
     References:
         Abadi et al.: Deep learning with differential privacy, CCS 2016.
@@ -93,6 +102,9 @@ class PrivateFlowTrainer(FlowTrainer):
     ) -> None:
         if idist.get_world_size() > 1:
             raise ValueError("Private training came with several processes, of which each would add noise; use one.")
+        for name, usual in (("max_minutes", None), ("reversible", False), ("device", "cpu")):
+            if str(options.get(name, usual)) != str(usual):
+                raise ValueError(f"{name} is {options[name]}; private training cannot have it, leave it out.")
         _check_network(network, moments)
         assert isinstance(dataset, Sized)
         self.people = _checked_people(people, len(dataset))
@@ -106,13 +118,14 @@ class PrivateFlowTrainer(FlowTrainer):
             planned += moments.sums(checked_positive("moment_multiplier", moment_multiplier))
         scale = noise_scale_for(epsilon, delta, planned, add_or_remove_one=add_or_remove_one)
         self.moments, self.delta, self.unit, self.batch_size = moments, delta, unit, batch_size
-        self.generator, self.dataset = generator, dataset
+        self.generator, self.dataset, self.planned_steps = generator, dataset, max_epochs * steps
         batches = _PoissonBatches(self.people, rate, steps, generator)
         loader: DataLoader = DataLoader(_WithPeople(dataset), batch_sampler=batches, collate_fn=_collate)  # type: ignore[arg-type]
         super().__init__(network, loader, max_epochs=max_epochs, largest_gradient=largest_gradient, **options)
         self.state.noise_multiplier, self.state.sampling_rate = scale, rate
         self.state.moment_multiplier = scale * moment_multiplier if moments is not None else 0.0
         self.state_dict_user_keys.extend(KEPT)
+        self.add_event_handler(Events.COMPLETED, self._state_guarantee)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on with a training of the same noise.
@@ -129,17 +142,16 @@ class PrivateFlowTrainer(FlowTrainer):
 
     @property
     def spent(self) -> list[NoisySums]:
-        """What was looked at so far, for the accountant."""
-        parts = []
-        if self.moments is not None and self.state.moment_multiplier:
-            parts += self.moments.sums(self.state.moment_multiplier)
-        if self.state.iteration:
-            parts.append(NoisySums(self.state.noise_multiplier, self.state.sampling_rate, self.state.iteration))
+        """What the whole training looks at, for the accountant."""
+        steps = max(self.planned_steps, self.state.iteration)
+        parts = [NoisySums(self.state.noise_multiplier, self.state.sampling_rate, steps)]
+        if self.moments is not None:
+            parts = self.moments.sums(self.state.moment_multiplier) + parts
         return parts
 
     @property
     def provenance(self) -> Provenance:
-        """The guarantee of the training so far, for the replacement of one person."""
+        """The guarantee of the training, for the replacement of one person."""
         spent, either = self.spent, (False, True)
         replaced, other = (training_epsilon(spent, self.delta, add_or_remove_one=one) for one in either)
         guarantee = {
@@ -155,22 +167,35 @@ class PrivateFlowTrainer(FlowTrainer):
     def finish(self, network: InvertibleNetwork, progress: bool = False) -> None:
         """Do nothing: to whiten once more would look at the images once more."""
 
+    def _start(self) -> None:
+        if self.state.iteration == 0:
+            _check_network(cast(ConditionalINN, self.network), self.moments)
+        super()._start()
+
+    def _state_guarantee(self) -> None:
+        self.network.training_data = self.averaged_network.training_data = self.provenance
+
+    def _noisy(self, x: Tensor) -> Tensor:
+        """Add input noise that nobody can foretell: were it known, who is in a batch would show in that of others."""
+        coins = self.generator
+        seed = secrets.randbits(62) if coins is None else int(torch.randint(2**62, (), generator=coins))
+        return self.noise(x, generator=torch.Generator().manual_seed(seed))
+
     def _fit_moments(self) -> None:
         if self.moments is None:
             return
         weights = 1 / torch.bincount(self.people)[self.people].double()
         loader: DataLoader = DataLoader(self.dataset, READING_BATCH)
         batches = (prepare_flow_batch(batch) for batch in loader)
-        noisy = ((self.noise(x), condition) for x, condition in batches)
-        assert isinstance(self.network, ConditionalINN)
-        self.moments(self.network, noisy, weights, self.state.moment_multiplier, self.generator)
+        noisy = ((self._noisy(x), condition) for x, condition in batches)
+        self.moments(cast(ConditionalINN, self.network), noisy, weights, self.state.moment_multiplier, self.generator)
 
     def _backward(self, batchdata: Mapping[str, Any]) -> dict[str, float]:
         parameters = [p for p in self.network.parameters() if p.requires_grad]
         total = [torch.zeros(p.shape, dtype=torch.float64) for p in parameters]
         if batchdata:
             x, condition = prepare_flow_batch(batchdata, self.state.device)
-            x = self.noise(x)
+            x = self._noisy(x)
             for part in self._chunks(batchdata["person"], sum(p.numel() for p in parameters)):
                 persons, person = batchdata["person"][part].unique(return_inverse=True)
                 chosen = None if condition is None else condition[part]

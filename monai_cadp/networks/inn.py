@@ -182,9 +182,12 @@ class ConditionalINN(InvertibleNetwork):
 
     @property
     def is_new(self) -> bool:
-        """Whether nothing was fitted to data yet."""
-        layer = self.whitening
-        return bool(torch.equal(layer.inside.factor[0], torch.eye(layer.rank).to(layer.inside.factor)))
+        """Whether nothing was fitted to data yet: every coupling and the whitening are still the identity."""
+        inside = self.whitening.inside
+        identity = torch.eye(self.whitening.rank).to(inside.factor).expand_as(inside.factor)
+        subnets = [module.subnet for module in self.modules() if isinstance(module, AffineCoupling)]
+        last = [cast(nn.Module, subnet.last) for subnet in subnets]
+        return torch.equal(inside.factor, identity) and not any(bool(p.any()) for one in last for p in one.parameters())
 
     def _encode(self, x: Tensor, embedding: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
         coarser, details = self.split(x)

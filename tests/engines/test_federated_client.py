@@ -50,7 +50,8 @@ def client(sites, site, *overlays, **options):
     files = [str(CONFIGS / f"{name}.yaml") for name in ("train", *overlays)]
     # The network of the server, whose provenance a private training asks for.
     chosen["network"] = {"_target_": "monai_cadp.checkpoint.load_network", "path": str(sites / "public.pt")}
-    made = FederatedFlowClient(files, local_epochs=2, **chosen)
+    checkpoint = sites / f"{site}.pt" if overlays else None
+    made = FederatedFlowClient(files, local_epochs=2, checkpoint=checkpoint, **chosen)
     made.initialize()
     return made
 
@@ -99,10 +100,12 @@ def test_each_site_states_what_it_has_spent_in_all_rounds(sites):
     clients = [client(sites, site, "train_dp", **private) for site in range(2)]
 
     federated(clients, copy.deepcopy(clients[0].trainer.network), rounds=1)
-    halfway = [one.guarantee()["epsilon"] for one in clients]
+    # Started again, they go on with what is left.
+    clients = [client(sites, site, "train_dp", **private) for site in range(2)]
+    assert [one.trainer.state.epoch for one in clients] == [2, 2]
     federated(clients, copy.deepcopy(clients[0].trainer.network), rounds=1)
-    for one, half in zip(clients, halfway, strict=True):
-        assert half < one.guarantee()["epsilon"] <= 4.0 and one.guarantee()["epsilon"] > 3.9
+    for one in clients:
+        assert 3.9 < one.guarantee()["epsilon"] <= 4.0
     with pytest.raises(ValueError, match="epochs are over"):
         clients[0].train(ExchangeObject(weights=weights(clients[0].trainer.network)))
 
@@ -116,5 +119,11 @@ def test_sites_with_other_networks_and_new_networks_are_refused(sites, refused):
         one.train(ExchangeObject(weights=new))
     with refused(ValueError, "local_epochs"):
         FederatedFlowClient("train.yaml", local_epochs=0)
+    with refused(ValueError, "initialised twice"):
+        one.initialize()
+    private = {"batch_size": 100, "epsilon": 4.0, "delta": 1e-4, "dataset_dir": str(sites / "0.npz")}
+    files = [str(CONFIGS / f"{name}.yaml") for name in ("train", "train_dp")]
+    with refused(ValueError, "without a checkpoint"):
+        FederatedFlowClient(files, spatial_shape=[8, 8], **private).initialize()
     with refused(ValueError, "not initialised"):
         FederatedFlowClient("train.yaml").get_weights()

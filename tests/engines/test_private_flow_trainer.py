@@ -12,9 +12,10 @@ import pytest
 import torch
 from dp_accounting.pld import PLDAccountant
 from ignite.engine import Events
+from torch.utils.data import DataLoader
 
 from monai_cadp.checkpoint import load_privatizer
-from monai_cadp.engines import GaussianNoise, PrivateFlowTrainer, PrivateMoments, private_flow_trainer
+from monai_cadp.engines import FlowTrainer, GaussianNoise, PrivateFlowTrainer, PrivateMoments, private_flow_trainer
 from monai_cadp.handlers import ExportPrivatizer, TrainingCheckpoint
 from monai_cadp.networks import ConditionalINN, Provenance, fit_moments
 from monai_cadp.privacy import SubsetSelection
@@ -70,11 +71,59 @@ def test_a_whole_training_spends_its_budget_as_the_accountant_counts_it():
     assert guarantee["add_or_remove_one_epsilon"] < guarantee["epsilon"]
 
 
-def test_a_training_that_stops_early_has_spent_less():
-    training = trainer(max_minutes=1e-9)
+def test_a_training_that_stops_early_counts_as_a_whole_one():
+    """When to stop may depend on what came out."""
+    training = trainer()
+    training.add_event_handler(Events.ITERATION_COMPLETED(once=2), lambda engine: engine.terminate())
     training.run()
-    assert training.provenance.guarantee["sums"][-1][2] == 1
-    assert training.provenance.guarantee["epsilon"] < 2.9
+    assert training.provenance.guarantee["sums"][-1][2] == 12 and training.provenance.guarantee["epsilon"] > 2.9
+
+
+def images_seen(monkeypatch, secret=True):
+    """What a step sees of the images of a batch, with their input noise."""
+    found = []
+    true_gradients = private_flow_trainer.likelihood_gradients
+
+    def seen(network, x, *rest):
+        found.append(x)
+        return true_gradients(network, x, *rest)
+
+    monkeypatch.setattr(private_flow_trainer, "likelihood_gradients", seen)
+    training = trainer(public_network(), max_epochs=1, batch_size=60, noise=GaussianNoise(1.0))
+    if not secret:
+        training._noisy = training.noise
+    training.run()
+    monkeypatch.undo()
+    return torch.cat(found)
+
+
+def test_input_noise_cannot_be_foretold_and_a_twin_with_that_of_a_public_seed_is_rejected(monkeypatch):
+    """Where it can, a person who enters a batch shifts the noise of all who come after him, and shows in them."""
+    assert not torch.allclose(images_seen(monkeypatch), images_seen(monkeypatch))
+    assert torch.equal(images_seen(monkeypatch, secret=False), images_seen(monkeypatch, secret=False))
+
+
+def test_a_network_does_not_keep_a_word_that_is_no_longer_true(refused):
+    private = public_network()
+    FlowTrainer(private, DataLoader(rows(), 8), max_epochs=1).run()
+    assert private.training_data.training == "private"
+    once = public_network()
+    trainer(once, max_epochs=1).run()
+    assert once.training_data.training == "dp-sgd"
+    for inn in (private, once):
+        with refused(ValueError, "nothing can undo"):
+            trainer(inn)
+    trained = network()
+    with torch.no_grad():
+        next(iter(trained.whitening.flow.steps)).subnet.last.weight.add_(0.1)
+    with refused(ValueError, "nothing can undo"):
+        trainer(trained, moments=PrivateMoments(1.0))
+
+
+@pytest.mark.parametrize("option", [{"max_minutes": 1.0}, {"reversible": True}, {"device": "cuda"}], ids=str)
+def test_what_private_training_cannot_have_is_refused(option, refused):
+    with refused(ValueError, "cannot have it"):
+        trainer(**option)
 
 
 def test_published_budgets_are_those_of_one_person_more_or_less():
@@ -192,6 +241,7 @@ def likelihoods(image, canary, epsilon, trials):
         inn.load_state_dict({**inn.state_dict(), **start})
         training.optimizer.load_state_dict(optimizer)
         training.state.iteration = training.state.epoch = 0
+        inn.training_data = Provenance("public")
         before = inn.log_prob(canary[None], label)
         training.run()
         found.append((inn.log_prob(canary[None], label) - before).detach()[0])
