@@ -2,6 +2,10 @@
 """What is kept of MNIST: accuracy of a classifier trained on releases, and content, at every epsilon.
 
 python -m benchmarks.mnist --data mnist.npz --minutes 20 --out results/mnist.json
+
+With a network that is trained privately in every part, and released from by its prior alone:
+
+python -m benchmarks.mnist --data mnist.npz --dp --epsilon 10 --delta 1e-5 --out results/mnist_dp.json
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from benchmarks.private_network import private_network_row
 from benchmarks.report import print_table, write_json
 from monai_cadp.data import NpzImages
 from monai_cadp.engines import FlowEvaluator, FlowTrainer, GaussianNoise
@@ -133,10 +138,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="MNIST in MedMNIST's .npz format")
     parser.add_argument("--minutes", type=float, default=20.0, help="longest training time")
+    parser.add_argument("--dp", action="store_true", help="train with differential privacy, and measure that alone")
+    parser.add_argument(
+        "--epsilon", type=float, nargs="+", help="budgets of private trainings, of one image more or less"
+    )
+    parser.add_argument("--delta", type=float, help="of the same")
+    parser.add_argument("--epochs", type=int, default=20, help="of a private training")
     parser.add_argument("--out", type=Path, default=Path("results/mnist.json"))
     options = parser.parse_args()
     images, labels = load(options.data, "train")
     test = load(options.data, "test")
+    if options.dp:
+        if options.epsilon is None or options.delta is None:
+            parser.error("--dp needs --epsilon and --delta.")
+        more = load(options.data, "val")
+        everybody = torch.cat([images, more[0]]), torch.cat([labels, more[1]])
+        private = [private_network_row(e, options.delta, everybody, test, options.epochs) for e in options.epsilon]
+        print_table(private)
+        write_json(options.out, {"threads": torch.get_num_threads(), "rows": private})
+        return
     inn, early, minutes = train(images, labels, options.minutes)
     loader: DataLoader = DataLoader([{"image": x, "label": y} for x, y in zip(*test, strict=True)], batch_size=500)
     evaluator = FlowEvaluator(inn, loader, noise=NOISE)
