@@ -13,7 +13,7 @@ from tqdm import tqdm
 from monai_cadp.attacks import likelihood_ratio_scores, membership
 from monai_cadp.engines import FlowTrainer
 from monai_cadp.networks import InvertibleNetwork
-from monai_cadp.studies.network_training import NetworkTraining
+from monai_cadp.studies.network_training import QUICK_EPOCHS, NetworkTraining
 from monai_cadp.studies.variant import Split
 
 __all__ = ["NetworkMembership"]
@@ -49,7 +49,7 @@ class NetworkMembership:
         self.num_shadow_pairs = num_shadow_pairs
 
     def __call__(
-        self, trained: InvertibleNetwork, training: NetworkTraining, train: Split, test: Split
+        self, trained: InvertibleNetwork, training: NetworkTraining, train: Split, test: Split, quick: bool = False
     ) -> list[dict[str, Any]]:
         """Return one row of figures for every network and attack, and for the control.
 
@@ -58,13 +58,16 @@ class NetworkMembership:
             training: how it was trained.
             train: its training images.
             test: images that it has not seen.
+            quick: whether a few epochs are enough.
         """
         members, others = (_scores(trained, split, self.num_images) for split in (train, test))
         half = len(members) // 2
         count = min(self.num_overfitted, len(train.x), len(test.x))
         # The first half are members of the overfitted network.
         people = Split(*(torch.cat([one[:count], other[:count]]) for one, other in zip(train, test, strict=True)))
-        likelihoods, ratios = self._overfitted(training, people)
+        likelihoods, ratios = self._overfitted(
+            training, people, min(self.epochs, QUICK_EPOCHS) if quick else self.epochs
+        )
         rows = [
             ("the study's network", "likelihood", members, others),
             ("control: members from members", "likelihood", members[:half], members[half:]),
@@ -73,7 +76,7 @@ class NetworkMembership:
         ]
         return [{"network": name, "attack": attack, **_figures(*scores)} for name, attack, *scores in rows]
 
-    def _overfitted(self, training: NetworkTraining, people: Split) -> tuple[Tensor, Tensor]:
+    def _overfitted(self, training: NetworkTraining, people: Split, epochs: int) -> tuple[Tensor, Tensor]:
         """Return likelihoods and likelihood ratios of all people under a network of the first half of them."""
         count = len(people.x)
         generator = torch.Generator().manual_seed(0)
@@ -82,16 +85,18 @@ class NetworkMembership:
             half = torch.randperm(count, generator=generator) < count // 2
             known += [half, ~half]
         bar = tqdm(known, desc="membership", unit="network")
-        target, *shadows = (_scores(self._trained(training, Split(*(x[mask] for x in people))), people) for mask in bar)
+        target, *shadows = (
+            _scores(self._trained(training, Split(*(x[mask] for x in people)), epochs), people) for mask in bar
+        )
         return target, likelihood_ratio_scores(target, torch.stack(shadows), torch.stack(known[1:]))
 
-    def _trained(self, training: NetworkTraining, few: Split) -> InvertibleNetwork:
+    def _trained(self, training: NetworkTraining, few: Split, epochs: int) -> InvertibleNetwork:
         torch.manual_seed(0)
         network = type(training.network)(**training.network.config)
         trainer = FlowTrainer(
             network,
             few.loader(min(32, len(few.x)), shuffle=True),
-            max_epochs=self.epochs,
+            max_epochs=epochs,
             learning_rate=training.learning_rate,
             weight_decay=0.0,
             noise=copy.deepcopy(training.noise),

@@ -140,7 +140,7 @@ class Study:
             }
             if self.membership is not None:
                 inn = privatizer.inn
-                attack = partial(self.membership, inn, self.training, train, test)
+                attack = partial(self.membership, inn, self.training, train, test, self.quick)
                 key = code_of("membership", self.membership, inn.fingerprint())
                 results["membership"] = self._stored(runs, key, "membership", attack)
             if self.audit is not None:
