@@ -21,7 +21,11 @@ def carried_lines():
     for line in PROMISE.splitlines():
         for name in re.findall(r"`(monai_cadp/[\w/]+\.py)`", line):
             file = name
-        if line.startswith("    ") and ("=" in line or "return" in line or "while" in line) and "<=  " not in line:
+        if (
+            line.startswith("    ")
+            and any(sign in line for sign in ("=", "(", "return", "while"))
+            and "<=  " not in line
+        ):
             quoted.append((file, line.strip()))
     return quoted
 
