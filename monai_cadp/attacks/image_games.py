@@ -11,6 +11,7 @@ from torch import Tensor
 from monai_cadp.attacks.distinguisher import Game
 from monai_cadp.attacks.latent_games import PRIOR_REACH
 from monai_cadp.networks import ContentBasis
+from monai_cadp.privacy import AttributeResponse
 from monai_cadp.privatizer import Privatizer
 
 __all__ = ["image_games"]
@@ -62,7 +63,12 @@ class _Attacker:
             self.conditions = torch.zeros(3, dtype=torch.long, device=self.inn.device)
         elif space.condition_size is not None:
             self.conditions = torch.zeros(3, space.condition_size, device=self.inn.device)
-        if privatizer.label_mechanism is not None:
+        response = privatizer.label_mechanism
+        if isinstance(response, AttributeResponse):
+            # Attributes that are kept are public: both images have the same.
+            assert self.conditions is not None
+            self.conditions[1, response.randomized] = 1
+        elif response is not None:
             self.conditions = torch.tensor([0, 1, 0], device=self.inn.device)
         if isinstance(self.content, ContentBasis):
             self.weights = self.content.weights.cpu()
@@ -132,6 +138,9 @@ class _Attacker:
         else:
             content = self.content.describe(released)
         seen = [content.double(), (released.flatten(1).double() @ line)[:, None]]
-        if self.privatizer.label_mechanism is not None and condition is not None:
+        response = self.privatizer.label_mechanism
+        if isinstance(response, AttributeResponse) and condition is not None:
+            seen.append(condition[:, response.randomized].double())
+        elif response is not None and condition is not None:
             seen += [(condition == label).double()[:, None] for label in (0, 1)]
         return torch.cat(seen, dim=1)

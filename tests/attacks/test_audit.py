@@ -130,6 +130,15 @@ def test_a_privatizer_lets_no_nan_reach_a_mechanism_that_trusts_its_input():
     assert not audit_privatizer(small_privatizer(twin.broken), 400, 20).is_contradicted
 
 
+@pytest.mark.parametrize("epsilon", [0.5, 2.0])
+def test_attributes_that_are_answered_are_attacked_and_those_that_are_kept_are_public(epsilon):
+    torch.manual_seed(0)
+    inn = ConditionalINN((4, 4), 1, condition_size=3, rank=4, num_couplings=1, width=8)
+    response = AttributeResponse(epsilon, 3, kept=[1])
+    privatizer = Privatizer(inn, PriorOnly(), ContentBasis.leading(inn, 2), label_mechanism=response)
+    assert 0 < audit_privatizer(privatizer, 3000, 20).measured <= epsilon
+
+
 class KeepsTheRest(Privatizer):
     """Completes the content by what is left of the original, and not by fresh noise."""
 
