@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from monai_cadp.engines.flow_batch import bits_per_dimension, flow_batches, prepare_flow_batch
 from monai_cadp.engines.input_noise import GaussianNoise
-from monai_cadp.engines.ranks import add_gradients, own_part, sum_over_ranks
+from monai_cadp.engines.ranks import add_gradients, own_part, share_network, sum_over_ranks
 from monai_cadp.networks import ConditionalINN, InvertibleNetwork, Provenance, fit_moments, refit_subspace
 
 __all__ = ["FlowTrainer", "NonFiniteLossError"]
@@ -230,6 +230,8 @@ class FlowTrainer(Trainer):
         self.network.training_data = self.averaged_network.training_data = Provenance()
         if self.state.iteration == 0:
             self._fit_moments()
+            # They may have been built from other random numbers.
+            share_network(self.network)
             # The average starts as the network, and its buffers are those of the fit.
             self.averaged.module.load_state_dict(self.network.state_dict())
 

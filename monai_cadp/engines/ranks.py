@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-__all__ = ["add_gradients", "own_part", "sum_over_ranks"]
+__all__ = ["add_gradients", "own_part", "share_network", "sum_over_ranks"]
 
 
 def own_part(loader: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
@@ -56,6 +56,14 @@ def sum_over_ranks(tensors: Sequence[Tensor]) -> None:
     flat = idist.all_reduce(flat)  # type: ignore[assignment]
     for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(part.view_as(tensor))
+
+
+def share_network(network: nn.Module) -> None:
+    """Give all processes the tensors of the first one; of one process, do nothing."""
+    if idist.get_world_size() > 1:
+        state = network.state_dict()
+        shared = {n: idist.broadcast(t, src=0) if isinstance(t, Tensor) else t for n, t in state.items()}
+        network.load_state_dict(shared)
 
 
 def add_gradients(parameters: Iterable[nn.Parameter]) -> None:

@@ -26,7 +26,8 @@ torch.set_num_threads(1)
 folder, ranks = sys.argv[1], int(sys.argv[2])
 if ranks > 1:
     idist.initialize("gloo")
-torch.manual_seed(0)
+# Those of the first process count.
+torch.manual_seed(idist.get_rank())
 network = ConditionalINN((), 4, num_classes=2, rank=3, num_couplings=2, width=8)
 x = torch.randn(41, 4, generator=torch.Generator().manual_seed(1)).cumsum(1)
 items = [{"image": row, "label": torch.tensor(index % 2)} for index, row in enumerate(x)]
