@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 from torch import Tensor
 
 from monai_cadp.data import TableRows, TableSchema
@@ -110,6 +111,8 @@ def release_table(
         400 rows released with epsilon 4 each: ...released.csv
         401
     """
+    if idist.get_world_size() > 1:
+        raise ValueError("A table came to several processes, of which each would release all of it; use one.")
     output = Path(output).absolute()
     card = output.with_name(output.stem + CARD)
     if output.suffix != ".csv":
