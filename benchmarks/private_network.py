@@ -17,7 +17,7 @@ __all__ = ["private_network_row"]
 
 NUM_CLASSES = 10
 NUM_SAMPLES = 50_000
-# Chosen on the validation images, by trainings on the others. Less budget pays for fewer directions.
+# Less budget pays for fewer directions.
 RANKS = {10.0: 48, 3.0: 40, 1.0: 28}
 LARGEST_NORM = 10.0
 
@@ -35,7 +35,7 @@ def private_network_row(
         epochs: of the training.
 
     Returns:
-        Accuracies of the moments alone and of the whole training, and both epsilons.
+        The accuracy, and both epsilons.
     """
     torch.manual_seed(0)
     started = time.monotonic()

@@ -127,6 +127,11 @@ class PrivateFlowTrainer(FlowTrainer):
         self.state_dict_user_keys.extend(KEPT)
         self.add_event_handler(Events.COMPLETED, self._state_guarantee)
 
+    def parameters(self) -> dict[str, Any]:
+        """Return what was chosen for this training, as plain data; all of it is public."""
+        chosen = {"delta": self.delta, "unit": self.unit, "batch_size": self.batch_size}
+        return super().parameters() | chosen | {name: getattr(self.state, name) for name in KEPT}
+
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on with a training of the same noise.
 
