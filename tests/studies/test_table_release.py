@@ -208,10 +208,13 @@ def test_rows_that_are_hardly_changed_are_worth_what_originals_are():
     inn = ConditionalINN((), 2, num_classes=2, num_couplings=0)
     inn.whitening.inside.mean.copy_(torch.tensor([0.5, 0.5]) @ inn.whitening.basis)
     inn.whitening.inside.set_factor(0.3 * torch.eye(2).repeat(2, 1, 1))
-    prior, kept = study.run(inn, ContentBasis.leading(inn, 2), [SubsetSelection(10.0)])
+    runs = [study.run(inn, ContentBasis.leading(inn, 2), [SubsetSelection(10.0)]) for _ in range(8)]
+    prior, kept = runs[0]
     assert prior["name"] == "prior only" and abs(prior["kept_mean"]) < 0.25
     assert (kept["name"], kept["epsilon"], kept["delta"]) == ("epsilon 10", 10.0, 0.0)
-    assert kept["kept_mean"] > 0.8 and kept["accuracy"] > prior["accuracy"]
+    assert kept["kept_mean"] > 0.8 and abs(kept["accuracy"] - study.originals()["accuracy"]) < 0.02
+    # This prior tells nothing of the classes: a line learnt from it lies anywhere, now and then by chance the right way.
+    assert kept["accuracy"] > sum(first["accuracy"] for first, _ in runs) / len(runs)
     assert kept["accuracy"] > study.originals()["accuracy"] - 0.05
 
 
