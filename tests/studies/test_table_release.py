@@ -213,7 +213,7 @@ def test_rows_that_are_hardly_changed_are_worth_what_originals_are():
     assert prior["name"] == "prior only" and abs(prior["kept_mean"]) < 0.25
     assert (kept["name"], kept["epsilon"], kept["delta"]) == ("epsilon 10", 10.0, 0.0)
     assert kept["kept_mean"] > 0.8 and abs(kept["accuracy"] - study.originals()["accuracy"]) < 0.02
-    # This prior tells nothing of the classes: a line learnt from it lies anywhere, now and then by chance the right way.
+    # This prior tells nothing of the classes: a line learnt from it lies anywhere, now and then the right way.
     assert kept["accuracy"] > sum(first["accuracy"] for first, _ in runs) / len(runs)
     assert kept["accuracy"] > study.originals()["accuracy"] - 0.05
 
