@@ -12,6 +12,7 @@ from monai_cadp.data.class_folder import ClassFolder, FlatFolder
 from monai_cadp.data.datalist import ImageList
 from monai_cadp.data.digits import Digits
 from monai_cadp.data.image_reading import ReadImage, ReadImageD, ReadImaged, ReadImageDict
+from monai_cadp.data.masks import WithMasks, join_masks, split_masks
 from monai_cadp.data.medmnist import NpzImages
 from monai_cadp.data.part import Part
 from monai_cadp.data.people import people_of
@@ -54,10 +55,13 @@ __all__ = [
     "TableRows",
     "TableSchema",
     "VolumeFiles",
+    "WithMasks",
     "annotations",
     "brain_template_file",
+    "join_masks",
     "open_images",
     "open_schema",
     "open_table",
     "people_of",
+    "split_masks",
 ]

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from monai_cadp.networks import ConditionalINN
+from monai_cadp.networks.whitening import orthonormal_cosines
 from monai_cadp.privacy.checks import checked_positive
 from monai_cadp.privacy.noisy_moments import REPLACEMENT, noisy_second_moments
 from monai_cadp.privacy.training_accounting import NoisySums
@@ -29,8 +30,10 @@ SMALLEST_RATIO = 1e-5
 class PrivateMoments:
     r"""Fit mean, subspace and class moments of a network's whitening layer by two Gaussian mechanisms.
 
-    The first noisy second moment, of the whole coarse image x and a constant, gives mean, subspace and the scale
-    outside. The second, of the coordinates in the subspace, a constant and the embedded condition, gives every class
+    The first noisy second moment gives mean, subspace and the scale outside. It is that of the lowest cosines of the
+    coarse image x, of the length of what they leave of it, and of a constant. Fewer cosines drown in less noise: its
+    largest eigenvalue grows with the root of their number, and that images are smooth is known without looking at them.
+    The second, of the coordinates in the subspace, a constant and the embedded condition, gives every class
     its mean and covariance, or a regression on the condition and one covariance. Class covariances are shrunk towards
     the pooled one by as much as noise makes them uncertain, and no variance is taken below a twentieth of the pooled
     one. Everything after the two mechanisms is post-processing.
@@ -41,6 +44,7 @@ class PrivateMoments:
     Args:
         largest_norm: of a coarse image; larger ones are scaled down to it. Public, chosen without looking at the data.
         share: of the noise's inverse variance that goes into the first moment, between 0 and 1.
+        num_frequencies: cosines along each axis of the coarse image, of which its subspace is made; None for all.
 
     Raises:
         ValueError: if a number is out of its range.
@@ -57,11 +61,13 @@ class PrivateMoments:
         True
     """
 
-    def __init__(self, largest_norm: float, share: float = 0.5) -> None:
+    def __init__(self, largest_norm: float, share: float = 0.5, num_frequencies: int | None = None) -> None:
         self.largest_norm = checked_positive("largest_norm", largest_norm)
         if not 0 < share < 1:
             raise ValueError(f"share is {share}; expected a number between 0 and 1.")
-        self.share = share
+        if num_frequencies is not None and num_frequencies < 1:
+            raise ValueError(f"num_frequencies is {num_frequencies}; expected 1 or more, or None.")
+        self.share, self.num_frequencies = share, num_frequencies
 
     def sums(self, noise_multiplier: float) -> list[NoisySums]:
         """Return what the fit spends, for the accountant.
@@ -105,22 +111,37 @@ class PrivateMoments:
         labels = None if conditions[0] is None else torch.cat([c for c in conditions if c is not None])
         first, second = (part.noise_multiplier for part in self.sums(noise_multiplier))
         total = float(weights.sum())
+        cosines = _cosines(inn.coarse_shape, self.num_frequencies)
+        smooth = vectors @ cosines
+        left = (vectors - smooth @ cosines.T).norm(dim=1, keepdim=True)
         moments = _moments(
-            _clipped(vectors / self.largest_norm), None, None, 1, first, weights=weights, generator=generator
+            _clipped(torch.cat([smooth, left], dim=1) / self.largest_norm),
+            None,
+            None,
+            1,
+            first,
+            weights=weights,
+            generator=generator,
         )[0]
-        layer = inn.whitening
+        layer, size = inn.whitening, cosines.shape[1]
+        if layer.rank > size:
+            raise ValueError(
+                f"num_frequencies is {self.num_frequencies}, which makes {size} cosines, for a subspace of the "
+                f"dimension {layer.rank}; give more, or a network of smaller rank."
+            )
         # Norms are 1 at most: so are the mean and every variance, whatever noise makes of them.
-        mean = _shortened(moments[:-1, -1] / total)
-        values, basis = torch.linalg.eigh(moments[:-1, :-1] / total - torch.outer(mean, mean))
+        mean = _shortened(moments[:size, -1] / total)
+        values, basis = torch.linalg.eigh(moments[:size, :size] / total - torch.outer(mean, mean))
         values, basis = values.flip(0).clamp(max=1.0), basis.flip(1)
         smallest = SMALLEST_RATIO * max(float(values[0]), SMALLEST_RATIO)
-        layer.mean.copy_(self.largest_norm * mean)
-        layer.basis.copy_(basis[:, : layer.rank])
+        layer.mean.copy_(self.largest_norm * cosines @ mean.float())
+        layer.basis.copy_(cosines @ basis[:, : layer.rank].float())
         scale = self.largest_norm * values[: layer.rank].clamp(min=smallest).sqrt()
         if layer.rank < layer.size:
             # What noise took away below nothing, it has added elsewhere.
-            outside = values[layer.rank :].mean().clamp(min=smallest)
-            layer.residual_scale.copy_(self.largest_norm * outside.sqrt())
+            outside = values[layer.rank :].sum() + moments[size, size] / total
+            variance = (outside / (layer.size - layer.rank)).clamp(min=smallest)
+            layer.residual_scale.copy_(self.largest_norm * variance.sqrt())
         inside = ((vectors - layer.mean) @ layer.basis) / scale.float()
         _fit_inside(inn, inside, labels, scale, second, weights, generator)
 
@@ -197,6 +218,15 @@ def _moments(
     units = torch.full((rows.shape[1],), length, dtype=torch.float64)
     units[vectors.shape[1] :] /= CONSTANT
     return moments * units[:, None] * units
+
+
+def _cosines(shape: Sequence[int], num_frequencies: int | None) -> Tensor:
+    """Return the lowest orthonormal cosines of every channel (C, *sizes) as columns; a table's columns as they are."""
+    channels, *sizes = shape
+    columns = torch.eye(channels)
+    for size in sizes:
+        columns = torch.kron(columns, orthonormal_cosines(size, min(num_frequencies or size, size)))
+    return columns
 
 
 def _clipped(rows: Tensor) -> Tensor:

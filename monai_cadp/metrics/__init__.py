@@ -9,7 +9,7 @@ from monai_cadp.metrics.intervals import Estimate, bootstrap, bootstrap_mean
 from monai_cadp.metrics.perceptual import PerceptualSimilarity, perceptual_similarity
 from monai_cadp.metrics.realism import frechet_distance, precision_recall
 from monai_cadp.metrics.row_model import ROW_MODELS, row_model_score
-from monai_cadp.metrics.segmentation import join_masks, segmentation_dice, split_masks, train_segmentation
+from monai_cadp.metrics.segmentation import segmentation_dice, train_segmentation
 from monai_cadp.metrics.shape_features import SHAPE_FEATURES, shape_features
 from monai_cadp.metrics.uncertainty import dropout_uncertainty
 from monai_cadp.metrics.utility import FourSettings, Setting, four_settings
@@ -33,14 +33,12 @@ __all__ = [
     "dropout_uncertainty",
     "four_settings",
     "frechet_distance",
-    "join_masks",
     "perceptual_similarity",
     "pixel_cosine",
     "precision_recall",
     "row_model_score",
     "segmentation_dice",
     "shape_features",
-    "split_masks",
     "train_classifier",
     "train_segmentation",
     "within_class_correlation",

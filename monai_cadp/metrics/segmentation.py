@@ -8,67 +8,16 @@ from monai.losses import DiceCELoss
 from monai.metrics import compute_dice
 from monai.networks.nets import UNet
 from torch import Tensor, nn
-from torch.nn.functional import one_hot, pad
+from torch.nn.functional import pad
 from tqdm import tqdm
 
-__all__ = ["join_masks", "segmentation_dice", "split_masks", "train_segmentation"]
+from monai_cadp.data.masks import one_hot_masks
+
+__all__ = ["segmentation_dice", "train_segmentation"]
 
 WIDTHS = (16, 32, 64, 128, 128)
 # Pixels a side, on the coarsest level.
 COARSEST = 4
-
-
-def join_masks(images: Tensor, masks: Tensor, num_classes: int) -> Tensor:
-    r"""Return images with one more channel, 0 or 1, for each class of their masks but the background.
-
-    A mask tells of its image, so both are released together: by a network for C + num_classes - 1 channels.
-
-    Args:
-        images: (n, C, \*spatial).
-        masks: classes (n, 1, \*spatial), 0 for the background.
-        num_classes: with the background.
-
-    Returns:
-        Images (n, C + num_classes - 1, \*spatial).
-
-    Raises:
-        ValueError: if shapes do not fit, or a class is unknown.
-
-    Example:
-        >>> join_masks(torch.rand(2, 1, 8, 8), torch.ones(2, 1, 8, 8), num_classes=4).shape
-        torch.Size([2, 4, 8, 8])
-    """
-    return torch.cat([images, _one_hot(images, masks, num_classes)[:, 1:].to(images.dtype)], dim=1)
-
-
-def split_masks(joined: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    r"""Return images and masks of what was joined, and released.
-
-    Args:
-        joined: (n, C + num_classes - 1, \*spatial).
-        num_classes: with the background.
-
-    Returns:
-        Images (n, C, \*spatial), and masks (n, 1, \*spatial), int64: the class whose channel is largest, or the
-        background where none exceeds one half.
-
-    Raises:
-        ValueError: if there is no channel besides those of the classes.
-
-    Example:
-        >>> images, masks = torch.rand(2, 1, 8, 8), torch.randint(3, (2, 1, 8, 8))
-        >>> torch.equal(split_masks(join_masks(images, masks, 3), 3)[1], masks)
-        True
-    """
-    channels = joined.shape[1] - (num_classes - 1)
-    if num_classes < 2 or channels < 1:
-        raise ValueError(
-            f"{joined.shape[1]} channels came for {num_classes} classes; expected an image's, and one for each class "
-            "but the background, of two classes or more."
-        )
-    images, classes = joined.split([channels, num_classes - 1], dim=1)
-    background = torch.full_like(classes[:, :1], 0.5)
-    return images, torch.cat([background, classes], dim=1).argmax(1, keepdim=True)
 
 
 def train_segmentation(
@@ -103,7 +52,7 @@ def train_segmentation(
     References:
         Ronneberger, Fischer, Brox: U-Net: convolutional networks for biomedical image segmentation, MICCAI 2015.
     """
-    _one_hot(images, masks, num_classes)
+    one_hot_masks(images, masks, num_classes)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = _Segmentation(images.shape[1:], num_classes)
@@ -148,23 +97,9 @@ def segmentation_dice(model: nn.Module, images: Tensor, masks: Tensor) -> Tensor
     scores = []
     for x, y in zip(images.split(16), masks.split(16), strict=True):
         logits = model(x)
-        found, true = (_one_hot(x, classes, logits.shape[1]) for classes in (logits.argmax(1, keepdim=True), y))
+        found, true = (one_hot_masks(x, classes, logits.shape[1]) for classes in (logits.argmax(1, keepdim=True), y))
         scores.append(compute_dice(found, true, include_background=False, ignore_empty=False).mean(1))
     return torch.cat(scores)
-
-
-def _one_hot(images: Tensor, masks: Tensor, num_classes: int) -> Tensor:
-    if masks.shape != (len(images), 1, *images.shape[2:]):
-        raise ValueError(
-            f"Images and masks came in the shapes {tuple(images.shape)} and {tuple(masks.shape)}; expected "
-            "(n, C, *spatial) and (n, 1, *spatial)."
-        )
-    classes = masks[:, 0].long()
-    if bool(((classes < 0) | (classes >= num_classes) | (classes != masks[:, 0])).any()):
-        raise ValueError(
-            f"Masks of {num_classes} classes hold something else than 0 to {num_classes - 1}; expected these."
-        )
-    return one_hot(classes, num_classes).movedim(-1, 1)
 
 
 class _Segmentation(nn.Module):

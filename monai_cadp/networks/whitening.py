@@ -129,7 +129,8 @@ class LowRankWhitening(InvertibleModule):
         self.inside = GroupWhitening([(rank,)], num_groups=num_groups, embedding_size=embedding_size)
         self.flow = flow
         self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("basis", _orthonormal(size, rank))
+        # The usual subspace before any data are seen.
+        self.register_buffer("basis", orthonormal_cosines(size, rank))
         self.register_buffer("residual_scale", torch.ones(()))
 
     def forward(
@@ -175,8 +176,8 @@ def _after_loading(layer: nn.Module, incompatible_keys: object) -> None:
     layer.set_factor(layer.factor)
 
 
-def _orthonormal(size: int, rank: int) -> Tensor:
-    """Cosines of growing frequency (the discrete cosine transform), the usual subspace before any data are seen."""
+def orthonormal_cosines(size: int, rank: int) -> Tensor:
+    """Return the lowest ``rank`` cosines (the discrete cosine transform) as columns (size, rank)."""
     position = torch.arange(size, dtype=torch.float64)[:, None] + 0.5
     basis = torch.cos(math.pi / size * position * torch.arange(rank, dtype=torch.float64))
     return (basis / basis.norm(dim=0)).float()

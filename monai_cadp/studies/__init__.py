@@ -4,7 +4,7 @@
 from monai_cadp.studies.attack_measurements import AttributeInference, NearestCandidate, Reidentification
 from monai_cadp.studies.epsilon_sweep import epsilon_sweep
 from monai_cadp.studies.folder_release import release_batches, release_folder
-from monai_cadp.studies.illustrations import ColumnHistograms, ReleaseStrip, Scatter, WhichIsWhich
+from monai_cadp.studies.illustrations import ColumnHistograms, MaskStrip, ReleaseStrip, Scatter, WhichIsWhich
 from monai_cadp.studies.measurements import ClassifierUtility, ContentKept, Realism
 from monai_cadp.studies.methods import (
     CellNoise,
@@ -21,6 +21,7 @@ from monai_cadp.studies.paper_method import PublishedMethod
 from monai_cadp.studies.release_audit import ReleaseAudit
 from monai_cadp.studies.release_evaluation import ReleaseEvaluation
 from monai_cadp.studies.row_measurements import RowUtility
+from monai_cadp.studies.segmentation_utility import SegmentationUtility
 from monai_cadp.studies.study import Study
 from monai_cadp.studies.table_evaluation import TableEvaluation
 from monai_cadp.studies.table_release import release_rows, release_table
@@ -33,6 +34,7 @@ __all__ = [
     "ColumnHistograms",
     "ContentKept",
     "LatentLaplace",
+    "MaskStrip",
     "NearestCandidate",
     "NetworkContent",
     "NetworkMembership",
@@ -46,6 +48,7 @@ __all__ = [
     "ReleaseStrip",
     "RowUtility",
     "Scatter",
+    "SegmentationUtility",
     "Study",
     "TableEvaluation",
     "UserContent",

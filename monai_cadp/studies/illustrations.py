@@ -13,10 +13,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from monai_cadp.data import split_masks
 from monai_cadp.reports import image_grid
 from monai_cadp.studies.measurements import Releases
 
-__all__ = ["ColumnHistograms", "Illustration", "ReleaseStrip", "Scatter", "WhichIsWhich"]
+__all__ = ["ColumnHistograms", "Illustration", "MaskStrip", "ReleaseStrip", "Scatter", "WhichIsWhich"]
+
+# Red, green and blue of the classes of a mask, after the background.
+MASK_COLOURS = ((0.9, 0.2, 0.2), (0.2, 0.8, 0.3), (0.3, 0.5, 1.0))
 
 
 class Illustration(Protocol):
@@ -41,6 +45,40 @@ class ReleaseStrip:
         if releases.test_released is None:
             return None
         return _strip(releases.test_released[class_by_class(releases.test.y, self.num_images)])
+
+
+class MaskStrip(ReleaseStrip):
+    """One row of releases with their masks, in colours, over the first channel.
+
+    Args:
+        num_mask_classes: with the background; at most 4.
+        num_images: in the row.
+
+    Raises:
+        ValueError: if there are too many classes.
+    """
+
+    def __init__(self, num_mask_classes: int, num_images: int = 10) -> None:
+        super().__init__(num_images)
+        if not 2 <= num_mask_classes <= len(MASK_COLOURS) + 1:
+            raise ValueError(
+                f"num_mask_classes is {num_mask_classes}; expected 2 to {len(MASK_COLOURS) + 1}, with the background."
+            )
+        self.num_mask_classes = num_mask_classes
+
+    def __call__(self, releases: Releases) -> bytes | None:
+        """Draw the row."""
+        if releases.test_released is None:
+            return None
+        joined = releases.test_released[class_by_class(releases.test.y, self.num_images)]
+        return _strip(self.drawn(joined))
+
+    def drawn(self, joined: Tensor) -> Tensor:
+        """Return red, green and blue (n, 3, *spatial) of images that hold their masks (n, C, *spatial)."""
+        images, masks = split_masks(joined, self.num_mask_classes)
+        gray = images[:, :1].clamp(0, 1).expand(-1, 3, *images.shape[2:])
+        colours = torch.tensor([(0.0, 0.0, 0.0), *MASK_COLOURS])[masks[:, 0]].movedim(-1, 1)
+        return torch.where(masks > 0, (gray + colours) / 2, gray)
 
 
 class WhichIsWhich:

@@ -38,7 +38,7 @@ __all__ = ["Study"]
 
 EXPERIMENT = "cadp studies"
 # A short run, to see whether everything works.
-QUICK_TRAIN, QUICK_TEST = 400, 200
+QUICK_TRAIN, QUICK_TEST = 256, 128
 SECONDS_WITHOUT_BAR = 5.0
 
 

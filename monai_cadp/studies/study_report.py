@@ -41,6 +41,7 @@ GROUPS = {
 }
 CURVES = {
     "accuracy_p_o": "accuracy, trained on releases, tested on originals",
+    "dice_p_o": "Dice, segmentation trained on releases, tested on originals",
     "r2_p_o": "R2, trained on releases, tested on originals",
     "kept_mean": "content kept, within-class correlation",
     "reidentification_auc": "AUC of re-identification",

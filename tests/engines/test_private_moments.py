@@ -46,6 +46,47 @@ def test_of_many_people_they_are_nearly_the_exact_moments():
     assert likelihood(exact) > likelihood(new) + 0.3
 
 
+def smooth_images(count, seed=0):
+    """Images of a few low cosines, and a little noise, on a grid where all cosines are many."""
+    generator = torch.Generator().manual_seed(seed)
+    position = torch.arange(16) + 0.5
+    rows = torch.stack([torch.cos(torch.pi * k * position / 16) for k in (0, 1, 2)])
+    x = torch.einsum("bij,ih,jw->bhw", torch.randn(count, 3, 3, generator=generator) * 0.3, rows, rows)
+    return (x + 0.02 * torch.randn(count, 16, 16, generator=generator))[:, None], torch.zeros(count, dtype=torch.long)
+
+
+def test_of_smooth_images_a_few_cosines_are_known_better_than_all():
+    x, label = smooth_images(2000)
+    unseen = smooth_images(500, seed=1)[0]
+    found = {}
+    for frequencies in (4, None):
+        inn = ConditionalINN((16, 16), 1, num_classes=1, num_levels=0, rank=9, num_couplings=0)
+        PrivateMoments(8.0, num_frequencies=frequencies)(inn, [(x, label)], torch.ones(len(x)), noise_multiplier=4.0)
+        inside = (unseen.flatten(1) - inn.whitening.mean) @ inn.whitening.basis
+        left = unseen.flatten(1) - inn.whitening.mean - inside @ inn.whitening.basis.T
+        found[frequencies] = float(left.square().sum() / unseen.square().sum())
+    assert found[4] < 0.05 < found[None]
+
+
+def test_what_cosines_leave_is_a_part_of_the_scale_outside():
+    x, label = smooth_images(5000)
+    inn = ConditionalINN((16, 16), 1, num_classes=1, num_levels=0, rank=9, num_couplings=0)
+    PrivateMoments(30.0, num_frequencies=3)(inn, [(x, label)], torch.ones(len(x)), noise_multiplier=0.001)
+    assert float(inn.whitening.residual_scale) == pytest.approx(0.02, rel=0.05)
+
+
+def test_fewer_cosines_than_the_subspace_has_dimensions_are_refused(refused):
+    x, label = images(10)
+    with refused(ValueError, "makes 1 cosines"):
+        PrivateMoments(6.0, num_frequencies=1)(network(), [(x, label)], torch.ones(10), noise_multiplier=1.0)
+
+
+@pytest.mark.parametrize("num_frequencies", [0, -3])
+def test_a_number_of_cosines_that_is_none_is_refused(refused, num_frequencies):
+    with refused(ValueError, "num_frequencies is"):
+        PrivateMoments(6.0, num_frequencies=num_frequencies)
+
+
 @pytest.mark.parametrize("count", [3, 50])
 def test_of_few_people_noise_leaves_a_network_that_still_inverts(count):
     x, label = images(count)

@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_cadp.metrics import bootstrap_mean, join_masks, segmentation_dice, split_masks, train_segmentation
+from monai_cadp.data import join_masks, split_masks
+from monai_cadp.metrics import bootstrap_mean, segmentation_dice, train_segmentation
 
 
 def boxes(count, seed, spatial=(20, 18)):
@@ -69,16 +70,6 @@ def test_the_training_leaves_the_global_generator_alone_and_is_repeatable():
     assert torch.equal(first(x), again(x)) and not torch.equal(first(x), other(x))
 
 
-def test_masks_come_out_of_releases_as_they_went_in_and_from_blurred_ones_by_the_larger_half():
-    images, masks = boxes(8, 0)
-    joined = join_masks(images, masks, 3)
-    assert joined.shape == (8, 3, 20, 18) and joined[:, 1:].max() == 1
-    assert all(torch.equal(a, b) for a, b in zip(split_masks(joined, 3), (images, masks), strict=True))
-    blurred = torch.tensor([0.9, 0.4, 0.6, 0.9])[:, None] * torch.tensor([0.0, 0.0, 1.0])[None]
-    blurred = blurred + torch.tensor([0.0, 0.45, 0.3, 0.0])[:, None] * torch.tensor([0.0, 1.0, 0.0])[None]
-    assert split_masks(blurred[:, :, None, None], 3)[1].flatten().tolist() == [2, 0, 2, 2]
-
-
 def test_the_network_learns_as_well_from_masks_that_were_split_off():
     joined = join_masks(*boxes(8, 0), 3)
     models = [train_segmentation(*pair, 3, epochs=1) for pair in (split_masks(joined, 3), boxes(8, 0))]
@@ -103,8 +94,3 @@ def test_masks_that_are_none_are_refused(refused, masks, match):
         join_masks(images, masks, 3)
     with refused(ValueError, match):
         segmentation_dice(told, images.round(), masks)
-
-
-def test_a_release_without_channels_for_its_masks_is_refused(refused):
-    with refused(ValueError, "2 channels came for 3 classes"):
-        split_masks(torch.rand(2, 2, 8, 8), 3)

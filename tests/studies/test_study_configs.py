@@ -117,8 +117,8 @@ def test_folders_with_one_sub_folder_a_class(tmp_path, files, name, splits, clas
     assert "content basis, epsilon 4" in variants
 
 
-@pytest.mark.parametrize("name", ["acdc", "acdc_slices"])
-def test_cardiac_mr_as_volumes_and_as_slices(tmp_path, files, name):
+@pytest.mark.parametrize("name", ["acdc", "acdc_slices", "acdc_segmentation"])
+def test_cardiac_mr_as_volumes_as_slices_and_with_masks(tmp_path, files, name):
     generator = np.random.default_rng(0)
     groups = ("NOR", "MINF", "DCM", "HCM", "RV")
     for folder, start in (("training", 1), ("testing", 101)):
@@ -128,11 +128,16 @@ def test_cardiac_mr_as_volumes_and_as_slices(tmp_path, files, name):
             (patient / "Info.cfg").write_text(f"ED: 1\nES: 9\nGroup: {groups[number % 5]}\nHeight: 170.0\n")
             for frame in (1, 9):
                 volume = generator.normal(100 + 20 * (number % 5), 10, (20, 24, 4)).astype(np.float32)
-                files.nifti(patient / f"{patient.name}_frame{frame:02d}.nii.gz", volume, np.diag([1.5, 1.5, 10, 1]))
+                mask = (volume > 120 + 20 * (number % 5)).astype(np.uint8) * (number % 4)
+                for voxels, suffix in ((volume, ""), (mask, "_gt")):
+                    path = patient / f"{patient.name}_frame{frame:02d}{suffix}.nii.gz"
+                    files.nifti(path, voxels, np.diag([1.5, 1.5, 10, 1]))
     size = [16, 16, 4] if name == "acdc" else [16, 16]
-    short = {**SHORT, "methods": METHODS, "spatial_shape": size, "classifier_epochs": 1}
+    epochs = {"segmentation_epochs": 1} if name == "acdc_segmentation" else {"classifier_epochs": 1}
+    short = {**SHORT, "methods": METHODS, "spatial_shape": size, **epochs}
     variants = study(name, tmp_path, dataset_dir=str(tmp_path), volume_shape=[16, 16, 4], **short)
-    assert "content basis, epsilon 4" in variants
+    figures = variants["content basis, epsilon 4"]["figures"]
+    assert ("dice_p_o" if name == "acdc_segmentation" else "accuracy_p_o") in figures
 
 
 def test_faces_whose_chosen_attributes_are_kept(tmp_path, files):

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images and the masks of what they show, as one image: a mask tells of its image, so both are released together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+from torch.utils.data import Dataset
+
+__all__ = ["WithMasks", "join_masks", "one_hot_masks", "split_masks"]
+
+
+class WithMasks(Dataset):
+    """Images with the classes of their masks as further channels; an item that has no mask is refused.
+
+    Args:
+        images: items are dictionaries with ``image`` and ``mask``, such as those of :class:`ACDC`.
+        num_mask_classes: with the background.
+
+    Raises:
+        ValueError: when an item is read that has no mask, or an unknown class in it.
+
+    Example:
+        >>> item = {"image": torch.rand(1, 8, 8), "mask": torch.ones(1, 8, 8, dtype=torch.long), "label": 0}
+        >>> WithMasks([item], num_mask_classes=3)[0]["image"].shape
+        torch.Size([3, 8, 8])
+    """
+
+    def __init__(self, images: Dataset, num_mask_classes: int) -> None:
+        self.images, self.num_mask_classes = images, num_mask_classes
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.images)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Read one item, whose mask is a part of its image now."""
+        item = dict(self.images[index])
+        if "mask" not in item:
+            raise ValueError("An image has no mask; expected one for each, or a study without segmentation.")
+        image, mask = item["image"][None], item.pop("mask")[None]
+        return {**item, "image": join_masks(image, mask, self.num_mask_classes)[0]}
+
+
+def join_masks(images: Tensor, masks: Tensor, num_classes: int) -> Tensor:
+    r"""Return images with one more channel, 0 or 1, for each class of their masks but the background.
+
+    A mask tells of its image, so both are released together: by a network for C + num_classes - 1 channels.
+
+    Args:
+        images: (n, C, \*spatial).
+        masks: classes (n, 1, \*spatial), 0 for the background.
+        num_classes: with the background.
+
+    Returns:
+        Images (n, C + num_classes - 1, \*spatial).
+
+    Raises:
+        ValueError: if shapes do not fit, or a class is unknown.
+
+    Example:
+        >>> join_masks(torch.rand(2, 1, 8, 8), torch.ones(2, 1, 8, 8), num_classes=4).shape
+        torch.Size([2, 4, 8, 8])
+    """
+    return torch.cat([images, one_hot_masks(images, masks, num_classes)[:, 1:].to(images.dtype)], dim=1)
+
+
+def split_masks(joined: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    r"""Return images and masks of what was joined, and released.
+
+    Args:
+        joined: (n, C + num_classes - 1, \*spatial).
+        num_classes: with the background.
+
+    Returns:
+        Images (n, C, \*spatial), and masks (n, 1, \*spatial), int64: the class whose channel is largest, or the
+        background where none exceeds one half.
+
+    Raises:
+        ValueError: if there is no channel besides those of the classes.
+
+    Example:
+        >>> images, masks = torch.rand(2, 1, 8, 8), torch.randint(3, (2, 1, 8, 8))
+        >>> torch.equal(split_masks(join_masks(images, masks, 3), 3)[1], masks)
+        True
+    """
+    channels = joined.shape[1] - (num_classes - 1)
+    if num_classes < 2 or channels < 1:
+        raise ValueError(
+            f"{joined.shape[1]} channels came for {num_classes} classes; expected an image's, and one for each class "
+            "but the background, of two classes or more."
+        )
+    images, classes = joined.split([channels, num_classes - 1], dim=1)
+    background = torch.full_like(classes[:, :1], 0.5)
+    return images, torch.cat([background, classes], dim=1).argmax(1, keepdim=True)
+
+
+def one_hot_masks(images: Tensor, masks: Tensor, num_classes: int) -> Tensor:
+    r"""Return masks (n, 1, \*spatial) as one channel of 0 and 1 for each class (n, num_classes, \*spatial), int64.
+
+    Raises:
+        ValueError: if the masks do not have the shape of the images (n, C, \*spatial), or a class is unknown.
+    """
+    if masks.shape != (len(images), 1, *images.shape[2:]):
+        raise ValueError(
+            f"Images and masks came in the shapes {tuple(images.shape)} and {tuple(masks.shape)}; expected "
+            "(n, C, *spatial) and (n, 1, *spatial)."
+        )
+    classes = masks[:, 0].long()
+    if bool(((classes < 0) | (classes >= num_classes) | (classes != masks[:, 0])).any()):
+        raise ValueError(
+            f"Masks of {num_classes} classes hold something else than 0 to {num_classes - 1}; expected these."
+        )
+    return one_hot(classes, num_classes).movedim(-1, 1)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A mask is a part of its image, and comes out of a release with it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from monai_cadp.data import WithMasks, join_masks, split_masks
+
+
+def pictures(count=8, spatial=(20, 18)):
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.randint(3, (count, 1, *spatial), generator=generator)
+    return torch.rand(count, 1, *spatial, generator=generator), masks
+
+
+def test_masks_come_out_of_releases_as_they_went_in_and_from_blurred_ones_by_the_larger_half():
+    images, masks = pictures()
+    joined = join_masks(images, masks, 3)
+    assert joined.shape == (8, 3, 20, 18) and joined[:, 1:].max() == 1
+    assert all(torch.equal(a, b) for a, b in zip(split_masks(joined, 3), (images, masks), strict=True))
+    blurred = torch.tensor([0.9, 0.4, 0.6, 0.9])[:, None] * torch.tensor([0.0, 0.0, 1.0])[None]
+    blurred = blurred + torch.tensor([0.0, 0.45, 0.3, 0.0])[:, None] * torch.tensor([0.0, 1.0, 0.0])[None]
+    assert split_masks(blurred[:, :, None, None], 3)[1].flatten().tolist() == [2, 0, 2, 2]
+
+
+def test_items_hold_their_masks_as_channels_and_all_else_as_it_was():
+    images, masks = pictures()
+    items = [{"image": x, "mask": y, "label": 4, "subject": "ada"} for x, y in zip(images, masks, strict=True)]
+    joined = WithMasks(items, num_mask_classes=3)
+    assert len(joined) == len(items) and items[0].keys() == {"image", "mask", "label", "subject"}
+    assert joined[2].keys() == {"image", "label", "subject"}
+    found = split_masks(joined[2]["image"][None], 3)
+    assert torch.equal(found[0][0], images[2]) and torch.equal(found[1][0], masks[2])
+
+
+def test_an_item_without_a_mask_is_refused(refused):
+    with refused(ValueError, "no mask"):
+        WithMasks([{"image": torch.rand(1, 8, 8)}], num_mask_classes=3)[0]
+
+
+@pytest.mark.parametrize("num_classes", [1, 3])
+def test_a_release_without_channels_for_its_masks_is_refused(refused, num_classes):
+    with refused(ValueError, f"2 channels came for {num_classes} classes"):
+        split_masks(torch.rand(2, 2, 8, 8), num_classes)
