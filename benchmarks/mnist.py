@@ -5,7 +5,7 @@ python -m benchmarks.mnist --data mnist.npz --minutes 20 --out results/mnist.jso
 
 With a network that is trained privately in every part, and released from by its prior alone:
 
-python -m benchmarks.mnist --data mnist.npz --dp --epsilon 10 --delta 1e-5 --out results/mnist_dp.json
+python -m benchmarks.mnist --data mnist.npz --dp --epsilon 10 3 1 --delta 1e-5 --pretrained --out results/mnist_dp.json
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from benchmarks.private_network import private_network_row
+from benchmarks.private_network import pretrained_network, private_network_row
 from benchmarks.report import print_table, write_json
 from monai_cadp.data import NpzImages
 from monai_cadp.engines import FlowEvaluator, FlowTrainer, GaussianNoise
@@ -133,6 +133,20 @@ def content_table(
     return rows
 
 
+def write_private(options: argparse.Namespace) -> None:
+    """Train privately at every budget, print a table, and write it."""
+    train, more = load(options.data, "train"), load(options.data, "val")
+    everybody = (torch.cat([train[0], more[0]]), torch.cat([train[1], more[1]]))
+    data, test = (train, more) if options.validate else (everybody, load(options.data, "test"))
+    beginnings = [None, pretrained_network()] if options.pretrained else [None]
+    rows = []
+    for beginning in beginnings:
+        for epsilon in options.epsilon:
+            rows.append(private_network_row(epsilon, options.delta, data, test, beginning))
+            print_table(rows)
+            write_json(options.out, {"threads": torch.get_num_threads(), "rows": rows})
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -143,20 +157,19 @@ def main() -> None:
         "--epsilon", type=float, nargs="+", help="budgets of private trainings, of one image more or less"
     )
     parser.add_argument("--delta", type=float, help="of the same")
-    parser.add_argument("--epochs", type=int, default=20, help="of a private training")
+    parser.add_argument("--pretrained", action="store_true", help="also begin with public digits, drawn from fonts")
+    parser.add_argument(
+        "--validate", action="store_true", help="judge by the validation images, and not learn from them"
+    )
     parser.add_argument("--out", type=Path, default=Path("results/mnist.json"))
     options = parser.parse_args()
-    images, labels = load(options.data, "train")
-    test = load(options.data, "test")
     if options.dp:
         if options.epsilon is None or options.delta is None:
             parser.error("--dp needs --epsilon and --delta.")
-        more = load(options.data, "val")
-        everybody = torch.cat([images, more[0]]), torch.cat([labels, more[1]])
-        private = [private_network_row(e, options.delta, everybody, test, options.epochs) for e in options.epsilon]
-        print_table(private)
-        write_json(options.out, {"threads": torch.get_num_threads(), "rows": private})
+        write_private(options)
         return
+    images, labels = load(options.data, "train")
+    test = load(options.data, "test")
     inn, early, minutes = train(images, labels, options.minutes)
     loader: DataLoader = DataLoader([{"image": x, "label": y} for x, y in zip(*test, strict=True)], batch_size=500)
     evaluator = FlowEvaluator(inn, loader, noise=NOISE)

@@ -93,7 +93,7 @@ class PrivateFlowTrainer(FlowTrainer):
         batch_size: int,
         people: Sequence[int] | None = None,
         moments: PrivateMoments | None = None,
-        moment_multiplier: float = 4.0,
+        moment_multiplier: float = 1.0,
         largest_gradient: float = 0.1,
         unit: str = "image",
         add_or_remove_one: bool = False,
