@@ -47,9 +47,9 @@ def clipped_sum(rows: Sequence[Tensor], largest_norm: float) -> list[Tensor]:
     r"""Return the sum of what everybody contributes, each clipped to a norm over all parts together.
 
     Proof. Norms are computed in floating-point numbers, wrong by less than a relative :math:`2^{-10}`, and what is
-    added has at most :math:`1 - 2^{-10}` of the bound by them. Whose norm is not finite, as that of NaN or infinity is not,
-    counts as 0, as somebody does who is not there. So one contribution changes the sum by the bound at
-    most when it comes or goes, and by twice the bound when it is replaced.
+    added has at most :math:`1 - 2^{-10}` of the bound by them. Whose norm is not finite, as that of NaN or infinity is
+    not, counts as 0, as somebody does who is not there. So one contribution changes the sum by the bound at most when
+    it comes or goes, and by twice the bound when it is replaced.
 
     Args:
         rows: contributions (n, \*shape) in one or more parts, float; n may be 0.
