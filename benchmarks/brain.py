@@ -101,15 +101,13 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=300, help="unseen patients of every figure")
     parser.add_argument("--learning", type=int, default=600, help="patients from whom classifiers and attackers learn")
     parser.add_argument("--releases", type=int, default=3, help="of each patient, over which content is averaged")
-    parser.add_argument("--temperature", type=float, default=0.7, help="of what is redrawn")
-    parser.add_argument("--detail_temperature", type=float, default=0.5, help="of its details")
+    parser.add_argument("--detail_temperature", type=float, default=0.5)
     parser.add_argument("--out", type=Path, default=Path("results/brain.json"))
     options = parser.parse_args()
     torch.manual_seed(0)
     images, again, labels = cohort(TEST_SEED, options.patients, "unseen patients")
     learning, learning_again, learning_labels = cohort(LEARNING_SEED, options.learning, "patients to learn from")
-    temperatures = {name: getattr(options, name) for name in ("temperature", "detail_temperature")}
-    load = partial(load_privatizer, options.checkpoint, unit="volume", **temperatures)
+    load = partial(load_privatizer, options.checkpoint, detail_temperature=options.detail_temperature, unit="volume")
     network = load(PriorOnly())
     declared = load(SubsetSelection(1.0), content=DeclaredContent(BrainFeatures(BrainCohort().spacing)))
 
@@ -157,7 +155,7 @@ def main() -> None:
         "patients": options.patients,
         "learning": options.learning,
         "releases": options.releases,
-        **temperatures,
+        "detail_temperature": options.detail_temperature,
     }
     tables = {"content": rows, "lesions": lesions, "reidentification": attacks, "realism": realism}
     write_json(options.out, result | tables)

@@ -9,11 +9,14 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from monai_cadp.engines import bits_per_dimension
 from monai_cadp.networks import InvertibleNetwork
 
-__all__ = ["fastest_step", "peak_bytes", "training_step"]
+__all__ = ["fastest_step", "matmul_rate", "operations", "peak_bytes", "training_step"]
+
+MATRIX = 2048
 
 
 def fastest_step(step: Callable[[], object], seconds: float) -> float:
@@ -27,6 +30,19 @@ def fastest_step(step: Callable[[], object], seconds: float) -> float:
     return fastest
 
 
+def matmul_rate(seconds: float = 5.0) -> float:
+    """Return the floating-point operations of a second in which large float32 matrices are multiplied."""
+    a, b = torch.rand(MATRIX, MATRIX), torch.rand(MATRIX, MATRIX)
+    return 2 * MATRIX**3 / fastest_step(lambda: a @ b, seconds)
+
+
+def operations(step: Callable[[], object]) -> float:
+    """Return the floating-point operations of matrix products and convolutions in a step."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return float(counter.get_total_flops())
+
+
 def peak_bytes() -> float:
     """Return the most memory that this process has taken so far."""
     return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -34,7 +50,8 @@ def peak_bytes() -> float:
 
 def training_step(network: InvertibleNetwork, images: Tensor, labels: Tensor) -> Callable[[], None]:
     """Return a step of maximum likelihood on these images."""
-    optimizer = torch.optim.AdamW(network.parameters())
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, fused=True)
     network.train()
 
     def step() -> None:

@@ -103,7 +103,8 @@ class FlowTrainer(Trainer):
             raise ValueError(f"The network is a {type(network).__name__}; only a ConditionalINN trains reversibly.")
         self.network = network.to(device)
         self.averaged = AveragedModel(network, multi_avg_fn=_gradual_average(averaging), use_buffers=False)
-        self.optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)
+        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=weight_decay, fused=True)
         self.learning_rate, self.largest_gradient, self.seed = learning_rate, largest_gradient, seed
         self.max_minutes, self.moment_epochs = max_minutes, moment_epochs
         self.noise = noise or GaussianNoise()
