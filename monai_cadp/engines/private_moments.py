@@ -97,10 +97,18 @@ class PrivateMoments:
             generator: draws the noise. For tests only: its numbers can be foretold, and nothing is promised.
 
         Raises:
-            ValueError: if the network has learned maps, or there are no images.
+            ValueError: if the network has learned maps, or more dimensions of its subspace than there are cosines, or
+                there are no images; nothing is spent then.
         """
         if inn.coarse_scale is not None:
             raise ValueError("The network has learned maps; fit its moments on public images, and train the rest.")
+        cosines = _cosines(inn.coarse_shape, self.num_frequencies)
+        layer, size = inn.whitening, cosines.shape[1]
+        if layer.rank > size:
+            raise ValueError(
+                f"num_frequencies is {self.num_frequencies}, which makes {size} cosines, for a subspace of the "
+                f"dimension {layer.rank}; give more, or a network of smaller rank."
+            )
         coarse, conditions = [], []
         for x, condition in batches:
             coarse.append(inn.split(x)[0][0].flatten(1))
@@ -111,7 +119,6 @@ class PrivateMoments:
         labels = None if conditions[0] is None else torch.cat([c for c in conditions if c is not None])
         first, second = (part.noise_multiplier for part in self.sums(noise_multiplier))
         total = float(weights.sum())
-        cosines = _cosines(inn.coarse_shape, self.num_frequencies)
         smooth = vectors @ cosines
         left = (vectors - smooth @ cosines.T).norm(dim=1, keepdim=True)
         moments = _moments(
@@ -123,12 +130,6 @@ class PrivateMoments:
             weights=weights,
             generator=generator,
         )[0]
-        layer, size = inn.whitening, cosines.shape[1]
-        if layer.rank > size:
-            raise ValueError(
-                f"num_frequencies is {self.num_frequencies}, which makes {size} cosines, for a subspace of the "
-                f"dimension {layer.rank}; give more, or a network of smaller rank."
-            )
         # Norms are 1 at most: so are the mean and every variance, whatever noise makes of them.
         mean = _shortened(moments[:size, -1] / total)
         values, basis = torch.linalg.eigh(moments[:size, :size] / total - torch.outer(mean, mean))
