@@ -38,7 +38,7 @@ __all__ = ["Study"]
 
 EXPERIMENT = "cadp studies"
 # A short run, to see whether everything works.
-QUICK_TRAIN, QUICK_TEST = 256, 128
+QUICK_TRAIN, QUICK_TEST = 200, 100
 SECONDS_WITHOUT_BAR = 5.0
 
 
