@@ -12,6 +12,7 @@ lies in its folder, and covers all that it has sent.
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 from pathlib import Path
 
@@ -42,7 +43,9 @@ def main() -> None:
     count = len(options.dataset_dirs)
     job.to_server(NetworkAveraging(network, str(output / "averaged.pt"), count, options.rounds))
     for number, folder in enumerate(options.dataset_dirs, 1):
-        given = ["--bundle", options.bundle.resolve(), "--network", network, "--dataset_dir", folder.resolve()]
+        variable = f"IMAGES_OF_SITE_{number}"
+        os.environ[variable] = str(folder.resolve())
+        given = ["--bundle", options.bundle.resolve(), "--network", network, "--images_variable", variable]
         given += ["--state", output / f"site-{number}", "--max_epochs", options.rounds * options.local_epochs]
         given += ["--local_epochs", options.local_epochs, "--batch_size", options.batch_size]
         given += ["--spatial_shape", *options.spatial_shape]

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A site of a federation run by NVFlare: trains on its own images, and sends weights.
 
-NVFlare starts it; it takes --dataset_dir of this site, the public --network, and the budget of a private site.
+NVFlare starts it with what the server's job says. Where the images of the site are, it learns from an environment
+variable of the site: a job goes through the server, and a path may tell whose images they are.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 import nvflare.client as flare
@@ -21,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
     parser.add_argument("--network", required=True, help="checkpoint of the public network, the same for all sites")
-    parser.add_argument("--dataset_dir", required=True, help="images of this site")
+    parser.add_argument("--images_variable", required=True, help="environment variable with the images of this site")
     parser.add_argument("--state", type=Path, required=True, help="folder of what this site keeps")
     parser.add_argument("--max_epochs", type=int, required=True, help="of all rounds together")
     parser.add_argument("--local_epochs", type=int, required=True, help="of one round")
@@ -37,7 +39,7 @@ def main() -> None:
         [str(options.bundle / "configs" / f"{name}.yaml") for name in overlays],
         local_epochs=options.local_epochs,
         checkpoint=options.state / "last.pt",
-        dataset_dir=options.dataset_dir,
+        dataset_dir=os.environ[options.images_variable],
         spatial_shape=options.spatial_shape,
         max_epochs=options.max_epochs,
         batch_size=options.batch_size,
