@@ -44,7 +44,11 @@ class ReleaseStrip:
         """Draw the row."""
         if releases.test_released is None:
             return None
-        return _strip(releases.test_released[class_by_class(releases.test.y, self.num_images)])
+        return _strip(self.drawn(releases.test_released[class_by_class(releases.test.y, self.num_images)]))
+
+    def drawn(self, released: Tensor) -> Tensor:
+        r"""Return what is shown of releases (n, C, \*spatial), as images."""
+        return released
 
 
 class MaskStrip(ReleaseStrip):
@@ -66,16 +70,9 @@ class MaskStrip(ReleaseStrip):
             )
         self.num_mask_classes = num_mask_classes
 
-    def __call__(self, releases: Releases) -> bytes | None:
-        """Draw the row."""
-        if releases.test_released is None:
-            return None
-        joined = releases.test_released[class_by_class(releases.test.y, self.num_images)]
-        return _strip(self.drawn(joined))
-
-    def drawn(self, joined: Tensor) -> Tensor:
-        """Return red, green and blue (n, 3, *spatial) of images that hold their masks (n, C, *spatial)."""
-        images, masks = split_masks(joined, self.num_mask_classes)
+    def drawn(self, released: Tensor) -> Tensor:
+        r"""Return red, green and blue (n, 3, \*spatial) of images that hold their masks (n, C, \*spatial)."""
+        images, masks = split_masks(released, self.num_mask_classes)
         gray = images[:, :1].clamp(0, 1).expand(-1, 3, *images.shape[2:])
         colours = torch.tensor([(0.0, 0.0, 0.0), *MASK_COLOURS])[masks[:, 0]].movedim(-1, 1)
         return torch.where(masks > 0, (gray + colours) / 2, gray)
