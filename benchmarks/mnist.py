@@ -137,12 +137,12 @@ def write_private(options: argparse.Namespace) -> None:
     """Train privately at every budget, print a table, and write it."""
     train, more = load(options.data, "train"), load(options.data, "val")
     everybody = (torch.cat([train[0], more[0]]), torch.cat([train[1], more[1]]))
-    data, test = (train, more) if options.validate else (everybody, load(options.data, "test"))
+    test = load(options.data, "test")
     beginnings = [None, pretrained_network()] if options.pretrained else [None]
     rows = []
     for beginning in beginnings:
         for epsilon in options.epsilon:
-            rows.append(private_network_row(epsilon, options.delta, data, test, beginning))
+            rows.append(private_network_row(epsilon, options.delta, everybody, test, beginning))
             print_table(rows)
             write_json(options.out, {"threads": torch.get_num_threads(), "rows": rows})
 
@@ -158,9 +158,6 @@ def main() -> None:
     )
     parser.add_argument("--delta", type=float, help="of the same")
     parser.add_argument("--pretrained", action="store_true", help="also begin with public digits, drawn from fonts")
-    parser.add_argument(
-        "--validate", action="store_true", help="judge by the validation images, and not learn from them"
-    )
     parser.add_argument("--out", type=Path, default=Path("results/mnist.json"))
     options = parser.parse_args()
     if options.dp:

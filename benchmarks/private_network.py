@@ -28,7 +28,7 @@ NUM_FONT_DIGITS, FONT_EPOCHS = 20_000, 10
 
 
 class Chosen(NamedTuple):
-    """What was chosen for a budget, on images of the training set whose classifier it was not tested on."""
+    """What was chosen for a budget, by the validation images."""
 
     rank: int
     num_frequencies: int

@@ -59,6 +59,7 @@ def likelihood_gradients(
         return functional_call(loss, parameters, (x[None], embedding[None], group[None]))[0]
 
     by_image = vmap(grad(of_one), in_dims=(None, 0, 0, 0))(trained, x, embedding, group)
+    # Sums of one image each would take more time than the gradients.
     if torch.equal(person, torch.arange(num_persons)):
         return list(by_image.values())
     count = torch.bincount(person, minlength=num_persons).to(x)
