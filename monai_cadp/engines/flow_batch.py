@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
@@ -72,5 +73,4 @@ def flow_batches(
 
 def bits_per_dimension(network: InvertibleNetwork, x: Tensor, condition: Tensor | None) -> Tensor:
     """Return the negative log-likelihood (B,) of images in bits per dimension."""
-    scale = -1.0 / (network.num_latents * torch.log(torch.tensor(2.0)).item())
-    return network.log_prob(x, condition) * scale
+    return network.log_prob(x, condition) / (-math.log(2) * network.num_latents)

@@ -34,7 +34,8 @@ class ExportPrivatizer:
         evaluator: engine whose ``bits_per_dimension`` says which network is best; None keeps the last one.
         num_directions: of the content basis.
         num_samples: prior samples from which the basis is fitted.
-        num_leading: latents among which content is looked for; None for all.
+        in_subspace: see ``ContentBasis.fit``.
+        weight_power: see ``ContentBasis.fit``.
         progress: show a progress bar.
     """
 
@@ -45,12 +46,14 @@ class ExportPrivatizer:
         evaluator: Engine | None = None,
         num_directions: int = 32,
         num_samples: int = 2048,
-        num_leading: int | None = None,
+        in_subspace: bool = False,
+        weight_power: float = 1.0,
         progress: bool = True,
     ) -> None:
         self.path, self.evaluator = Path(path), evaluator
         self.provenance = Provenance(training)
-        self.num_directions, self.num_samples, self.num_leading = num_directions, num_samples, num_leading
+        self.num_directions, self.num_samples = num_directions, num_samples
+        self.in_subspace, self.weight_power = in_subspace, weight_power
         self.progress = progress
         self.best = math.inf
         self.best_state: dict[str, Any] | None = None
@@ -79,7 +82,8 @@ class ExportPrivatizer:
             self.num_directions,
             num_samples=self.num_samples,
             batch_size=min(128, max(1, VALUES_AT_ONCE // network.num_latents)),
-            num_leading=self.num_leading,
+            in_subspace=self.in_subspace,
+            weight_power=self.weight_power,
             progress=self.progress,
         )
         save_privatizer(Privatizer(network, PriorOnly(), basis), self.path)

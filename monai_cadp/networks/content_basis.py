@@ -29,7 +29,7 @@ class ContentBasis(nn.Module):
 
     Args:
         directions: orthonormal columns (R, k) over the first R of D latents; the others carry no content.
-        weights: positive eigenvalues (k,), largest first; only their ratios matter.
+        weights: positive (k,), largest first: the eigenvalues or a power of them; only their ratios matter.
         num_latents: D; R if left out.
 
     Raises:
@@ -76,7 +76,8 @@ class ContentBasis(nn.Module):
         num_samples: int = 2048,
         num_passes: int = 3,
         batch_size: int = 128,
-        num_leading: int | None = None,
+        in_subspace: bool = False,
+        weight_power: float = 1.0,
         seed: int = 0,
         progress: bool = False,
     ) -> ContentBasis:
@@ -92,13 +93,18 @@ class ContentBasis(nn.Module):
             num_samples: prior samples (and probes).
             num_passes: passes of subspace iteration over the samples.
             batch_size: samples decoded at once.
-            num_leading: R, the latents among which content is looked for; None for all D. A :class:`ConditionalINN`
-                puts those of its coarse image first.
+            in_subspace: look for content only where a :class:`ConditionalINN` whitens its coarse image, whose latents
+                come first: R is their number. Far fewer directions to choose from need far fewer samples.
+            weight_power: weights are the eigenvalues to this power. 1 is for the smallest squared error of the image
+                as a whole; less leaves more of the budget to what changes fewer voxels.
             seed: of the prior samples; public.
             progress: show a progress bar.
 
         Returns:
             The basis, with weights whose mean is 1.
+
+        Raises:
+            ValueError: if weight_power is not between 0 and 1, or a network that has no such subspace was asked for it.
 
         References:
             Halko, Martinsson, Tropp: Finding structure with randomness, SIAM Review 53, 2011, algorithm 4.4.
@@ -109,7 +115,10 @@ class ContentBasis(nn.Module):
             >>> basis.directions.shape, basis.weights.shape
             (torch.Size([4, 2]), torch.Size([2]))
         """
-        size = min(num_leading or inn.num_latents, inn.num_latents)
+        if not 0 <= weight_power <= 1:
+            raise ValueError(f"weight_power is {weight_power}; expected 0 to 1.")
+        subspace = _subspace(inn) if in_subspace else None
+        size = inn.num_latents if subspace is None else subspace.shape[1]
         num_directions = min(num_directions, size)
         width = min(size, num_directions + OVERSAMPLING)
         device = inn.device
@@ -123,7 +132,9 @@ class ContentBasis(nn.Module):
                 small = torch.zeros(width, width, device=device)
                 generator = torch.Generator().manual_seed(seed + 1)
                 for _ in range(num_batches):
-                    gradients = _probe(inn, batch_size, generator, device)[:, :size]
+                    gradients = _probe(inn, batch_size, generator, device)
+                    if subspace is not None:
+                        gradients = gradients[:, : len(subspace)] @ subspace
                     inside = gradients @ directions
                     small += inside.T @ inside
                     if index < num_passes:
@@ -133,23 +144,28 @@ class ContentBasis(nn.Module):
         values, vectors = torch.linalg.eigh(small.double())
         vectors = vectors.flip(1)[:, :num_directions].float()
         values = values.flip(0)[:num_directions].float().clamp(min=1e-12)
-        return cls(directions @ vectors, values / values.mean(), inn.num_latents)
+        weights = values**weight_power
+        directions = directions @ vectors
+        if subspace is not None:
+            directions = subspace @ directions
+        return cls(directions, weights / weights.mean(), inn.num_latents)
 
     @classmethod
-    def leading(cls, inn: ConditionalINN, num_directions: int = 64, num_leading: int | None = None) -> ContentBasis:
+    def leading(cls, inn: ConditionalINN, num_directions: int = 64, in_subspace: bool = False) -> ContentBasis:
         """Return the leading directions of the whitening layer with equal weights: the shape of a basis, before any
         fit.
 
         Args:
             inn: the network.
             num_directions: k, cut to the rank of the whitening layer.
-            num_leading: R, at least the size of the coarse image; None for all D.
+            in_subspace: as in ``fit``.
 
         Returns:
             A basis into which a fitted one can be loaded.
         """
-        directions = torch.zeros(num_leading or inn.num_latents, min(num_directions, inn.whitening.rank))
-        directions[: inn.whitening.size] = inn.whitening.basis[:, : directions.shape[1]].cpu()
+        size = inn.whitening.size
+        directions = torch.zeros(size if in_subspace else inn.num_latents, min(num_directions, inn.whitening.rank))
+        directions[:size] = inn.whitening.basis[:, : directions.shape[1]].cpu()
         return cls(torch.linalg.qr(directions).Q, torch.ones(directions.shape[1]), inn.num_latents)
 
     def project(self, z: Tensor) -> Tensor:
@@ -161,6 +177,12 @@ class ContentBasis(nn.Module):
         leading = self.directions.shape[0]
         completed = rest[:, :leading] + (content - self.project(rest)) @ self.directions.T
         return torch.cat([completed, rest[:, leading:]], dim=1)
+
+
+def _subspace(inn: InvertibleNetwork) -> Tensor:
+    if not isinstance(inn, ConditionalINN):
+        raise ValueError(f"in_subspace was asked for with a {type(inn).__name__}; only a ConditionalINN has a subspace.")
+    return inn.whitening.basis
 
 
 def _probe(inn: InvertibleNetwork, batch_size: int, generator: torch.Generator, device: torch.device) -> Tensor:

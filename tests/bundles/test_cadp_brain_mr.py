@@ -24,7 +24,7 @@ CONFIGS = BUNDLE / "configs"
 SCHEMA = Path(__file__).with_name("metadata_schema.json")
 CANARY = "Mustermann-1954"
 SHAPE, SPACING = [12, 16, 12], 14.4
-SMALL = {"spatial_shape": SHAPE, "num_directions": 4, "num_coarse": 6 * 8 * 6}
+SMALL = {"spatial_shape": SHAPE, "num_directions": 4}
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_the_network_takes_and_gives_what_the_metadata_say():
 def test_training_leaves_a_checkpoint_that_says_public(checkpoint):
     privatizer = load_privatizer(checkpoint, PriorOnly())
     assert privatizer.inn.training_data.training == "public"
-    assert privatizer.content.directions.shape == (SMALL["num_coarse"], 4)
+    assert privatizer.content.directions.shape == (6 * 8 * 6, 4)
 
 
 def test_the_network_is_trained_further_privately_on_scans_of_people(checkpoint, tmp_path, files):

@@ -6,15 +6,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_cadp.networks import ConditionalINN, ContentBasis, fit_moments
+from monai_cadp.networks import ConditionalINN, ContentBasis, PaperINN, fit_moments
 
 
-def linear_network(num_classes=None):
+def linear_network(num_classes=None, rank=8):
     """Whitening of data whose covariance has two large, two middle and four small eigenvalues."""
     generator = torch.Generator().manual_seed(0)
     axes = torch.linalg.qr(torch.randn(8, 8, generator=generator)).Q
     deviations = torch.tensor([10.0, 8.0, 1.0, 0.8, 0.1, 0.09, 0.08, 0.07])
-    inn = ConditionalINN((), 8, num_classes=num_classes, num_couplings=0)
+    inn = ConditionalINN((), 8, num_classes=num_classes, num_couplings=0, rank=rank)
     x = torch.randn(4000, 8, generator=generator) * deviations @ axes.T
     labels = None if num_classes is None else torch.arange(4000) % num_classes
     fit_moments(inn, lambda: [(x, labels)])
@@ -50,6 +50,20 @@ def test_the_weights_are_the_eigenvalues_up_to_one_factor():
     assert weights.mean() == pytest.approx(1.0, rel=1e-5)
     torch.testing.assert_close(weights, values / values.mean(), rtol=0.1, atol=0)
     assert (weights[:-1] >= weights[1:]).all()
+
+
+def test_weights_may_be_a_power_of_the_eigenvalues_for_the_same_directions():
+    inn = linear_network()
+    whole, root = (ContentBasis.fit(inn, 4, num_samples=512, weight_power=power) for power in (1.0, 0.5))
+    assert torch.equal(whole.directions, root.directions)
+    torch.testing.assert_close(root.weights / root.weights[0], (whole.weights / whole.weights[0]).sqrt())
+    assert root.weights.mean() == pytest.approx(1.0, rel=1e-5)
+
+
+@pytest.mark.parametrize("power", [-0.1, 1.5, float("nan")])
+def test_a_power_that_turns_the_order_of_weights_or_overrates_the_first_is_refused(power):
+    with pytest.raises(ValueError, match="weight_power"):
+        ContentBasis.fit(linear_network(), 4, num_samples=512, weight_power=power)
 
 
 @pytest.mark.parametrize("condition", [{}, {"num_classes": 3}, {"condition_size": 2}])
@@ -102,18 +116,31 @@ def test_completion_of_prior_content_is_a_sample_of_the_prior():
     assert z.mean(0).abs().max() < 0.05
 
 
-def test_content_may_be_looked_for_among_the_first_latents_alone():
+def test_content_may_be_looked_for_in_the_whitened_subspace_alone(refused):
     torch.manual_seed(0)
     inn = ConditionalINN((4, 6), num_levels=1, rank=4, width=8, num_couplings=2)
-    basis = ContentBasis.fit(inn, 3, num_samples=128, num_leading=6)
+    basis = ContentBasis.fit(inn, 3, num_samples=128, in_subspace=True)
     z, content = torch.randn(5, 24), torch.randn(5, 3)
     completed = basis.complete(content, z)
+    subspace = inn.whitening.basis
     assert basis.directions.shape == (6, 3) and basis.num_latents == 24
+    assert torch.allclose(subspace @ (subspace.T @ basis.directions), basis.directions, atol=1e-6)
     assert torch.allclose(basis.project(completed), content, atol=1e-5)
     assert torch.equal(completed[:, 6:], z[:, 6:])
-    place = ContentBasis.leading(inn, 3, num_leading=6)
+    place = ContentBasis.leading(inn, 3, in_subspace=True)
     place.load_state_dict(basis.state_dict())
     assert torch.equal(place.directions, basis.directions)
+    with refused(ValueError, "PaperINN"):
+        ContentBasis.fit(PaperINN((4, 4), 1, depths=(1,), num_dense=1, dense_width=8), 3, num_samples=128, in_subspace=True)
+
+
+def test_the_subspace_holds_the_leading_eigenvectors_of_what_it_spans():
+    inn = linear_network(rank=3)
+    subspace = inn.whitening.basis.double()
+    exact = subspace.T @ exact_second_moment(inn) @ subspace
+    values = torch.linalg.eigvalsh(exact).flip(0)[:3].float()
+    weights = ContentBasis.fit(inn, 3, num_samples=8192, in_subspace=True).weights
+    torch.testing.assert_close(weights, values / values.mean(), rtol=0.1, atol=0)
 
 
 def test_the_leading_directions_are_a_place_for_a_fitted_basis():
