@@ -54,7 +54,8 @@ def test_what_was_saved_is_what_is_loaded(tmp_path, kind, paper):
 
 def test_a_basis_of_the_first_latents_belongs_to_its_network_when_it_is_loaded(tmp_path):
     inn = network()
-    save_privatizer(Privatizer(inn, MECHANISM, ContentBasis.fit(inn, 3, num_samples=64, in_subspace=True)), tmp_path / "a")
+    basis = ContentBasis.fit(inn, 3, num_samples=64, in_subspace=True)
+    save_privatizer(Privatizer(inn, MECHANISM, basis), tmp_path / "a")
     loaded = load_privatizer(tmp_path / "a", MECHANISM)
     assert loaded.content.directions.shape == (4, 3) and loaded.content.num_latents == inn.num_latents
 

@@ -181,7 +181,7 @@ class ContentBasis(nn.Module):
 
 def _subspace(inn: InvertibleNetwork) -> Tensor:
     if not isinstance(inn, ConditionalINN):
-        raise ValueError(f"in_subspace was asked for with a {type(inn).__name__}; only a ConditionalINN has a subspace.")
+        raise ValueError(f"in_subspace was asked for with a {type(inn).__name__}; expected a ConditionalINN.")
     return inn.whitening.basis
 
 

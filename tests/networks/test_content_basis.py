@@ -130,8 +130,9 @@ def test_content_may_be_looked_for_in_the_whitened_subspace_alone(refused):
     place = ContentBasis.leading(inn, 3, in_subspace=True)
     place.load_state_dict(basis.state_dict())
     assert torch.equal(place.directions, basis.directions)
+    without = PaperINN((4, 4), 1, depths=(1,), num_dense=1, dense_width=8)
     with refused(ValueError, "PaperINN"):
-        ContentBasis.fit(PaperINN((4, 4), 1, depths=(1,), num_dense=1, dense_width=8), 3, num_samples=128, in_subspace=True)
+        ContentBasis.fit(without, 3, num_samples=128, in_subspace=True)
 
 
 def test_the_subspace_holds_the_leading_eigenvectors_of_what_it_spans():
