@@ -54,6 +54,9 @@ class FlowTrainer(Trainer):
         device: where to train.
         train_handlers: Ignite handlers.
 
+    Attributes:
+        handler_states: what handlers know of earlier epochs, by name, with ``state_dict`` and ``load_state_dict``.
+
     Raises:
         ValueError: if a number is out of range.
         NonFiniteLossError: while running, as soon as a loss is NaN or infinite, before the weights are touched.
@@ -110,6 +113,7 @@ class FlowTrainer(Trainer):
         self.noise = noise or GaussianNoise()
         self.noise_generator: torch.Generator | None = None
         self.started = 0.0
+        self.handler_states: dict[str, Any] = {}
         super().__init__(
             device=device,
             max_epochs=max_epochs,

@@ -6,6 +6,8 @@ from __future__ import annotations
 from ignite.engine import Engine, Events
 from ignite.handlers import EarlyStopping as IgniteEarlyStopping
 
+from monai_cadp.engines.flow_trainer import FlowTrainer
+
 __all__ = ["EarlyStopping"]
 
 
@@ -20,9 +22,10 @@ class EarlyStopping:
     def __init__(self, evaluator: Engine, patience: int = 10) -> None:
         self.evaluator, self.patience = evaluator, patience
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: FlowTrainer) -> None:
         """Attach to a trainer."""
         handler = IgniteEarlyStopping(self.patience, self._score, engine)
+        engine.handler_states["early_stopping"] = handler
         self.evaluator.add_event_handler(Events.COMPLETED, handler)
 
     @staticmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ class ExportPrivatizer:
         in_subspace: see ``ContentBasis.fit``.
         weight_power: see ``ContentBasis.fit``.
         progress: show a progress bar.
+
+    Attributes:
+        validations: bits per dimension of every validation, the first one first.
     """
 
     def __init__(
@@ -55,11 +59,12 @@ class ExportPrivatizer:
         self.num_directions, self.num_samples = num_directions, num_samples
         self.in_subspace, self.weight_power = in_subspace, weight_power
         self.progress = progress
-        self.best = math.inf
+        self.validations: list[float] = []
         self.best_state: dict[str, Any] | None = None
 
     def attach(self, engine: FlowTrainer) -> None:
         """Attach to a trainer."""
+        engine.handler_states["export"] = self
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.COMPLETED, self._keep_best, engine)
         if idist.get_rank() == 0:
@@ -67,9 +72,17 @@ class ExportPrivatizer:
 
     def _keep_best(self, evaluator: Engine, trainer: FlowTrainer) -> None:
         bits = evaluator.state.metrics["bits_per_dimension"]
-        if bits < self.best:
-            self.best = bits
+        if bits < min((earlier for earlier in self.validations if not math.isnan(earlier)), default=math.inf):
             self.best_state = copy.deepcopy(trainer.averaged_network.state_dict())
+        self.validations.append(bits)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed training needs to know of earlier epochs."""
+        return {"validations": self.validations, "best_state": self.best_state}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from an earlier ``state_dict``."""
+        self.validations, self.best_state = list(state["validations"]), state["best_state"]
 
     def _export(self, engine: FlowTrainer) -> None:
         network = copy.deepcopy(engine.averaged_network)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import ignite.distributed as idist
 import torch
@@ -32,7 +33,9 @@ class TrainingCheckpoint:
     def attach(self, engine: FlowTrainer) -> None:
         """Attach to a trainer, and load its state if asked to."""
         if self.resume and self.path.exists():
-            self._load(engine)
+            saved = self._load(engine)
+            # Handlers that are attached after this one have their turn.
+            engine.add_event_handler(Events.STARTED, _load_handlers, engine, saved)
         if idist.get_rank() == 0:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
@@ -40,10 +43,11 @@ class TrainingCheckpoint:
         """Save."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(self.path.name + ".tmp")
-        torch.save({name: part.state_dict() for name, part in engine.training_state().items()}, temporary)
+        parts = engine.training_state() | engine.handler_states
+        torch.save({name: part.state_dict() for name, part in parts.items()}, temporary)
         os.replace(temporary, self.path)
 
-    def _load(self, engine: FlowTrainer) -> None:
+    def _load(self, engine: FlowTrainer) -> dict[str, Any]:
         try:
             saved = torch.load(self.path, map_location="cpu", weights_only=True)
             parts = {name: saved[name] for name in engine.training_state()}
@@ -56,3 +60,11 @@ class TrainingCheckpoint:
             part.load_state_dict(parts[name])
         # A longer training may be asked for than before.
         engine.state.max_epochs = max_epochs
+        return saved
+
+
+def _load_handlers(engine: FlowTrainer, saved: dict[str, Any]) -> None:
+    for name, handler in engine.handler_states.items():
+        # A handler may be new to this training.
+        if name in saved:
+            handler.load_state_dict(saved[name])

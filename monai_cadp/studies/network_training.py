@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ignite.engine import Events
 from monai.handlers import ValidationHandler
 
 from monai_cadp.engines import ColumnNoise, FlowEvaluator, FlowTrainer, GaussianNoise
@@ -84,20 +83,18 @@ class NetworkTraining:
             averaging=self.averaging,
         )
         evaluator = FlowEvaluator(trainer.averaged, val.loader(256), noise=self.noise)
-        bits: list[float] = []
+        export = ExportPrivatizer(output_dir / "model.pt", self.provenance, evaluator, self.num_directions)
         trainer.attach_all(
             [
                 ValidationHandler(1, evaluator),
                 TrainingCheckpoint(output_dir / "last.pt", resume=True),
-                ExportPrivatizer(output_dir / "model.pt", self.provenance, evaluator, self.num_directions),
+                export,
                 MLflowTracking(tracked, trainer.parameters(), evaluator),
                 ProgressBar(),
             ]
         )
-        trainer.add_event_handler(
-            Events.EPOCH_COMPLETED, lambda: bits.append(round(evaluator.state.metrics["bits_per_dimension"], 4))
-        )
         trainer.run()
         (output_dir / "last.pt").unlink(missing_ok=True)
         parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        bits = [round(value, 4) for value in export.validations]
         return {"validation_bits": bits, "parameters": parameters}

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from ignite.engine import Engine, Events
@@ -11,7 +13,7 @@ from PIL import Image
 
 from monai_cadp.checkpoint import KEY, load_privatizer
 from monai_cadp.engines import FlowTrainer, GaussianNoise
-from monai_cadp.handlers import ExportPrivatizer, SamplePreview
+from monai_cadp.handlers import EarlyStopping, ExportPrivatizer, SamplePreview, TrainingCheckpoint
 from monai_cadp.networks import ConditionalINN
 from monai_cadp.privacy import SubsetSelection
 
@@ -118,6 +120,74 @@ def test_the_network_of_the_best_validation_is_exported(tmp_path):
     inn = exported(training, tmp_path / "model.pt", evaluator=evaluator)
     assert len(set(fingerprints)) == 4
     assert inn.fingerprint() == fingerprints[1]
+
+
+def judged(training, scores, *handlers):
+    """Attach handlers, of which each is given the evaluator that judges the epochs by these scores."""
+    scores, evaluator = iter(scores), Engine(lambda engine, batch: None)
+
+    @evaluator.on(Events.COMPLETED)
+    def judge(engine):
+        engine.state.metrics["bits_per_dimension"] = next(scores)
+
+    training.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run([0]))
+    return [handler(evaluator) for handler in handlers]
+
+
+def test_a_training_that_is_killed_after_its_best_epoch_still_exports_that_epoch(tmp_path):
+    last, path = tmp_path / "last.pt", tmp_path / "model.pt"
+    export = partial(ExportPrivatizer, path, "private", num_directions=2, progress=False)
+    killed, fingerprints = trainer(max_epochs=4), []
+    handlers = judged(killed, [3.0, 1.0], export)
+    killed.attach_all([TrainingCheckpoint(last), *handlers])
+    killed.add_event_handler(Events.EPOCH_COMPLETED, lambda: fingerprints.append(killed.averaged_network.fingerprint()))
+
+    @killed.on(Events.EPOCH_COMPLETED(once=2))
+    def stop():
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        killed.run()
+    resumed = trainer(max_epochs=4)
+    (handler,) = judged(resumed, [2.0, 1.5], export)
+    resumed.attach_all([TrainingCheckpoint(last, resume=True), handler])
+    resumed.run()
+    assert handler.validations == [3.0, 1.0, 2.0, 1.5]
+    found = load_privatizer(path, SubsetSelection(4.0, num_candidates=64)).inn.fingerprint()
+    assert found == fingerprints[1] != resumed.averaged_network.fingerprint()
+
+
+def test_patience_is_not_given_anew_to_a_training_that_goes_on(tmp_path):
+    first = trainer(max_epochs=3)
+    first.attach_all(judged(first, [1.0, 2.0, 2.0], partial(EarlyStopping, patience=3)))
+    first.attach_all([TrainingCheckpoint(tmp_path / "last.pt")])
+    first.run()
+    second = trainer(max_epochs=9)
+    second.attach_all([TrainingCheckpoint(tmp_path / "last.pt", resume=True)])
+    second.attach_all(judged(second, [2.0] * 9, partial(EarlyStopping, patience=3)))
+    second.run()
+    assert second.state.epoch == 4
+
+
+def test_a_handler_that_is_new_to_a_training_begins_with_it(tmp_path):
+    first = trainer(max_epochs=1)
+    first.attach_all([TrainingCheckpoint(tmp_path / "last.pt")])
+    first.run()
+    second = trainer(max_epochs=2)
+    (handler,) = judged(second, [2.0], partial(ExportPrivatizer, tmp_path / "model.pt", "private", progress=False))
+    second.attach_all([TrainingCheckpoint(tmp_path / "last.pt", resume=True), handler])
+    second.run()
+    assert handler.validations == [2.0]
+
+
+def test_an_epoch_without_a_number_does_not_hide_better_ones(tmp_path):
+    training = trainer(max_epochs=2)
+    (handler,) = judged(
+        training, [float("nan"), 2.0], partial(ExportPrivatizer, tmp_path / "a", "private", progress=False)
+    )
+    training.attach_all([handler])
+    training.run()
+    assert handler.best_state is not None
 
 
 def test_an_unknown_word_for_the_training_is_refused_before_the_training(tmp_path, refused):
