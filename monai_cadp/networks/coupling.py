@@ -65,18 +65,24 @@ class AffineCoupling(ReversibleModule):
         log_det = log_scale.flatten(1).sum(1) if jac else None
         return (y,), (-log_det if rev and log_det is not None else log_det)
 
-    def recompute(self, y: Tensor, c: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return input, output and log-determinant as the base class does, with one evaluation of the subnetwork."""
-        x = y.detach().clone().requires_grad_()
-        passive = x.index_select(1, self.passive)
-        log_scale, shift = self._scale_and_shift(passive, c)
+    def backpropagate(
+        self, y: Tensor, y_gradient: Tensor, log_det_gradient: Tensor, c: Sequence[Tensor], learnt: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, Sequence[Tensor | None]]:
+        """Return what the base class does, with one evaluation of the subnetwork, and a graph of nothing else."""
+        passive = y.index_select(1, self.passive).requires_grad_()
+        with torch.enable_grad():
+            log_scale, shift = self._scale_and_shift(passive, c)
         with torch.no_grad():
-            # Past autograd: the graph so far holds no value of the active channels.
-            active = (y.index_select(1, self.active) - shift) * torch.exp(-log_scale)
-            x.data.index_copy_(1, self.active, active)
-        active = x.index_select(1, self.active) * torch.exp(log_scale) + shift
-        again = torch.cat([passive, active], dim=1).index_select(1, self.order)
-        return x, again, log_scale.flatten(1).sum(1)
+            scaled = y.index_select(1, self.active) - shift
+            x = y.index_copy(1, self.active, scaled * torch.exp(-log_scale))
+            active_gradient = y_gradient.index_select(1, self.active)
+            by_log_scale = active_gradient * scaled + log_det_gradient.reshape(-1, *(1 for _ in y.shape[1:]))
+            x_gradient = y_gradient.index_copy(1, self.active, active_gradient * torch.exp(log_scale))
+        by_passive, *found = torch.autograd.grad(
+            [log_scale, shift], [passive, *learnt], [by_log_scale, active_gradient], allow_unused=True
+        )
+        x_gradient.index_add_(1, self.passive, by_passive)
+        return x, x_gradient, found
 
     def _scale_and_shift(self, passive: Tensor, c: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         raw_scale, shift = self.subnet(passive, *c).chunk(2, dim=1)

@@ -17,21 +17,32 @@ __all__ = ["ReversibleModule", "through_reversible"]
 class ReversibleModule(InvertibleModule):
     """An invertible module with one input and one output, whose input can be had again from its output."""
 
-    def recompute(self, y: Tensor, c: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        r"""Return the input that led to an output, as a leaf, and what is computed from it, with the graph.
+    def backpropagate(
+        self, y: Tensor, y_gradient: Tensor, log_det_gradient: Tensor, c: Sequence[Tensor], learnt: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, Sequence[Tensor | None]]:
+        r"""Return the input that led to an output, and gradients by the input and by what is learnt.
 
         Args:
-            y: output (B, C, \*spatial), without a graph.
+            y: output (B, C, \*spatial).
+            y_gradient: gradient by it.
+            log_det_gradient: gradient by the log-determinant (B,).
             c: conditions.
+            learnt: the conditions and parameters whose gradients are wanted.
 
         Returns:
-            The input, the output and the log-determinant (B,).
+            The input, its gradient, and a gradient or None for each of ``learnt``.
         """
         with torch.no_grad():
             (x,), _ = self([y], c=c, rev=True, jac=False)
         x.requires_grad_()
-        (again,), log_det = self([x], c=c)
-        return x, again, log_det
+        with torch.enable_grad():
+            (again,), log_det = self([x], c=c)
+        outputs, gradients = [again], [y_gradient]
+        if log_det.requires_grad:
+            outputs.append(log_det)
+            gradients.append(log_det_gradient)
+        x_gradient, *found = torch.autograd.grad(outputs, [x, *learnt], gradients, allow_unused=True)
+        return x.detach(), x_gradient, found
 
 
 def through_reversible(modules: Iterable[ReversibleModule], x: Tensor, c: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -93,14 +104,9 @@ class _Through(torch.autograd.Function):
         ]
         for module, totals in zip(reversed(ctx.modules), reversed(of_parameters), strict=True):
             trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-            with torch.enable_grad():
-                x, again, log_det = module.recompute(y, conditions)
-                outputs, gradients = [again], [y_gradient]
-                if log_det.requires_grad:
-                    outputs.append(log_det)
-                    gradients.append(log_det_gradient)
-                y_gradient, *found = torch.autograd.grad(outputs, [x, *learnt, *trained], gradients, allow_unused=True)
-            y = x.detach()
+            y, y_gradient, found = module.backpropagate(
+                y, y_gradient, log_det_gradient, conditions, [*learnt, *trained]
+            )
             for total, new in zip([*sums, *(t for t in totals if t is not None)], found, strict=True):
                 if new is not None:
                     total += new
