@@ -34,7 +34,7 @@ def task_step(task: str, size: int) -> Callable[[], object]:
     inn: ConditionalINN = parser.get_parsed_content("network")
     volume, label = torch.rand(1, 1, size, size, size), torch.tensor([1])
     if task == "privatize":
-        content = ContentBasis.leading(inn, NUM_DIRECTIONS, inn.whitening.size)
+        content = ContentBasis.leading(inn, NUM_DIRECTIONS, in_subspace=True)
         privatizer = Privatizer(inn, SubsetSelection(8.0), content)
         return lambda: privatizer(volume, label)
     return training_step(inn, volume, label)

@@ -151,7 +151,7 @@ class ContentBasis(nn.Module):
         return cls(directions, weights / weights.mean(), inn.num_latents)
 
     @classmethod
-    def leading(cls, inn: ConditionalINN, num_directions: int = 64, in_subspace: bool = False) -> ContentBasis:
+    def leading(cls, inn: ConditionalINN, num_directions: int = 64, *, in_subspace: bool = False) -> ContentBasis:
         """Return the leading directions of the whitening layer with equal weights: the shape of a basis, before any
         fit.
 
