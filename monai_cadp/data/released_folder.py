@@ -95,7 +95,7 @@ class ReleasedFolder:
         self._software = software_versions()
         with nameless_errors():
             self._stage = Stage(self.output_dir)
-            (self._stage.path / "drafts").mkdir()
+            (self._stage.path / "drafts").mkdir(mode=0o700)
         return self
 
     def __exit__(
@@ -227,12 +227,14 @@ class ReleasedFolder:
 @contextmanager
 def nameless_errors() -> Iterator[None]:
     """Raise errors of the file system anew, without the path that they name."""
+    failed = False
     try:
         yield
     except OSError:
-        raise OSError(
-            "The released files could not be written; check space and permissions of the output folder."
-        ) from None
+        failed = True
+    if failed:
+        # Here, where no inner error, not even a suppressed one, holds the path.
+        raise OSError("The released files could not be written; check space and permissions of the output folder.")
 
 
 def software_versions() -> dict[str, str]:
