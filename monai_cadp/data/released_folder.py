@@ -227,14 +227,15 @@ class ReleasedFolder:
 @contextmanager
 def nameless_errors() -> Iterator[None]:
     """Raise errors of the file system anew, without the path that they name."""
-    failed = False
     try:
         yield
     except OSError:
-        failed = True
-    if failed:
-        # Here, where no inner error, not even a suppressed one, holds the path.
-        raise OSError("The released files could not be written; check space and permissions of the output folder.")
+        error = OSError("The released files could not be written; check space and permissions of the output folder.")
+        try:
+            raise error from None
+        finally:
+            # A suppressed inner error still holds the path.
+            error.__context__ = None
 
 
 def software_versions() -> dict[str, str]:

@@ -44,8 +44,7 @@ def said_by(program):
     """What a process writes to its descriptors 1 and 2, where the first is a pipe, behind buffers."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         # The module by itself: it needs none of the package's libraries, whose import takes seconds.
         env=os.environ | {"PYTHONPATH": str(Path(silence.__file__).parent)},
         timeout=60,
