@@ -18,8 +18,8 @@ LOCKED = ".lock"
 class Stage:
     """A hidden folder beside a future output folder, with a lock beside it that is held by the process that fills it.
 
-    Its owner alone may look into it. A process that is killed leaves its stage behind, and the system opens the lock; the
-    next stage for the same output folder removes it. Stages that are still being filled are left alone.
+    Its owner alone may look into it. A process that is killed leaves its stage behind, and the system opens the lock;
+    the next stage for the same output folder removes it. Stages that are still being filled are left alone.
 
     Args:
         output_dir: the future folder; the stage lies in its nearest parent that exists, on the same disk.

@@ -75,7 +75,8 @@ def check_private(status: os.stat_result, what: str) -> None:
     """Raise ValueError if a file may be read or written by others than its owner; ``what`` is said of it."""
     if os.name == "posix" and status.st_mode & OTHERS:
         raise ValueError(
-            f"{what} may be read or written by others than its owner; if nobody has had it, type chmod 600 and its name."
+            f"{what} may be read or written by others than its owner; if nobody has had it, type chmod 600 and its "
+            "name."
         )
 
 

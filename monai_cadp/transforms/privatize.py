@@ -144,8 +144,8 @@ class Privatize(Transform):
 class Privatized(MapTransform):
     """Dictionary-based :class:`Privatize`: releases stand in the place of originals.
 
-    Every key is a release of its own, and spends a budget of its own; all keys of an item are released, or none. Meta dictionaries of a source
-    (``image_meta_dict``, ``image_transforms``) are removed, and so are the subject and the item. With a label mechanism
+    Every key is a release of its own, and spends a budget of its own; all keys of an item are released, or none. Meta
+    dictionaries of a source (``image_meta_dict``, ``image_transforms``) are removed, and so are the subject and the item. With a label mechanism
     the randomized label replaces the original one. What stands under other keys is passed on as it is.
 
     Args:
@@ -228,7 +228,8 @@ class Privatized(MapTransform):
             )
         item = None if self.item_key is None else item_name(_as_plain(released.pop(self.item_key)))
         names = None if item is None else [f"{key} {item}" for key in keys]
-        together = self.transform.release_together([data[key] for key in keys], condition, subject, names) if keys else []
+        images = [data[key] for key in keys]
+        together = self.transform.release_together(images, condition, subject, names) if keys else []
         for key, (release, used) in zip(keys, together, strict=True):
             released[key] = release
             for suffix in ("meta_dict", "transforms"):

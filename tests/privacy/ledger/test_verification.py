@@ -60,7 +60,7 @@ SPENT_BY = {
     "a cheaper guarantee": (CHANGES["a guarantee"], 3),
     "a missing guarantee": ("DELETE FROM guarantees", 0),
     "another kind": (CHANGES["a kind"], 0),
-    "a reservation that seems to be a release": ("UPDATE entries SET kind = 'released', key = NULL WHERE sequence = 2", 0),
+    "a hidden reservation": ("UPDATE entries SET kind = 'released', key = NULL WHERE sequence = 2", 0),
     "another subject's reservation": (
         "UPDATE entries SET body = (SELECT body FROM entries WHERE sequence = 2) WHERE sequence = 8",
         3,
