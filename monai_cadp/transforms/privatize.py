@@ -145,8 +145,9 @@ class Privatized(MapTransform):
     """Dictionary-based :class:`Privatize`: releases stand in the place of originals.
 
     Every key is a release of its own, and spends a budget of its own; all keys of an item are released, or none. Meta
-    dictionaries of a source (``image_meta_dict``, ``image_transforms``) are removed, and so are the subject and the item. With a label mechanism
-    the randomized label replaces the original one. What stands under other keys is passed on as it is.
+    dictionaries of a source (``image_meta_dict``, ``image_transforms``) are removed, and so are the subject and the
+    item. With a label mechanism the randomized label replaces the original one. What stands under other keys is passed
+    on as it is.
 
     Args:
         keys: of the images.
