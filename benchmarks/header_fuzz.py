@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many values of the headers of originals reach the files of a release: a million are tried, none may.
 
-Every element of DICOM's dictionary that takes a text or a number, private and nested ones, every free field of NIfTI and
-its extensions, affines, MetaImage's comments and fields hold a value that stands nowhere else. Scans are read, carried on
-as tensors with all these values as their meta, and written as NIfTI and as DICOM series with their cards; what is written
-is unpacked and searched for each value, as a text, in UTF-16 and as the number in its binary forms.
+Every element of DICOM's dictionary that takes a text or a number, private and nested ones, every free field of NIfTI
+and its extensions, affines, MetaImage's comments and fields hold a value that stands nowhere else. Scans are read,
+carried on as tensors with all these values as their meta, and written as NIfTI and as DICOM series with their cards;
+what is written is unpacked and searched for each value, as a text, in UTF-16 and as the number in its binary forms.
 
 The negative control is a writer with one more entry on its list, which is made to pass one field of the source.
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A name stands wherever a patient's can: no byte that any command prints, logs or writes holds it, or a pixel.
 
-Whole commands run in processes of their own, on files whose every header, name, folder and cell is a canary. Searched is
-all that such a process can leave: its descriptors 1 and 2, its home, its caches, its temporary files, MLflow's store,
+Whole commands run in processes of their own, on files whose every header, name, folder and cell is a canary. Searched
+is all that such a process can leave: its descriptors 1 and 2, its home, its caches, its temporary files, MLflow's store,
 the ledger and the output, file names and bytes. Nothing is filtered. What ``docs/KNOWN_LIMITATIONS.md`` lists, the
 options that MONAI's ``run`` prints, are neutral here, as it says they must be.
 """
@@ -194,7 +194,8 @@ def _damage(root):
         "syntax": {"PixelData": CANARY.encode() * 100},
     }.items():
         write_dicom(damaged / f"{CANARY}-{name}.dcm", pixels(1), **changes)
-    for name, start, packed in (("magic", 344, b"Must"), ("type", 70, struct.pack("<h", NUMBER)), ("size", 40, b"MMMM")):
+    fields = {"magic": (344, b"Must"), "type": (70, struct.pack("<h", NUMBER)), "size": (40, b"MMMM")}
+    for name, (start, packed) in fields.items():
         raw = bytearray(whole[".nii"])
         raw[start : start + len(packed)] = packed
         (damaged / f"{CANARY}-{name}.nii").write_bytes(raw)
@@ -223,11 +224,9 @@ def world(tmp_path_factory, cohort):
     }
 
     def start(name, *arguments):
-        streams = [open(place / "said" / f"{name}.{end}", "wb") for end in ("out", "err")]
-        process = subprocess.Popen([sys.executable, *arguments], cwd=cohort, env=env, stdout=streams[0], stderr=streams[1])
-        for stream in streams:
-            stream.close()
-        return process
+        said = place / "said" / name
+        with open(f"{said}.out", "wb") as out, open(f"{said}.err", "wb") as err:
+            return subprocess.Popen([sys.executable, *arguments], cwd=cohort, env=env, stdout=out, stderr=err)
 
     return place, start
 
@@ -236,6 +235,10 @@ def bundle(name, config, **options):
     folder = ROOT / "bundles" / name
     given = {"config_file": folder / "configs" / f"{config}.yaml", "bundle_root": folder} | options
     return ["-m", "monai.bundle", "run", *(part for key, value in given.items() for part in (f"--{key}", str(value)))]
+
+
+def _rows(config, **options):
+    return bundle("cadp_tabular", config, **options)
 
 
 # Every file is read as a picture and as a scan, by a process that listens to everything and prints all errors in full.
@@ -296,17 +299,16 @@ def life(world, cohort):
     paid = {"epsilon": 4.0, "ledger": place / "ledger.db", "secret_file": place / "secret"}
     named = paid | {"subject_pattern": "(.+)-"}
     mixed = small | {"intensity_range": "[0,255]"}
+    training = {"max_epochs": 2, "output_dir": place / "mlflow"}
     steps = [
         {
-            "train": bundle("cadp_2d", "train", dataset_dir="pictures", output_dir=place / "mlflow", max_epochs=2, **small),
-            "train_rows": bundle(
-                "cadp_tabular", "train", dataset_dir="rows.csv", output_dir=place / "mlflow" / "rows", max_epochs=2, **rows
-            ),
+            "train": bundle("cadp_2d", "train", dataset_dir="pictures", **training, **small),
+            "train_rows": _rows("train", dataset_dir="rows.csv", **rows, **training | {"output_dir": place / "rows"}),
         },
         {
             "release": bundle("cadp_2d", "inference", input="mixed", output=out / "released", **mixed, **named),
-            "release_rows": bundle(
-                "cadp_tabular", "inference", input="rows.csv", output=out / "rows.csv", item_column="visit", **rows, **paid
+            "release_rows": _rows(
+                "inference", input="rows.csv", output=out / "rows.csv", item_column="visit", **rows, **paid
             ),
         },
         {
@@ -314,8 +316,8 @@ def life(world, cohort):
             "refused": bundle("cadp_2d", "inference", input="damaged", output=out / "none", **mixed, **named),
         },
         {
-            "bad_rows": bundle("cadp_tabular", "inference", input="bad.csv", output=out / "bad.csv", **rows, **paid),
-            "worse_rows": bundle("cadp_tabular", "inference", input="worse.csv", output=out / "worse.csv", **rows, **paid),
+            "bad_rows": _rows("inference", input="bad.csv", output=out / "bad.csv", **rows, **paid),
+            "worse_rows": _rows("inference", input="worse.csv", output=out / "worse.csv", **rows, **paid),
         },
         {"reader": ["-c", textwrap.dedent(READER), str(place / "said" / "reader.log")]},
     ]
@@ -410,7 +412,8 @@ def test_the_ledger_holds_codes_only_and_all_its_files_are_the_owners(life):
     connection.close()
     assert len(rows) == 8 + 3 + 60
     assert all(len(code) == 64 and set(code) <= set("0123456789abcdef") for row in rows for code in row)
-    kept = [path for path in place.rglob("*") if path.name.startswith(("ledger.db", "mlflow.db")) or path.name == "secret"]
+    private = ("ledger.db", "mlflow.db", "secret")
+    kept = [path for path in place.rglob("*") if path.name.startswith(private)]
     assert len(kept) >= 3 and all(path.stat().st_mode & 0o077 == 0 for path in kept)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No value of an original's header reaches the files of a release, and a writer that let one through would be caught."""
+"""No value of an original's header reaches the files of a release; a writer that let one through would be caught."""
 
 from __future__ import annotations
 
