@@ -109,7 +109,10 @@ def sgd_epsilon(
     all (Zhu, Dong, Wang 2022, theorem 10). dp_accounting composes this pair under the name REPLACE_ONE. A rate below q,
     such as q rounded down to a fraction of :math:`2^{64}`, promises no less: mix both P and Q with :math:`N_0`.
 
-    What the accountant rounds in floating-point numbers is covered by :math:`10^{-12}` of delta.
+    The noise that is drawn is discrete, on a lattice; it promises what the continuous noise of this proof does
+    (:class:`~monai_cadp.privacy.noisy_sum.SumLattice`), up to :math:`2^{-386}` of epsilon, which the float above epsilon
+    pays for, and :math:`(1 + e^\epsilon) \, 2^{-127}` of delta. That and what the accountant rounds in floating-point
+    numbers is covered by :math:`10^{-12}` of delta, for epsilons up to 50.
 
     Args:
         noise_multiplier: s, the deviation of the noise over the norm to which gradients are clipped.
