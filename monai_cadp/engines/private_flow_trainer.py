@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, cast
 
 import ignite.distributed as idist
@@ -120,7 +120,7 @@ class PrivateFlowTrainer(FlowTrainer):
         scale = noise_scale_for(epsilon, delta, planned, add_or_remove_one=add_or_remove_one)
         self.moments, self.delta, self.unit, self.batch_size = moments, delta, unit, batch_size
         self.generator, self.dataset, self.planned_steps = generator, dataset, max_epochs * steps
-        batches = _PoissonBatches(self.people, rate, steps, generator)
+        batches = self._sampler(rate, steps)
         loader: DataLoader = DataLoader(_WithPeople(dataset), batch_sampler=batches, collate_fn=_collate)  # type: ignore[arg-type]
         super().__init__(network, loader, max_epochs=max_epochs, largest_gradient=largest_gradient, **options)
         self.state.noise_multiplier, self.state.sampling_rate = scale, rate
@@ -196,20 +196,38 @@ class PrivateFlowTrainer(FlowTrainer):
 
     def _backward(self, batchdata: Mapping[str, Any]) -> dict[str, float]:
         parameters = [p for p in self.network.parameters() if p.requires_grad]
-        lattice = SumLattice(self.largest_gradient, self.state.noise_multiplier)
+        lattice = self._lattice()
         total = [torch.zeros(p.shape, dtype=torch.float64) for p in parameters]
         if batchdata:
             x, condition = prepare_flow_batch(batchdata, self.state.device)
             x = self._noisy(x)
             for part in self._chunks(batchdata["person"], sum(p.numel() for p in parameters)):
-                persons, person = batchdata["person"][part].unique(return_inverse=True)
+                persons, person = self._whose(batchdata["person"][part])
                 chosen = None if condition is None else condition[part]
-                rows = likelihood_gradients(self.network, x[part], chosen, person, len(persons))
+                rows = self._gradients(x[part], chosen, persons, person)
                 for sum_, new in zip(total, lattice.clipped_sum(rows), strict=True):
                     sum_ += new
         for parameter, noisy in zip(parameters, lattice.noisy(total, self.generator), strict=True):
             parameter.grad = (noisy / self.batch_size).to(parameter)
         return {}
+
+    # What an audit replaces: by contributions of its own, and by faults that it must find.
+
+    def _lattice(self) -> SumLattice:
+        """Return what clips, adds up and adds noise."""
+        return SumLattice(self.largest_gradient, self.state.noise_multiplier)
+
+    def _whose(self, person: Tensor) -> tuple[Tensor, Tensor]:
+        """Return who contributes to a sum, and which of them every image belongs to."""
+        return cast(tuple[Tensor, Tensor], person.unique(return_inverse=True))
+
+    def _gradients(self, x: Tensor, condition: Tensor | None, persons: Tensor, person: Tensor) -> list[Tensor]:
+        """Return the contribution of each of these persons to every parameter."""
+        return likelihood_gradients(self.network, x, condition, person, len(persons))
+
+    def _sampler(self, rate: float, steps: int) -> Iterable[list[tuple[int, int]]]:
+        """Return the batches of an epoch, as places of images and whose they are."""
+        return _PoissonBatches(self.people, rate, steps, self.generator)
 
     def _chunks(self, person: Tensor, size: int) -> Iterator[slice]:
         """Yield places of images, those of a person together, as many as memory holds gradients of."""

@@ -126,7 +126,8 @@ def _rows(like: Tensor) -> tuple[int, int]:
 def _streams(rows: int, words: int) -> np.ndarray:
     """Return for every row words (rows, words), int32, of a stream cipher with a key of its own."""
     zeros = bytes(4 * words)
-    streams = b"".join(_stream(zeros) for _ in range(rows))
+    # A bytearray: torch wants memory that it may write to.
+    streams = bytearray().join(_stream(zeros) for _ in range(rows))
     return np.frombuffer(streams, dtype=np.int32).reshape(rows, words)
 
 
