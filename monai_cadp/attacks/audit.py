@@ -117,9 +117,9 @@ def audit_mechanism(
     """Attack a mechanism at the latent; see ``latent_games`` for the attacks.
 
     Every game is played twice: with many trials in each call, which says much about each row, and with one trial in
-    each call, an input and its companion and nothing else, where rows that influence each other show most. Without
-    given ``trials`` the game that has shown most is then played on, with the same distinguisher, as often as it takes to
-    measure nine tenths of the promise, by what has been seen.
+    each call, an input and its companion and nothing else, where rows that influence each other show most. Where
+    ``trials`` are not given, the game that has shown most is then played on, with the same distinguisher, as often as it
+    takes to measure nine tenths of the promise, by what has been seen.
 
     Args:
         mechanism: what is attacked.

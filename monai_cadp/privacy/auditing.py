@@ -179,8 +179,8 @@ def training_epsilon_lower_bound(
     r"""Return a number that is above the true epsilon of a training with probability ``failure_rate`` at most.
 
     The training is taken to be noisy sums as they are claimed, but with an unknown factor of the noise. Proof. Let
-    :math:`\delta_f(\epsilon)` be what :func:`~monai_cadp.privacy.training_accounting.training_deltas` proves for f times
-    the noise. If the true factor is f or more, every set S has :math:`p \le e^\epsilon q + \delta_f(\epsilon)` at every
+    :math:`\delta_f(\epsilon)` be what :func:`~monai_cadp.privacy.training_accounting.training_deltas` proves for f
+    times the noise. If the true factor is f or more, every set S has :math:`p \le e^\epsilon q + \delta_f(\epsilon)` at every
     epsilon, and its complement likewise. With the rates of ``epsilon_lower_bound`` and its confidence, an f for which
     :math:`\underline p > e^\epsilon \, \overline q + \delta_f(\epsilon)` at some epsilon is contradicted. Delta falls
     in f, so larger ones are too. The epsilon of the smallest f that is known to be contradicted is returned, less a
@@ -245,8 +245,8 @@ def one_run_epsilon_lower_bound(
 ) -> float:
     r"""Return a number that is above the true epsilon of one run with probability ``failure_rate`` at most.
 
-    Every canary was one thing or another by a fair draw of its own, in one and the same run. The attacker guesses which,
-    for as many of them as they like, and is right v times out of r.
+    Every canary was one thing or another by a fair draw of its own, in one and the same run. The attacker guesses
+    which, for as many of them as they like, and is right v times out of r.
 
     Theorem 5.2 of Steinke, Nasr and Jagielski: if the run is :math:`(\epsilon, \delta)` private towards each of m
     canaries, then with W binomial, of r draws with the probability :math:`e^\epsilon / (1 + e^\epsilon)`,

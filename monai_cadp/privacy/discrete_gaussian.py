@@ -14,11 +14,10 @@ from torch import Tensor
 
 from monai_cadp.privacy.randomness import stream_words
 
-__all__ = ["MAX_NUMBERS", "continuous_deviation", "squared_scale_for", "wide_gaussian", "wide_squared_scale"]
+__all__ = ["continuous_deviation", "squared_scale_for", "wide_gaussian", "wide_squared_scale"]
 
-# r of the theorem, squared; and the share of epsilon that its factor is always below (see `continuous_deviation`).
+# r of the theorem, squared.
 SMOOTH = 16
-MAX_NUMBERS = 2**24
 # Of the wide sampler: deviation of its table, numbers that the table reaches, factor between levels, bits of the table.
 TABLE_DEVIATION, REACH, FACTOR = 512, 16 * 512, 196
 TABLE_BITS = 189
@@ -38,8 +37,12 @@ def continuous_deviation(squared_scale: Fraction) -> Fraction:
 
     Proof. Coordinates are independent in both, so let k = 1; write :math:`\rho_r(x) = e^{-x^2 / 2 r^2}`. Q rounds y to
     n with the probability :math:`\rho_r(n - y) / \sum_m \rho_r(m - y)`. Poisson's summation formula gives, for every y
-    and every :math:`r \ge 4`, :math:`\sum_m \rho_r(m - y) = r \sqrt{2 \pi} \, (1 + 2 \sum_{j \ge 1} e^{-2 \pi^2 r^2 j^2}
-    \cos 2 \pi j y)`, which lies between :math:`(1 \mp \beta) \, r \sqrt{2 \pi}`. Variances of Gaussians add, so
+    and every :math:`r \ge 4`,
+
+    .. math:: \sum_m \rho_r(m - y)
+              = r \sqrt{2 \pi} \, \Big(1 + 2 \sum_{j \ge 1} e^{-2 \pi^2 r^2 j^2} \cos 2 \pi j y\Big),
+
+    which lies between :math:`(1 \mp \beta) \, r \sqrt{2 \pi}`. Variances of Gaussians add, so
 
     .. math:: \int \frac{e^{-(y - \mu)^2 / 2 (s^2 - r^2)}}{\sqrt{2 \pi (s^2 - r^2)}} \, \rho_r(n - y) \, dy
               = \frac{r}{s} \, \rho_s(n - \mu),
@@ -116,8 +119,9 @@ def wide_gaussian(shape: tuple[int, ...], levels: int, generator: torch.Generato
     The table holds the distribution function in multiples of :math:`2^{-189}`, computed with 80 decimal digits, and
     ends 16 deviations from 0, beyond which are :math:`2^{-180}`: in all :math:`2^{-173}` of probability is elsewhere. A
     number compares words of 189 bits with it; 63 of them decide, unless they are equal to those of an entry, and then
-    the others are drawn. So the numbers of up to :math:`2^{20}` sums of :math:`2^{24}` parts differ from exact ones with
-    a probability of :math:`2^{-127}` at most, and promise :math:`(\epsilon, \delta + (1 + e^\epsilon) \, 2^{-127})`.
+    the others are drawn. So the numbers of up to :math:`2^{20}` sums of :math:`2^{23}` parts differ from exact ones
+    with a probability of :math:`2^{-127}` at most, and promise :math:`(\epsilon, \delta + (1 + e^\epsilon) \,
+    2^{-127})`.
 
     Args:
         shape: of the result.

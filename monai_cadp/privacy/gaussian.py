@@ -29,8 +29,8 @@ class GaussianMechanism(Mechanism):
 
     Proof. Clipped rows are integer vectors of length c at most (``Lattice.clip``), so two of them differ by an
     integer vector :math:`\mu` with :math:`\lVert \mu \rVert \le 2 c`. The noise is the discrete Gaussian of the scale
-    s on :math:`Z^k`, drawn exactly. By the theorem of :func:`~monai_cadp.privacy.discrete_gaussian.continuous_deviation`
-    it promises what continuous noise of the deviation :math:`\sqrt{s^2 - 16}` does, up to :math:`2^{-386}` of epsilon
+    s on :math:`Z^k`, drawn exactly. By the theorem of
+    :func:`~monai_cadp.privacy.discrete_gaussian.continuous_deviation` it promises what continuous noise of the deviation :math:`\sqrt{s^2 - 16}` does, up to :math:`2^{-386}` of epsilon
     and a factor :math:`1 + 2^{-386}` of delta. Continuous noise of the deviation :math:`2 c \, \sigma` is
     :math:`(\epsilon', \delta')` private for the :math:`\sigma` of
     :func:`~monai_cadp.privacy.calibration.gaussian_sigma`, which is asked for :math:`\epsilon' = \epsilon (1 -

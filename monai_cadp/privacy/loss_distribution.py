@@ -31,10 +31,10 @@ def composed_epsilon(guarantees: Iterable[PrivacyGuarantee], delta: float) -> fl
     up. Composed guarantees are taken apart first.
 
     A discrete Gaussian of scale s, in steps of its lattice, stands for the continuous one of the deviation
-    :math:`\sqrt{s^2 - 16}`, rounded down (:func:`~monai_cadp.privacy.discrete_gaussian.continuous_deviation`, which also
-    proves it for many releases: :math:`2^{-386}` of epsilon and of delta's factor pay for all of them). A share of
-    :math:`2^{-20}` of delta, and a further :math:`10^{-12}`, is left to the rounding errors of the accountant, which are
-    absolute.
+    :math:`\sqrt{s^2 - 16}`, rounded down (:func:`~monai_cadp.privacy.discrete_gaussian.continuous_deviation`, which
+    also proves it for many releases: :math:`2^{-386}` of epsilon and of delta's factor pay for all of them). A share of
+    :math:`2^{-20}` of delta, and a further :math:`10^{-12}`, is left to the rounding errors of the accountant, which
+    are absolute.
 
     Args:
         guarantees: one or more.

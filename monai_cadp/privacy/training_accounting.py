@@ -10,7 +10,15 @@ from typing import Any, NamedTuple
 
 from monai_cadp.privacy.checks import checked_delta, checked_epsilon, checked_positive
 
-__all__ = ["LEAST_DELTA", "NoisySums", "noise_multiplier_for", "noise_scale_for", "sgd_epsilon", "training_deltas", "training_epsilon"]
+__all__ = [
+    "LEAST_DELTA",
+    "NoisySums",
+    "noise_multiplier_for",
+    "noise_scale_for",
+    "sgd_epsilon",
+    "training_deltas",
+    "training_epsilon",
+]
 
 # A hundred times the absolute error of the accountant's Fourier transforms, in units of delta.
 ROUNDING = 1e-12
@@ -131,8 +139,8 @@ def sgd_epsilon(
     such as q rounded down to a fraction of :math:`2^{64}`, promises no less: mix both P and Q with :math:`N_0`.
 
     The noise that is drawn is discrete, on a lattice; it promises what the continuous noise of this proof does
-    (:class:`~monai_cadp.privacy.noisy_sum.SumLattice`), up to :math:`2^{-386}` of epsilon, which the float above epsilon
-    pays for, and :math:`(1 + e^\epsilon) \, 2^{-127}` of delta. That and what the accountant rounds in floating-point
+    (:class:`~monai_cadp.privacy.noisy_sum.SumLattice`), up to :math:`2^{-386}` of epsilon, which the float above
+    epsilon pays for, and :math:`(1 + e^\epsilon) \, 2^{-127}` of delta. That and what the accountant rounds in floating-point
     numbers is covered by :math:`10^{-12}` of delta, for epsilons up to 50.
 
     Args:

@@ -75,16 +75,15 @@ class TrainingAudit:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain data."""
-        numbers = {name: round(value, 4) if isinstance(value, float) and value > 0.01 else value
-                   for name, value in asdict(self).items()}  # fmt: skip
-        return {**numbers, "contradicted": self.is_contradicted}
+        bounds = {"measured": round(self.measured, 4), "one_run": round(self.one_run, 4)}
+        return {**asdict(self), **bounds, "contradicted": self.is_contradicted}
 
 
 class CanaryTrainer(PrivateFlowTrainer):
     r"""A private training in which some people contribute what is easiest to recognise, and every sum is watched.
 
-    Canary i contributes a gradient along the i-th number of all parameters, up or down, eight times as long as the bound.
-    Up and down could replace each other, and are as far apart as two contributions can be: after clipping they are the
+    Canary i contributes a gradient along the i-th number of all parameters, up or down, eight times as long as the
+    bound. Up and down could replace each other, and are as far apart as two contributions can be: after clipping they are the
     pair that :func:`~monai_cadp.privacy.training_accounting.sgd_epsilon` proves to be the worst.
 
     Args:
@@ -289,9 +288,8 @@ def _signs(count: int) -> Tensor:
 
 
 def _public_network(canaries: int) -> ConditionalINN:
-    """Return a network of tables with a parameter for every canary."""
-    width = max(8, math.ceil(canaries / 30))
-    inn = ConditionalINN((), NUM_CHANNELS, num_classes=2, rank=6, num_couplings=2, width=width)
+    """Return a network of tables, which has a parameter for every canary."""
+    inn = ConditionalINN((), NUM_CHANNELS, num_classes=2, rank=6, num_couplings=2, width=32)
     size = sum(p.numel() for p in inn.parameters() if p.requires_grad)
     if size < canaries:
         raise ValueError(f"{canaries} canaries were asked for, but the network has {size} parameters; give fewer.")
@@ -317,8 +315,8 @@ def _result(
     half = len(kinds) // 2
     index, threshold = _chosen(kinds[:half], found[:, :half], delta, failure_rate)
     hits, kinds = found[index, half:] > threshold, kinds[half:]
-    counts = (int((hits & (kinds > 0)).sum()), int((kinds > 0).sum()),
-              int((hits & (kinds < 0)).sum()), int((kinds < 0).sum()))  # fmt: skip
+    first, second = hits[kinds > 0], hits[kinds < 0]
+    counts = int(first.sum()), len(first), int(second.sum()), len(second)
     measured = training_epsilon_lower_bound(*counts, parts, delta, failure_rate)
     rates = (failure_rate, one_run_failure_rate)
     return TrainingAudit(name, epsilon, delta, measured, one_run, len(kinds), *counts, *rates)

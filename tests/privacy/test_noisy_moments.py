@@ -12,7 +12,6 @@ from monai_cadp.privacy.noisy_moments import REPLACEMENT, noisy_second_moments
 from monai_cadp.privacy.noisy_sum import SumLattice
 
 
-
 @pytest.fixture(autouse=True)
 def no_noise(request, monkeypatch):
     if "noise" not in request.node.name:
