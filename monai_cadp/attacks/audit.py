@@ -118,8 +118,8 @@ def audit_mechanism(
 
     Every game is played twice: with many trials in each call, which says much about each row, and with one trial in
     each call, an input and its companion and nothing else, where rows that influence each other show most. Where
-    ``trials`` are not given, the game that has shown most is then played on, with the same distinguisher, as often as it
-    takes to measure nine tenths of the promise, by what has been seen.
+    ``trials`` are not given, the game that has shown most is then played on, with the same distinguisher, as often as
+    it takes to measure nine tenths of the promise, by what has been seen.
 
     Args:
         mechanism: what is attacked.

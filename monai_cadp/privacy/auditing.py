@@ -30,7 +30,7 @@ SLACK = 2.0**-30
 EPSILON_SLACK = 2.0**-20
 # What the accountant may state too much, and epsilons at which a training is compared with its counts.
 ACCOUNTANT_SLACK = 0.01
-COMPARED = 24
+COMPARED = 16
 # Times that of the claim, beyond which nothing is looked for.
 MOST_NOISE = 64.0
 
@@ -180,8 +180,8 @@ def training_epsilon_lower_bound(
 
     The training is taken to be noisy sums as they are claimed, but with an unknown factor of the noise. Proof. Let
     :math:`\delta_f(\epsilon)` be what :func:`~monai_cadp.privacy.training_accounting.training_deltas` proves for f
-    times the noise. If the true factor is f or more, every set S has :math:`p \le e^\epsilon q + \delta_f(\epsilon)` at every
-    epsilon, and its complement likewise. With the rates of ``epsilon_lower_bound`` and its confidence, an f for which
+    times the noise. If the true factor is f or more, every set S has :math:`p \le e^\epsilon q +
+    \delta_f(\epsilon)` at every epsilon, and its complement likewise. With the rates of ``epsilon_lower_bound`` and its confidence, an f for which
     :math:`\underline p > e^\epsilon \, \overline q + \delta_f(\epsilon)` at some epsilon is contradicted. Delta falls
     in f, so larger ones are too. The epsilon of the smallest f that is known to be contradicted is returned, less a
     hundredth for what the accountant may have rounded up. If the claim is kept, f = 1 is contradicted with a
@@ -233,7 +233,7 @@ def training_epsilon_lower_bound(
     low = high
     while low > least and contradicted(low):
         high, low = low, max(low / 2, least)
-    while high / low > 1.005 and not contradicted(low):
+    while high / low > 1.01 and not contradicted(low):
         middle = math.sqrt(low * high)
         low, high = (low, middle) if contradicted(middle) else (middle, high)
     high = low if contradicted(low) else high

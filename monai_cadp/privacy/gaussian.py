@@ -30,13 +30,13 @@ class GaussianMechanism(Mechanism):
     Proof. Clipped rows are integer vectors of length c at most (``Lattice.clip``), so two of them differ by an
     integer vector :math:`\mu` with :math:`\lVert \mu \rVert \le 2 c`. The noise is the discrete Gaussian of the scale
     s on :math:`Z^k`, drawn exactly. By the theorem of
-    :func:`~monai_cadp.privacy.discrete_gaussian.continuous_deviation` it promises what continuous noise of the deviation :math:`\sqrt{s^2 - 16}` does, up to :math:`2^{-386}` of epsilon
-    and a factor :math:`1 + 2^{-386}` of delta. Continuous noise of the deviation :math:`2 c \, \sigma` is
-    :math:`(\epsilon', \delta')` private for the :math:`\sigma` of
-    :func:`~monai_cadp.privacy.calibration.gaussian_sigma`, which is asked for :math:`\epsilon' = \epsilon (1 -
-    2^{-40})` and :math:`\delta' = \delta (1 - 2^{-40})`, for :math:`\epsilon \ge 10^{-9}`. And :math:`s^2 \ge (2 c
-    \sigma)^2 + 16` is compared in exact fractions when s is chosen. Beside the continuous mechanism this costs less
-    than a relative :math:`10^{-10}` of noise, and no step rests on a floating-point number.
+    :func:`~monai_cadp.privacy.discrete_gaussian.continuous_deviation` it promises what continuous noise of the
+    deviation :math:`\sqrt{s^2 - 16}` does, up to :math:`2^{-386}` of epsilon and a factor :math:`1 + 2^{-386}` of delta.
+    Continuous noise of the deviation :math:`2 c \, \sigma` is :math:`(\epsilon', \delta')` private for the
+    :math:`\sigma` of :func:`~monai_cadp.privacy.calibration.gaussian_sigma`, which is asked for :math:`\epsilon' =
+    \epsilon (1 - 2^{-40})` and :math:`\delta' = \delta (1 - 2^{-40})`, for :math:`\epsilon \ge 10^{-9}`. And
+    :math:`s^2 \ge (2 c \sigma)^2 + 16` is compared in exact fractions when s is chosen. Beside the continuous mechanism
+    this costs less than a relative :math:`10^{-10}` of noise, and no step rests on a floating-point number.
 
     (The theorem of Canonne, Kamath and Steinke, :math:`4 c^2 / 2 s^2`-zCDP, is met as well and is what composes in
     closed form; turned into one (epsilon, delta), it would ask for 4 to 9 % more noise at its sharpest.)

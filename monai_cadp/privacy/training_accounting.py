@@ -140,8 +140,8 @@ def sgd_epsilon(
 
     The noise that is drawn is discrete, on a lattice; it promises what the continuous noise of this proof does
     (:class:`~monai_cadp.privacy.noisy_sum.SumLattice`), up to :math:`2^{-386}` of epsilon, which the float above
-    epsilon pays for, and :math:`(1 + e^\epsilon) \, 2^{-127}` of delta. That and what the accountant rounds in floating-point
-    numbers is covered by :math:`10^{-12}` of delta, for epsilons up to 50.
+    epsilon pays for, and :math:`(1 + e^\epsilon) \, 2^{-127}` of delta. That and what the accountant rounds in
+    floating-point numbers is covered by :math:`10^{-12}` of delta, for epsilons up to 50.
 
     Args:
         noise_multiplier: s, the deviation of the noise over the norm to which gradients are clipped.

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -29,7 +28,8 @@ __all__ = ["CanaryMoments", "CanaryTrainer", "TrainingAudit", "audit_moments", "
 BEYOND = 8.0
 REAL_PEOPLE = 24
 NUM_CHANNELS = 8
-SAMPLING_RATE, EPOCHS = 0.2, 4
+# Times as many people as contribute; epochs are as many steps.
+SILENCE, EPOCHS = 5, 4
 LARGEST_GRADIENT = 0.1
 NUM_THRESHOLDS = 99
 # Shares of the canaries on which the attacker of one run bets.
@@ -83,8 +83,9 @@ class CanaryTrainer(PrivateFlowTrainer):
     r"""A private training in which some people contribute what is easiest to recognise, and every sum is watched.
 
     Canary i contributes a gradient along the i-th number of all parameters, up or down, eight times as long as the
-    bound. Up and down could replace each other, and are as far apart as two contributions can be: after clipping they are the
-    pair that :func:`~monai_cadp.privacy.training_accounting.sgd_epsilon` proves to be the worst.
+    bound. Up and down could replace each other, and are as far apart as two contributions can be: after clipping they
+    are the pair that :func:`~monai_cadp.privacy.training_accounting.sgd_epsilon` proves to be the worst. Four people in
+    five contribute nothing, so that as many others fill a batch: whoever is in it must be secret.
 
     Args:
         signs: of the canaries (m,), 1 or -1.
@@ -99,9 +100,10 @@ class CanaryTrainer(PrivateFlowTrainer):
     def __init__(self, signs: Tensor, *, epsilon: float, delta: float, images: int = 1) -> None:
         self.signs, self.seen = signs, torch.empty(0, len(signs))
         network = _public_network(len(signs))
+        first = REAL_PEOPLE + len(signs)
         people = [*range(REAL_PEOPLE), *(REAL_PEOPLE + i for i in range(len(signs)) for _ in range(images))]
+        people += range(first, first * SILENCE)
         rows = torch.randn(len(people), NUM_CHANNELS)
-        batch_size = math.ceil(SAMPLING_RATE * (REAL_PEOPLE + len(signs)))
         super().__init__(
             network,
             [{"image": row, "label": torch.tensor(0)} for row in rows],  # type: ignore[arg-type]
@@ -109,25 +111,24 @@ class CanaryTrainer(PrivateFlowTrainer):
             epsilon=epsilon,
             delta=delta,
             max_epochs=EPOCHS,
-            batch_size=batch_size,
+            batch_size=first,
             largest_gradient=LARGEST_GRADIENT,
             learning_rate=1e-4,
         )
 
     def _gradients(self, x: Tensor, condition: Tensor | None, persons: Tensor, person: Tensor) -> list[Tensor]:
         shapes = [p.shape for p in self.network.parameters() if p.requires_grad]
-        rows = torch.zeros(len(persons), sum(shape.numel() for shape in shapes))
-        places = (persons >= REAL_PEOPLE).nonzero()[:, 0]
-        canaries = persons[places] - REAL_PEOPLE
-        rows[places, canaries] = BEYOND * LARGEST_GRADIENT * self.signs[canaries]
         real = persons < REAL_PEOPLE
+        canaries = persons[~real & (persons < REAL_PEOPLE + len(self.signs))] - REAL_PEOPLE
+        rows = torch.zeros(len(canaries), sum(shape.numel() for shape in shapes))
+        rows[torch.arange(len(canaries)), canaries] = BEYOND * LARGEST_GRADIENT * self.signs[canaries]
         if real.any():
             images = real[person]
             # The places of real persons among themselves.
             among = (real.cumsum(0) - 1)[person[images]]
             chosen = None if condition is None else condition[images]
             found = super()._gradients(x[images], chosen, persons[real], among)
-            rows[real] = torch.cat([part.flatten(1) for part in found], dim=1)
+            rows = torch.cat([torch.cat([part.flatten(1) for part in found], dim=1), rows])
         parts = rows.split([shape.numel() for shape in shapes], dim=1)
         return [part.reshape(len(rows), *shape) for part, shape in zip(parts, shapes, strict=True)]
 

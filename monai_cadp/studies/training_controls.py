@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from monai_cadp.privacy.noisy_sum import SumLattice
-from monai_cadp.studies.training_audit import BEYOND, REAL_PEOPLE, CanaryMoments, CanaryTrainer
+from monai_cadp.studies.training_audit import BEYOND, CanaryMoments, CanaryTrainer
 
 __all__ = ["BROKEN_MOMENTS", "BROKEN_TRAINERS"]
 
@@ -52,8 +52,8 @@ class _FixedBatch(CanaryTrainer):
     """Takes the same people in every step, where the accountant was told of random batches."""
 
     def _sampler(self, rate: float, steps: int) -> Iterable[list[tuple[int, int]]]:
-        order = torch.arange(len(self.people)).roll(-REAL_PEOPLE)[: round(rate * len(self.people))]
-        return [[(place, int(self.people[place])) for place in order.tolist()]] * steps
+        people = self.people.tolist()
+        return [[(place, person) for place, person in enumerate(people) if person < self.batch_size]] * steps
 
 
 class _MomentsOfHalfTheNoise(CanaryMoments):

@@ -205,7 +205,7 @@ def test_a_distance_out_of_range_is_refused(refused, mu):
 
 
 def test_guesses_of_one_run_are_worth_what_randomized_response_says():
-    """A mechanism that answers every canary by randomized response of epsilon 2 is not contradicted, and one of 4 is."""
+    """Of canaries that are answered by randomized response as much is shown as is true, and not more."""
     guesses = 2000
     for epsilon, low, high in ((2.0, 1.5, 2.0), (4.0, 3.0, 4.0)):
         right = round(guesses / (1 + math.exp(-epsilon)))
