@@ -181,7 +181,8 @@ def training_epsilon_lower_bound(
     The training is taken to be noisy sums as they are claimed, but with an unknown factor of the noise. Proof. Let
     :math:`\delta_f(\epsilon)` be what :func:`~monai_cadp.privacy.training_accounting.training_deltas` proves for f
     times the noise. If the true factor is f or more, every set S has :math:`p \le e^\epsilon q +
-    \delta_f(\epsilon)` at every epsilon, and its complement likewise. With the rates of ``epsilon_lower_bound`` and its confidence, an f for which
+    \delta_f(\epsilon)` at every epsilon, and its complement likewise. With the rates of ``epsilon_lower_bound`` and
+    its confidence, an f for which
     :math:`\underline p > e^\epsilon \, \overline q + \delta_f(\epsilon)` at some epsilon is contradicted. Delta falls
     in f, so larger ones are too. The epsilon of the smallest f that is known to be contradicted is returned, less a
     hundredth for what the accountant may have rounded up. If the claim is kept, f = 1 is contradicted with a

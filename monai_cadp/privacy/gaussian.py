@@ -31,8 +31,8 @@ class GaussianMechanism(Mechanism):
     integer vector :math:`\mu` with :math:`\lVert \mu \rVert \le 2 c`. The noise is the discrete Gaussian of the scale
     s on :math:`Z^k`, drawn exactly. By the theorem of
     :func:`~monai_cadp.privacy.discrete_gaussian.continuous_deviation` it promises what continuous noise of the
-    deviation :math:`\sqrt{s^2 - 16}` does, up to :math:`2^{-386}` of epsilon and a factor :math:`1 + 2^{-386}` of delta.
-    Continuous noise of the deviation :math:`2 c \, \sigma` is :math:`(\epsilon', \delta')` private for the
+    deviation :math:`\sqrt{s^2 - 16}` does, up to :math:`2^{-386}` of epsilon and a factor :math:`1 + 2^{-386}` of
+    delta. Continuous noise of the deviation :math:`2 c \, \sigma` is :math:`(\epsilon', \delta')` private for the
     :math:`\sigma` of :func:`~monai_cadp.privacy.calibration.gaussian_sigma`, which is asked for :math:`\epsilon' =
     \epsilon (1 - 2^{-40})` and :math:`\delta' = \delta (1 - 2^{-40})`, for :math:`\epsilon \ge 10^{-9}`. And
     :math:`s^2 \ge (2 c \sigma)^2 + 16` is compared in exact fractions when s is chosen. Beside the continuous mechanism

@@ -46,7 +46,7 @@ class TrainingAudit:
         delta: claimed.
         measured: the bound from many canaries.
         one_run: the bound from the canaries of one run alone.
-        canaries: how many were counted for ``measured``; as many were looked at to choose what is counted.
+        canaries: how many were counted for ``measured``; a quarter as many were looked at to choose what is counted.
         true_positives: of the first kind, taken for it.
         positives: of the first kind.
         false_positives: of the second kind, taken for the first.
@@ -312,10 +312,10 @@ def _result(
     one_run_failure_rate = 0.01
     one_run = _one_run(signs[0], scores[0][0], delta, one_run_failure_rate)
     kinds, found = torch.cat(signs), torch.cat(scores, dim=1)
-    # Which half a canary is in has nothing to do with it.
-    half = len(kinds) // 2
-    index, threshold = _chosen(kinds[:half], found[:, :half], delta, failure_rate)
-    hits, kinds = found[index, half:] > threshold, kinds[half:]
+    # The first ones choose what is counted on the rest.
+    few = len(kinds) // 5
+    index, threshold = _chosen(kinds[:few], found[:, :few], delta, failure_rate)
+    hits, kinds = found[index, few:] > threshold, kinds[few:]
     first, second = hits[kinds > 0], hits[kinds < 0]
     counts = int(first.sum()), len(first), int(second.sum()), len(second)
     measured = training_epsilon_lower_bound(*counts, parts, delta, failure_rate)
