@@ -33,6 +33,7 @@ setup(
         "pillow",
         "filelock",
         "numpy",
+        "cryptography",
         "opendp>=0.16",
         "dp-accounting",
         "opacus>=1.6",

@@ -3,18 +3,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["Bound", "Counts", "Distinguisher", "Game", "play"]
+__all__ = ["Bound", "Counts", "Distinguisher", "Game", "count", "play"]
 
 # (true positives, positives, false positives, negatives) -> bound on epsilon.
 Bound = Callable[[int, int, int, int], float]
 
-NUM_THRESHOLDS = 64
+NUM_THRESHOLDS, NUM_IN_TAILS = 64, 24
 RIDGE = 1e-9
 # Outcomes that are not numbers tell inputs apart too, so they become numbers that nothing else is.
 NOT_A_NUMBER, INFINITE = 2.0**100, 2.0**101
@@ -118,7 +119,7 @@ def play(
     trials_per_call: int,
     bound: Bound,
     update: Callable[[int], object] = lambda count: None,
-) -> Counts:
+) -> tuple[Counts, Distinguisher]:
     """Release both inputs many times, choose a distinguisher on the first half of trials, and count on the second.
 
     The counted half takes no part in the choice, so its counts are binomial, and ``epsilon_lower_bound`` holds for
@@ -133,7 +134,7 @@ def play(
         update: is told how many trials were made.
 
     Returns:
-        The counts.
+        The counts, and the distinguisher that was chosen.
     """
     seen = []
     for index in (0, 1):
@@ -145,7 +146,35 @@ def play(
         seen.append(torch.cat(calls))
     half = trials // 2
     guess = Distinguisher(game, seen[0][:half], seen[1][:half], bound)
-    return Counts(guess.hits(seen[0][half:]), trials - half, guess.hits(seen[1][half:]), trials - half)
+    return Counts(guess.hits(seen[0][half:]), trials - half, guess.hits(seen[1][half:]), trials - half), guess
+
+
+def count(
+    guess: Distinguisher,
+    game: Game,
+    trials: int,
+    trials_per_call: int,
+    update: Callable[[int], object] = lambda count: None,
+) -> Counts:
+    """Release both inputs many times more, and count what a distinguisher says that was chosen before.
+
+    Args:
+        guess: chosen on other trials.
+        game: what is played.
+        trials: of each input, all of them counted; none is kept in memory.
+        trials_per_call: how many are released at once.
+        update: is told how many trials were made.
+
+    Returns:
+        The counts.
+    """
+    hits = [0, 0]
+    for index in (0, 1):
+        for start in range(0, trials, trials_per_call):
+            size = min(trials_per_call, trials - start)
+            hits[index] += guess.hits(game.release(index, size))
+            update(size)
+    return Counts(hits[0], trials, hits[1], trials)
 
 
 def _numbers(seen: Tensor) -> Tensor:
@@ -160,8 +189,10 @@ def _fisher(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _thresholds(scores: Tensor) -> list[float]:
-    """Return numbers between the quantiles of these scores."""
+    """Return numbers between the quantiles of these scores, which are closer to each other towards both ends."""
     ordered = scores.sort().values
-    positions = torch.linspace(0, len(ordered) - 1, NUM_THRESHOLDS).long()
+    last = len(ordered) - 1
+    tail = torch.logspace(0, math.log10(max(last / 4, 1)), NUM_IN_TAILS).long().clamp(max=last)
+    positions = torch.cat([torch.linspace(0, last, NUM_THRESHOLDS).long(), tail, last - tail])
     levels = ordered[positions].unique()
     return ((levels[1:] + levels[:-1]) / 2).tolist()

@@ -48,8 +48,8 @@ def audit_shipped(
     """Audit every mechanism and every kind of privatizer at several budgets, and every twin.
 
     Args:
-        trials: of each input in every game, many in each call; None for as many as can contradict the promise, 20,000
-            at least, and 40,000 for twins.
+        trials: of each input in every game, many in each call; None for 20,000, and as many in the best one as nine
+            tenths of the promise need, and 40,000 for twins.
         trials_alone: of each input in every game, one in each call; None for 500, and 1000 for twins.
         failure_rate: of all audits together, shared evenly.
         epsilons: budgets; 0 is always among them.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from monai_cadp.privacy.noisy_sum import clipped_sum
+from monai_cadp.privacy.noisy_sum import SumLattice
 
 if TYPE_CHECKING:
     from opacus import GradSampleModule
@@ -22,7 +22,7 @@ CHUNK_PIXELS = 256 * 28 * 28
 
 
 def clipped_gradient_sum(
-    network: GradSampleModule, images: Tensor, labels: Tensor, largest_norm: float
+    network: GradSampleModule, images: Tensor, labels: Tensor, lattice: SumLattice
 ) -> list[Tensor]:
     r"""Return the sum of each image's gradient of the cross-entropy, clipped to a norm over all parameters.
 
@@ -32,16 +32,17 @@ def clipped_gradient_sum(
         network: images to logits, in training mode, with ``loss_reduction="sum"``; no layer mixes images.
         images: (n, C, \*spatial), perhaps none.
         labels: classes (n,).
-        largest_norm: to which gradients are clipped.
+        lattice: has the norm to which gradients are clipped, and the step in which their sum is counted.
 
     Returns:
-        For every parameter a tensor of its shape, float64.
+        For every parameter a tensor of its shape: integers, in steps of the lattice, as float64.
 
     Example:
         >>> from opacus import GradSampleModule
         >>> network = GradSampleModule(nn.Linear(5, 2), loss_reduction="sum")
-        >>> weight, bias = clipped_gradient_sum(network, torch.randn(7, 5), torch.zeros(7).long(), largest_norm=1.0)
-        >>> weight.shape, bool(weight.norm() <= 7)
+        >>> lattice = SumLattice(largest_norm=1.0, noise_multiplier=2.0)
+        >>> weight, bias = clipped_gradient_sum(network, torch.randn(7, 5), torch.zeros(7).long(), lattice)
+        >>> weight.shape, bool(weight.norm() * lattice.step <= 7)
         (torch.Size([2, 5]), True)
     """
     parameters = list(network.parameters())
@@ -54,7 +55,7 @@ def clipped_gradient_sum(
             # Of hooks on the first layer, whose input needs no gradient.
             warnings.filterwarnings("ignore", "Full backward hook is firing")
             nn.functional.cross_entropy(network(x), y, reduction="sum").backward()
-        summed = clipped_sum([parameter.grad_sample for parameter in parameters], largest_norm)
+        summed = lattice.clipped_sum([parameter.grad_sample for parameter in parameters])
         for part, gradient in zip(total, summed, strict=True):
             part += gradient
     network.zero_grad(set_to_none=True)

@@ -14,7 +14,7 @@ from monai_cadp.baselines.cells import checked_images
 from monai_cadp.baselines.classifier_gradient import clipped_gradient_sum
 from monai_cadp.privacy import PrivacyGuarantee, TrainingData
 from monai_cadp.privacy.checks import checked_positive
-from monai_cadp.privacy.noisy_sum import gaussian_noise, poisson_batch
+from monai_cadp.privacy.noisy_sum import SumLattice, poisson_batch
 from monai_cadp.privacy.training_accounting import noise_multiplier_for, sgd_epsilon
 
 __all__ = ["PrivateClassifier", "train_private_classifier"]
@@ -90,9 +90,9 @@ def train_private_classifier(
     all other images. A person with k images in the set has (k epsilon, k e^{(k - 1) epsilon} delta). Compared with a
     release of ``Privatized`` it is weaker in one way: whoever trains must be trusted with the originals.
 
-    Not covered is what floating-point numbers do: noise and sums are no real numbers
-    (:func:`~monai_cadp.privacy.noisy_sum.gaussian_noise`), and gradients of other images may round differently
-    where the batch has one image more. Nor is the time that training takes.
+    Clipped gradients, their sum and the noise are integers (:class:`~monai_cadp.privacy.noisy_sum.SumLattice`), so
+    that no rounding is left out of the proof but one: the gradients of other images, which floating-point arithmetic
+    may round differently where the batch has one image more. Not covered either is the time that training takes.
 
     Args:
         images: originals (n, C, \*spatial), in two or three dimensions; intensities are cut to 0 to 1, NaN is 0.
@@ -155,12 +155,12 @@ def train_private_classifier(
     model.train()
     hooked = GradSampleModule(model, loss_reduction="sum")
     optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=MOMENTUM)
+    lattice = SumLattice(largest_gradient, multiplier)
     for _ in tqdm(range(steps), desc="private classifier", disable=not progress):
         batch = poisson_batch(len(images), rate, generator)
-        total = clipped_gradient_sum(hooked, images[batch], labels[batch].long(), largest_gradient)
-        for parameter, part in zip(model.parameters(), total, strict=True):
-            noise = gaussian_noise(part, multiplier * largest_gradient, generator)
-            parameter.grad = ((part + noise) / batch_size).to(parameter.dtype)
+        total = clipped_gradient_sum(hooked, images[batch], labels[batch].long(), lattice)
+        for parameter, noisy in zip(model.parameters(), lattice.noisy(total, generator), strict=True):
+            parameter.grad = (noisy / batch_size).to(parameter.dtype)
         optimizer.step()
     hooked.to_standard_module()
     optimizer.zero_grad()

@@ -41,8 +41,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--trials",
         type=int,
-        help=f"of each input in every attack, many in each call; default: {CONFIGURED_TRIALS}, or with --mechanisms as "
-        "many as can contradict the promise",
+        help=f"of each input in every attack, many in each call; default: {CONFIGURED_TRIALS}, or with --mechanisms "
+        "20000, and in the best attack as many as nine tenths of the promise need",
     )
     parser.add_argument(
         "--trials_alone", type=int, help="the same, one in each call; default: 500, and 1000 for the twins"

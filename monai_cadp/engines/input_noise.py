@@ -8,7 +8,25 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from monai_cadp.privacy.randomness import SecretDraws, random_normal, random_uniform
+
 __all__ = ["ColumnNoise", "Dequantization", "GaussianNoise"]
+
+
+# What noise may be drawn from: a seeded generator (None is torch's own), or a cryptographic stream for every image.
+Draws = torch.Generator | SecretDraws | None
+
+
+def _normal(x: Tensor, generator: Draws) -> Tensor:
+    if isinstance(generator, SecretDraws):
+        return random_normal(x)
+    return torch.randn(x.shape, generator=generator, device=x.device)
+
+
+def _uniform(x: Tensor, generator: Draws) -> Tensor:
+    if isinstance(generator, SecretDraws):
+        return random_uniform(x)
+    return torch.rand(x.shape, generator=generator, device=x.device)
 
 
 class GaussianNoise:
@@ -26,9 +44,9 @@ class GaussianNoise:
             raise ValueError(f"deviation is {deviation}; expected a number of at least 0.")
         self.deviation = deviation
 
-    def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def __call__(self, x: Tensor, generator: Draws = None) -> Tensor:
         """Return x plus noise."""
-        return x + self.deviation * torch.randn(x.shape, generator=generator, device=x.device)
+        return x + self.deviation * _normal(x, generator)
 
 
 class Dequantization:
@@ -49,9 +67,9 @@ class Dequantization:
             raise ValueError(f"levels is {levels}; expected at least 2.")
         self.levels = levels
 
-    def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def __call__(self, x: Tensor, generator: Draws = None) -> Tensor:
         """Return x, scaled to leave room for the last step, plus uniform noise of one step."""
-        noise = torch.rand(x.shape, generator=generator, device=x.device)
+        noise = _uniform(x, generator)
         return (x * (self.levels - 1) + noise) / self.levels
 
 
@@ -77,9 +95,9 @@ class ColumnNoise:
         self.steps = torch.tensor(list(steps))
         self.deviation = deviation
 
-    def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def __call__(self, x: Tensor, generator: Draws = None) -> Tensor:
         """Return rows (B, width) plus noise."""
         steps = self.steps.to(x.device)
-        uniform = torch.rand(x.shape, generator=generator, device=x.device) - 0.5
-        normal = torch.randn(x.shape, generator=generator, device=x.device)
+        uniform = _uniform(x, generator) - 0.5
+        normal = _normal(x, generator)
         return x + torch.where(steps > 0, steps * uniform, self.deviation * normal)

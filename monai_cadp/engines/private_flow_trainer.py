@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator, Mapping, Sequence, Sized
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, cast
 
 import ignite.distributed as idist
@@ -19,7 +17,8 @@ from monai_cadp.engines.likelihood_gradients import likelihood_gradients
 from monai_cadp.engines.private_moments import PrivateMoments
 from monai_cadp.networks import ConditionalINN, InvertibleNetwork
 from monai_cadp.privacy.checks import checked_positive
-from monai_cadp.privacy.noisy_sum import clipped_sum, gaussian_noise, poisson_batch
+from monai_cadp.privacy.noisy_sum import SumLattice, poisson_batch
+from monai_cadp.privacy.randomness import SecretDraws
 from monai_cadp.privacy.training_accounting import NoisySums, noise_scale_for, training_epsilon
 from monai_cadp.privacy.training_data import DP, UNPROTECTED, TrainingData
 
@@ -35,8 +34,8 @@ class PrivateFlowTrainer(FlowTrainer):
     r"""Train a network so that its weights, and everything made with them, are differentially private.
 
     Proof. Two data sets of the same number n of people are compared, who are the same but for one, whose images,
-    conditions, or both are others. Every image gets input noise of its own, from a generator that nobody knows, so that
-    whether somebody is in a batch changes nothing that is added of others. First come the two noisy moments of
+    conditions, or both are others. Every image gets input noise from a cryptographic stream of its own, so that whether
+    somebody is in a batch changes nothing that is added of others. First come the two noisy moments of
     :class:`PrivateMoments`, then a number of steps. A step looks at the data once: every person enters the batch by his
     own coin of probability ``batch_size`` / n, the mean gradient of his images is clipped to the norm C, and the sum
     gets Gaussian noise of deviation s C.
@@ -54,8 +53,9 @@ class PrivateFlowTrainer(FlowTrainer):
     A training that was killed goes on from the end of its last epoch, with fresh coins. The steps that were lost never
     left the process; only those that led to the weights count, and the epsilon is that of an uninterrupted run.
 
-    Not covered is what floating-point numbers do: noise and sums are no real numbers
-    (:func:`~monai_cadp.privacy.noisy_sum.gaussian_noise`). Nor is the time that training takes.
+    Clipped gradients, their sum and the noise are integers (:class:`~monai_cadp.privacy.noisy_sum.SumLattice`), so
+    that no rounding is left out of the proof but one: the gradients of other people, which floating-point arithmetic
+    may round differently where the batch has one person more. Not covered either is the time that training takes.
 
     Args:
         network: new, or trained on public images or with differential privacy, whose budgets then add up; trained in
@@ -72,7 +72,7 @@ class PrivateFlowTrainer(FlowTrainer):
         unit: what one person of ``people`` is: image, volume or patient.
         add_or_remove_one: let (epsilon, delta) be that of one person more or less, as published results do; the
             guarantee states that of a replacement, which is larger.
-        generator: tosses all coins. For tests only: its numbers can be foretold, and nothing is promised.
+        generator: draws everything instead. For tests only: its numbers can be foretold, and nothing is promised.
         options: further arguments of :class:`FlowTrainer`; not ``max_minutes``, for time depends on who is in a batch,
             nor ``reversible``, nor a ``device`` that is no CPU.
 
@@ -125,7 +125,7 @@ class PrivateFlowTrainer(FlowTrainer):
         self.moments, self.delta, self.unit, self.batch_size = moments, delta, unit, batch_size
         self.generator, self.dataset, self.planned_steps = generator, dataset, max_epochs * steps
         self.epoch_steps = steps
-        batches = _PoissonBatches(self.people, rate, steps, generator)
+        batches = self._sampler(rate, steps)
         loader: DataLoader = DataLoader(_WithPeople(dataset), batch_sampler=batches, collate_fn=_collate)  # type: ignore[arg-type]
         if "training_data" in options:
             raise ValueError("training_data was given; private training protects its data itself, leave it out.")
@@ -188,9 +188,7 @@ class PrivateFlowTrainer(FlowTrainer):
 
     def _noisy(self, x: Tensor) -> Tensor:
         """Add input noise that nobody can foretell: were it known, who is in a batch would show in that of others."""
-        coins = self.generator
-        seed = secrets.randbits(62) if coins is None else int(torch.randint(2**62, (), generator=coins))
-        return self.noise(x, generator=torch.Generator().manual_seed(seed))
+        return self.noise(x, generator=SecretDraws() if self.generator is None else self.generator)
 
     def _fit_moments(self) -> None:
         if self.moments is None:
@@ -210,21 +208,38 @@ class PrivateFlowTrainer(FlowTrainer):
 
     def _backward(self, batchdata: Mapping[str, Any]) -> dict[str, float]:
         parameters = [p for p in self.network.parameters() if p.requires_grad]
+        lattice = self._lattice()
         total = [torch.zeros(p.shape, dtype=torch.float64) for p in parameters]
         if batchdata:
             x, condition = prepare_flow_batch(batchdata, self.state.device)
             x = self._noisy(x)
             for part in self._chunks(batchdata["person"], sum(p.numel() for p in parameters)):
-                persons, person = batchdata["person"][part].unique(return_inverse=True)
+                persons, person = self._whose(batchdata["person"][part])
                 chosen = None if condition is None else condition[part]
-                rows = likelihood_gradients(self.network, x[part], chosen, person, len(persons))
-                for sum_, new in zip(total, clipped_sum(rows, self.largest_gradient), strict=True):
+                rows = self._gradients(x[part], chosen, persons, person)
+                for sum_, new in zip(total, lattice.clipped_sum(rows), strict=True):
                     sum_ += new
-        deviation = self.state.noise_multiplier * self.largest_gradient
-        for parameter, sum_ in zip(parameters, total, strict=True):
-            noisy = sum_ + gaussian_noise(sum_, deviation, self.generator)
+        for parameter, noisy in zip(parameters, lattice.noisy(total, self.generator), strict=True):
             parameter.grad = (noisy / self.batch_size).to(parameter)
         return {}
+
+    # What an audit replaces: by contributions of its own, and by faults that it must find.
+
+    def _lattice(self) -> SumLattice:
+        """Return what clips, adds up and adds noise."""
+        return SumLattice(self.largest_gradient, self.state.noise_multiplier)
+
+    def _whose(self, person: Tensor) -> tuple[Tensor, Tensor]:
+        """Return who contributes to a sum, and which of them every image belongs to."""
+        return cast(tuple[Tensor, Tensor], person.unique(return_inverse=True))
+
+    def _gradients(self, x: Tensor, condition: Tensor | None, persons: Tensor, person: Tensor) -> list[Tensor]:
+        """Return the contribution of each of these persons to every parameter."""
+        return likelihood_gradients(self.network, x, condition, person, len(persons))
+
+    def _sampler(self, rate: float, steps: int) -> Iterable[list[tuple[int, int]]]:
+        """Return the batches of an epoch, as places of images and whose they are."""
+        return _PoissonBatches(self.people, rate, steps, self.generator)
 
     def _chunks(self, person: Tensor, size: int) -> Iterator[slice]:
         """Yield places of images, those of a person together, as many as memory holds gradients of."""

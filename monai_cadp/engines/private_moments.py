@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -69,6 +69,9 @@ class PrivateMoments:
         if num_frequencies is not None and num_frequencies < 1:
             raise ValueError(f"num_frequencies is {num_frequencies}; expected 1 or more, or None.")
         self.share, self.num_frequencies = share, num_frequencies
+
+    # What an audit replaces.
+    second_moments = staticmethod(noisy_second_moments)
 
     def sums(self, noise_multiplier: float) -> list[NoisySums]:
         """Return what the fit spends, for the accountant.
@@ -139,6 +142,7 @@ class PrivateMoments:
         smooth = vectors @ cosines
         left = (vectors - smooth @ cosines.T).norm(dim=1, keepdim=True)
         moments = _moments(
+            self.second_moments,
             _clipped(torch.cat([smooth, left], dim=1) / self.largest_norm),
             None,
             None,
@@ -161,10 +165,11 @@ class PrivateMoments:
             variance = (outside / (layer.size - layer.rank)).clamp(min=smallest)
             layer.residual_scale.copy_(self.largest_norm * variance.sqrt())
         inside = ((vectors - layer.mean) @ layer.basis) / scale.float()
-        _fit_inside(inn, inside, labels, scale, second, weights, generator)
+        _fit_inside(self.second_moments, inn, inside, labels, scale, second, weights, generator)
 
 
 def _fit_inside(
+    second_moments: Callable[..., Tensor],
     inn: ConditionalINN,
     inside: Tensor,
     labels: Tensor | None,
@@ -178,6 +183,7 @@ def _fit_inside(
     embedding = None if by_class or space.embedding_size == 0 else space.embed(labels, len(inside))
     unit, condition_unit = (math.sqrt(size) + BEYOND for size in (rank, space.embedding_size))
     moments = _moments(
+        second_moments,
         _clipped(inside / unit),
         None if embedding is None else embedding / condition_unit,
         space.groups(labels, len(inside)) if by_class else None,
@@ -215,6 +221,7 @@ def _fit_inside(
 
 
 def _moments(
+    second_moments: Callable[..., Tensor],
     vectors: Tensor,
     embedding: Tensor | None,
     group: Tensor | None,
@@ -232,7 +239,7 @@ def _moments(
     length = math.sqrt(1 + CONSTANT**2 * (len(parts) - 1))
     group = torch.zeros(count, dtype=torch.long) if group is None else group
     rows = torch.cat(parts, dim=1) / length
-    moments = noisy_second_moments(rows, group, num_groups, noise_multiplier, weights=weights, generator=generator)
+    moments = second_moments(rows, group, num_groups, noise_multiplier, weights=weights, generator=generator)
     units = torch.full((rows.shape[1],), length, dtype=torch.float64)
     units[vectors.shape[1] :] /= CONSTANT
     return moments * units[:, None] * units

@@ -4,14 +4,35 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+import numpy as np
 
 from monai_cadp.privacy.calibration import gaussian_delta
+from monai_cadp.privacy.training_accounting import (
+    LEAST_MULTIPLIER,
+    NoisySums,
+    training_deltas,
+    training_epsilon,
+)
 
-__all__ = ["counts_needed", "epsilon_lower_bound", "gaussian_epsilon", "gaussian_epsilon_lower_bound"]
+__all__ = [
+    "counts_needed",
+    "epsilon_lower_bound",
+    "gaussian_epsilon",
+    "gaussian_epsilon_lower_bound",
+    "one_run_epsilon_lower_bound",
+    "training_epsilon_lower_bound",
+]
 
 # Thousands of times the error of the special functions, and far too little to matter beside the noise of any count.
 SLACK = 2.0**-30
 EPSILON_SLACK = 2.0**-20
+# What the accountant may state too much, and epsilons at which a training is compared with its counts.
+ACCOUNTANT_SLACK = 0.01
+COMPARED = 16
+# Times that of the claim, beyond which nothing is looked for.
+MOST_NOISE = 64.0
 
 
 def epsilon_lower_bound(
@@ -144,6 +165,142 @@ def gaussian_epsilon_lower_bound(
     hits, rejections = _lowest_rates(true_positives, positives, false_positives, negatives, failure_rate)
     mu = float(ndtri(hits) + ndtri(rejections)) - SLACK
     return gaussian_epsilon(max(mu, SLACK), delta)
+
+
+def training_epsilon_lower_bound(
+    true_positives: int,
+    positives: int,
+    false_positives: int,
+    negatives: int,
+    parts: Sequence[NoisySums],
+    delta: float,
+    failure_rate: float = 1e-6,
+) -> float:
+    r"""Return a number that is above the true epsilon of a training with probability ``failure_rate`` at most.
+
+    The training is taken to be noisy sums as they are claimed, but with an unknown factor of the noise. Proof. Let
+    :math:`\delta_f(\epsilon)` be what :func:`~monai_cadp.privacy.training_accounting.training_deltas` proves for f
+    times the noise. If the true factor is f or more, every set S has :math:`p \le e^\epsilon q +
+    \delta_f(\epsilon)` at every epsilon, and its complement likewise. With the rates of ``epsilon_lower_bound`` and
+    its confidence, an f for which
+    :math:`\underline p > e^\epsilon \, \overline q + \delta_f(\epsilon)` at some epsilon is contradicted. Delta falls
+    in f, so larger ones are too. The epsilon of the smallest f that is known to be contradicted is returned, less a
+    hundredth for what the accountant may have rounded up. If the claim is kept, f = 1 is contradicted with a
+    probability of ``failure_rate`` at most: this does not rest on the form of a training that breaks it.
+
+    Args:
+        true_positives: canaries of the first kind that were taken for it.
+        positives: canaries of the first kind.
+        false_positives: canaries of the second kind that were taken for the first.
+        negatives: canaries of the second kind; two kinds that could replace each other. All are independent.
+        parts: what the training claims to be.
+        delta: at which epsilon is asked for.
+        failure_rate: between 0 and 1.
+
+    Returns:
+        The bound on epsilon, 0 or more; at most that of a noise multiplier of 1/4.
+
+    Raises:
+        ValueError: if a number is out of its range.
+
+    References:
+        Nasr et al.: Tight auditing of differentially private machine learning, USENIX Security 2023. Dong, Roth, Su:
+        Gaussian differential privacy, JRSS B 84, 2022.
+
+    Example:
+        >>> one = NoisySums(noise_multiplier=1.200458)  # epsilon is 8 at delta 1e-5
+        >>> 7.0 < training_epsilon_lower_bound(7976, 10_000, 2024, 10_000, [one], delta=1e-5) < 8
+        True
+    """
+    hits, rejections = _lowest_rates(true_positives, positives, false_positives, negatives, failure_rate)
+    # The epsilon at which so many hits mean most is not above the one without any delta.
+    largest = max(math.log(max(hits / (1 - rejections), rejections / (1 - hits), 1.0)), 0.1)
+    epsilons = [largest * (index + 1) / COMPARED for index in range(COMPARED)]
+
+    def contradicted(factor: float) -> bool:
+        deltas = training_deltas([part.scaled(factor) for part in parts], epsilons)
+        return any(
+            one > math.exp(epsilon) * (1 - other) + delta
+            for epsilon, delta in zip(epsilons, deltas, strict=True)
+            for one, other in ((hits, rejections), (rejections, hits))
+        )
+
+    least = LEAST_MULTIPLIER * (1 + SLACK) / min(part.noise_multiplier for part in parts)
+    high = max(1.0, least)
+    while not contradicted(high):
+        high *= 2
+        if high > MOST_NOISE:
+            return 0.0
+    low = high
+    while low > least and contradicted(low):
+        high, low = low, max(low / 2, least)
+    while high / low > 1.01 and not contradicted(low):
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if contradicted(middle) else (middle, high)
+    high = low if contradicted(low) else high
+    return (1 - ACCOUNTANT_SLACK) * training_epsilon([part.scaled(high) for part in parts], delta)
+
+
+def one_run_epsilon_lower_bound(
+    correct: int, guesses: int, canaries: int, delta: float = 0.0, failure_rate: float = 1e-6
+) -> float:
+    r"""Return a number that is above the true epsilon of one run with probability ``failure_rate`` at most.
+
+    Every canary was one thing or another by a fair draw of its own, in one and the same run. The attacker guesses
+    which, for as many of them as they like, and is right v times out of r.
+
+    Theorem 5.2 of Steinke, Nasr and Jagielski: if the run is :math:`(\epsilon, \delta)` private towards each of m
+    canaries, then with W binomial, of r draws with the probability :math:`e^\epsilon / (1 + e^\epsilon)`,
+
+    .. math:: \Pr[\text{v or more are right}] \le \Pr[W \ge v]
+              + 2 m \delta \max_{1 \le i \le v} \frac{\Pr[v > W \ge v - i]}{i} .
+
+    It holds whatever the canaries have to do with each other. With a delta nothing is contradicted below a failure rate
+    of some :math:`2 m \delta / r`. The right side grows with epsilon, and the largest epsilon
+    for which it is at most ``failure_rate`` is contradicted; bisection returns the lower end of its bracket.
+
+    Args:
+        correct: v.
+        guesses: r, which must not depend on what the canaries are.
+        canaries: m.
+        delta: of the claim.
+        failure_rate: between 0 and 1.
+
+    Returns:
+        The bound on epsilon, 0 or more.
+
+    Raises:
+        ValueError: if a number is out of its range.
+
+    References:
+        Steinke, Nasr, Jagielski: Privacy auditing with one (1) training run, NeurIPS 2023, theorem 5.2.
+
+    Example:
+        >>> round(one_run_epsilon_lower_bound(980, 1000, 1000), 2)
+        2.95
+    """
+    from scipy.stats import binom
+
+    if not 0 <= correct <= guesses <= canaries or guesses < 1:
+        raise ValueError(f"{correct} of {guesses} guesses on {canaries} canaries were right; expected fewer and fewer.")
+    if not 0 < failure_rate < 1:
+        raise ValueError(f"failure_rate is {failure_rate}; expected a number between 0 and 1.")
+    _check_delta(delta)
+    sizes = np.arange(1, correct + 1)
+
+    def probability(epsilon: float) -> float:
+        rate = 1 / (1 + math.exp(-epsilon))
+        below = np.cumsum(binom.pmf(correct - sizes, guesses, rate))
+        share = float((below / sizes).max()) if correct else 0.0
+        return float(binom.sf(correct - 1, guesses, rate)) + 2 * canaries * delta * share
+
+    low, high = 0.0, 40.0
+    if probability(low) > failure_rate * (1 - SLACK):
+        return 0.0
+    while high - low > 2.0**-20:
+        middle = (low + high) / 2
+        low, high = (middle, high) if probability(middle) <= failure_rate * (1 - SLACK) else (low, middle)
+    return low
 
 
 def gaussian_epsilon(mu: float, delta: float) -> float:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A sum with differential privacy: a random batch, clipped contributions, Gaussian noise."""
+"""A sum with differential privacy: a random batch, clipped contributions, discrete Gaussian noise."""
 
 from __future__ import annotations
 
@@ -10,25 +10,29 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from monai_cadp.privacy.checks import checked_positive
+from monai_cadp.privacy.discrete_gaussian import continuous_deviation, wide_gaussian, wide_squared_scale
 from monai_cadp.privacy.randomness import random_words
 
-__all__ = ["clipped_sum", "gaussian_noise", "poisson_batch"]
+__all__ = ["SumLattice", "poisson_batch"]
 
-# Contributions are clipped to this share of the bound; norms in 32 bits are wrong by less than the rest.
-SHARE = 1 - 2.0**-10
-ROWS_AT_ONCE = 32
+# Levels of the noise; the finest lattice is taken on which squares of lengths are exact.
+LEVELS = 3, 4, 5
+LEAST_BOUND, LARGEST_BOUND = 2**10, math.isqrt(2**53 - 1)
+# Copies in 64 bits that stay in the cache.
+NUMBERS_AT_ONCE = 2**18
 
 
 def poisson_batch(count: int, sampling_rate: float, generator: torch.Generator | None = None) -> Tensor:
-    r"""Return the places of a random batch, which everybody enters by an independent coin.
+    r"""Return the places of a random batch, which everybody enters by an independent draw.
 
-    The coins are 64-bit words of the operating system's cryptographic generator, compared to an integer: one is in
+    The draws are 64-bit words of the operating system's cryptographic generator, compared to an integer: one is in
     with the probability ``sampling_rate``, rounded down to a multiple of :math:`2^{-64}`.
 
     Args:
         count: number of images, or of patients, public.
         sampling_rate: above 0, and at most 1; public.
-        generator: tosses the coins instead. For tests only: its numbers can be foretold.
+        generator: draws from this instead. For tests only: its numbers can be foretold.
 
     Returns:
         Indices in rising order, int64; perhaps none.
@@ -43,68 +47,108 @@ def poisson_batch(count: int, sampling_rate: float, generator: torch.Generator |
     return (words[:, 0] <= last).nonzero()[:, 0]
 
 
-def clipped_sum(rows: Sequence[Tensor], largest_norm: float) -> list[Tensor]:
-    r"""Return the sum of what everybody contributes, each clipped to a norm over all parts together.
+class SumLattice:
+    r"""The lattice on which contributions are clipped and added up, and noise is added to their sum.
 
-    Proof. Norms are computed in floating-point numbers, wrong by less than a relative :math:`2^{-10}`, and what is
-    added has at most :math:`1 - 2^{-10}` of the bound by them. Whose norm is not finite, as that of NaN or infinity is
-    not, counts as 0, as somebody does who is not there. So one contribution changes the sum by the bound at most when
-    it comes or goes, and by twice the bound when it is replaced.
+    One step is C / c, C being the norm to which contributions are clipped, and c an integer, the same in steps.
 
-    Args:
-        rows: contributions (n, \*shape) in one or more parts, float; n may be 0.
-        largest_norm: C, to which the contribution of each is clipped.
-
-    Returns:
-        For every part the sum of its shape, float64.
-
-    Example:
-        >>> clipped_sum([torch.tensor([[3.0], [float("nan")]]), torch.tensor([[4.0], [1.0]])], largest_norm=10.0)
-        [tensor([3.], dtype=torch.float64), tensor([4.], dtype=torch.float64)]
-    """
-    flat = [part.reshape(len(part), math.prod(part.shape[1:])) for part in rows]
-    norms = torch.stack([_norms(part) for part in flat]).norm(dim=0)
-    factors = (SHARE * largest_norm / norms).clamp(max=1.0)
-    finite = norms.isfinite()
-    if not finite.all():
-        factors, flat = factors[finite], [part[finite] for part in flat]
-    return [(factors.to(part) @ part).double().view(whole.shape[1:]) for part, whole in zip(flat, rows, strict=True)]
-
-
-def _norms(rows: Tensor) -> Tensor:
-    """Norms of rows (n, d), in 64 bits: in 32 the norm of millions of numbers would be wrong by more."""
-    # A few rows at a time, whose copies in 64 bits stay in the cache.
-    return torch.cat([some.norm(dim=1, dtype=torch.float64) for some in rows.split(ROWS_AT_ONCE)])
-
-
-def gaussian_noise(like: Tensor, deviation: float, generator: torch.Generator | None = None) -> Tensor:
-    r"""Return Gaussian noise in 64-bit floating-point numbers, from the operating system's cryptographic generator.
-
-    Each value is half the sum of four that Box and Muller's formula makes from words of 53 bits, so that nobody can
-    list the words from which a value came (Holohan and Braghin). It is no exact Gaussian: values lie on a finite set of
-    numbers, no value is further than 17.2 deviations from 0, and adding the noise to a sum rounds.
+    Proof that a sum and its noise promise what continuous Gaussian noise of the deviation m C does. What somebody adds
+    is a vector of integers, of length c at most (:meth:`clipped_sum`); so is nothing, 0. The noise is the discrete
+    Gaussian of the scale s, whose square is an integer, but for :math:`2^{-127}`
+    (:func:`~monai_cadp.privacy.discrete_gaussian.wide_gaussian`). It promises what continuous noise of the deviation
+    :math:`\sqrt{s^2 - 16}` does (:func:`~monai_cadp.privacy.discrete_gaussian.continuous_deviation`), also in sums
+    over random batches, which are mixtures of moved laws, and in many of them, one after the other. That is m c steps
+    or more, because c is the largest integer with :math:`m \, c \le \sqrt{s^2 - 16}`, in exact fractions: the deviation
+    is m times the length of a contribution or more. Sums of integers below :math:`2^{53}` are exact in numbers of 64
+    bits, so nothing is rounded before the noise is added. What follows, beginning with multiplication by C / c, is
+    post-processing.
 
     Args:
-        like: gives shape and device.
-        deviation: of every value.
-        generator: draws from this instead. For tests only: its numbers can be foretold.
+        largest_norm: C.
+        noise_multiplier: m, what the accountant is told.
+        division: a number by which integers are multiplied before they get noise, so that their bound is as many times
+            smaller.
+        largest_bound: of c; the squares of contributions must be exact.
 
-    Returns:
-        Noise of the same shape, float64.
-
-    References:
-        Box, Muller: A note on the generation of random normal deviates, Annals of Mathematical Statistics 29, 1958.
-        Holohan, Braghin: Secure random sampling in differential privacy, ESORICS 2021.
+    Raises:
+        ValueError: if a number is out of its range.
 
     Example:
-        >>> gaussian_noise(torch.zeros(2, 3), deviation=4.0).shape
-        torch.Size([2, 3])
+        >>> lattice = SumLattice(largest_norm=1.0, noise_multiplier=2.0)
+        >>> total = lattice.clipped_sum([torch.tensor([[3.0, 4.0], [0.0, 0.0]])])
+        >>> [round(value * lattice.step, 6) for value in total[0].tolist()]
+        [0.6, 0.8]
+        >>> lattice.noisy(total)[0].shape
+        torch.Size([2])
     """
-    pairs = -(-like.numel() // 2)
-    words = random_words(torch.empty(4, 0), 2 * pairs, generator)
-    # The upper bits of a word, whose sign is one of them: uniform in (0, 1].
-    uniform = ((words >> 11) + (2**52 + 1)).double() * 2.0**-53
-    length = (-2 * uniform[:, :pairs].log()).sqrt()
-    angle = 2 * math.pi * uniform[:, pairs:]
-    values = torch.cat([length * angle.cos(), length * angle.sin()], dim=1).sum(0) / 2
-    return (deviation * values[: like.numel()]).view(like.shape).to(like.device)
+
+    def __init__(
+        self,
+        largest_norm: float,
+        noise_multiplier: float,
+        *,
+        division: int = 1,
+        largest_bound: int = LARGEST_BOUND,
+    ) -> None:
+        self.largest_norm = checked_positive("largest_norm", largest_norm)
+        multiplier = division * Fraction(checked_positive("noise_multiplier", noise_multiplier))
+        for levels in LEVELS:
+            bound = math.floor(continuous_deviation(Fraction(wide_squared_scale(levels))) / multiplier)
+            if bound <= largest_bound:
+                self.levels, self.bound = levels, bound
+        if not hasattr(self, "bound") or self.bound < LEAST_BOUND:
+            raise ValueError(f"noise_multiplier is {noise_multiplier}; expected a number from 0.25 to 1e6.")
+
+    @property
+    def step(self) -> float:
+        """C / c, in units of the contributions."""
+        return self.largest_norm / self.bound
+
+    def clipped_sum(self, rows: Sequence[Tensor]) -> list[Tensor]:
+        r"""Return the sum, in steps, of what everybody contributes, clipped to a norm over all parts together.
+
+        Proof that a contribution is never longer than c. Floating-point arithmetic only proposes integers. The sum of
+        their squares is exact as long as it is below :math:`2^{53}`, and no rounding takes a larger one below
+        :math:`c^2 < 2^{53}`. Whoever's sum is above, or is no number, counts as 0, as somebody does who is not there.
+        So one contribution changes the sum by c at most when it comes or goes, and by 2 c when it is replaced.
+
+        (The proposal is good: it aims at :math:`c (1 - 2^{-30})` and rounds toward zero.)
+
+        Args:
+            rows: contributions (n, \*shape) in one or more parts, float; n may be 0, and :math:`n c` at most
+                :math:`2^{53}`.
+
+        Returns:
+            For every part the sum of its shape: integers, as float64.
+        """
+        flat = [part.detach().reshape(len(part), math.prod(part.shape[1:])) for part in rows]
+        total = [part.new_zeros(part.shape[1], dtype=torch.float64) for part in flat]
+        at_once = max(1, NUMBERS_AT_ONCE // max(1, sum(part.shape[1] for part in flat)))
+        for start in range(0, len(flat[0]), at_once):
+            some = [part[start : start + at_once].double() for part in flat]
+            norms = torch.stack([part.norm(dim=1) for part in some]).norm(dim=0)
+            factors = (self.bound * (1 - 2.0**-30) / norms).clamp(max=1 / self.step)[:, None]
+            steps = [(part * factors).trunc_() for part in some]
+            squares = torch.stack([part.square().sum(dim=1) for part in steps]).sum(dim=0)
+            kept = squares <= self.bound**2
+            if not kept.all():
+                steps = [part[kept] for part in steps]
+            for sum_, part in zip(total, steps, strict=True):
+                sum_ += part.sum(dim=0)
+        return [sum_.view(part.shape[1:]) for sum_, part in zip(total, rows, strict=True)]
+
+    def noisy(self, total: Sequence[Tensor], generator: torch.Generator | None = None) -> list[Tensor]:
+        r"""Return a sum with its noise, in units of the contributions.
+
+        Args:
+            total: integers of any shapes, in steps.
+            generator: draws from this instead. For tests only: its numbers can be foretold.
+
+        Returns:
+            Numbers of the same shapes, float64.
+        """
+        return [self.step * (part.long() + self.noise(part, generator)).double() for part in total]
+
+    def noise(self, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return the noise of a sum of this shape, in steps, int64."""
+        return wide_gaussian(tuple(like.shape), self.levels, generator).to(like.device)

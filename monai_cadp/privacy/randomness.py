@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where every privacy coin comes from."""
+"""Where every random draw that privacy rests on comes from."""
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 from typing import Any
@@ -11,13 +12,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["lattice_gaussian", "lattice_laplace", "random_below", "random_normal", "random_words"]
+__all__ = [
+    "SecretDraws",
+    "lattice_gaussian",
+    "lattice_laplace",
+    "random_below",
+    "random_normal",
+    "random_uniform",
+    "random_words",
+    "stream_words",
+]
 
-# The coins are operators of their own, so that torch.jit.trace and torch.export record a call, and never its result: a
-# traced module tosses fresh coins at every run. TorchScript replaces equal calls on equal inputs by one, whatever their
-# tags say; `call` is a different constant at every call, so that no two tosses of a graph are ever merged. It is a
-# name, not a coin.
+# The draws are operators of their own, so that torch.jit.trace and torch.export record a call, and never its result: a
+# traced module draws afresh at every run. TorchScript replaces equal calls on equal inputs by one, whatever their
+# tags say; `call` is a different constant at every call, so that no two draws of a graph are ever merged. It is a
+# name, and nothing random comes from it.
 _TAGS = [torch.Tag.nondeterministic_seeded]
+
+
+KEY_BYTES = 32
+
+
+class SecretDraws:
+    """Stands where a ``torch.Generator`` does, and asks for a cryptographic stream for every image.
+
+    Input noise takes one or the other: a generator's numbers follow from a seed of 32 bits, these from nothing. It has
+    no state, so that processes and threads may share it.
+    """
 
 
 def _operator(name: str) -> Any:
@@ -68,13 +89,53 @@ def _(like: Tensor, bound: int, call: int) -> Tensor:
 
 @_operator("random_normal")
 def _random_normal(like: Tensor, call: int) -> Tensor:
-    noise = np.random.default_rng().standard_normal(tuple(like.shape), dtype=np.float32)
-    return torch.from_numpy(noise).to(like.device)
+    rows, size = _rows(like)
+    pairs = -(-size // 2)
+    words = torch.from_numpy(_streams(rows, 2 * pairs))
+    # The middle of each of 2^32 intervals: never 0, and in 64 bits, so that small numbers keep their digits.
+    uniform = ((words[:, :pairs].double() + (2**31 + 0.5)) * 2.0**-32).float()
+    length = (-2 * uniform.log()).sqrt()
+    angle = (2 * math.pi * 2.0**-32) * words[:, pairs:].float()
+    noise = torch.cat([length * angle.cos(), length * angle.sin()], dim=1)[:, :size]
+    return noise.reshape(like.shape).to(like.device)
 
 
 @_random_normal.register_fake
 def _(like: Tensor, call: int) -> Tensor:
     return like.new_empty(like.shape, dtype=torch.float32)
+
+
+@_operator("random_uniform")
+def _random_uniform(like: Tensor, call: int) -> Tensor:
+    rows, size = _rows(like)
+    # The upper 24 bits of a word, as many as a float of 32 bits holds.
+    words = torch.from_numpy(_streams(rows, size)) >> 8
+    return ((words + 2**23).float() * 2.0**-24).reshape(like.shape).to(like.device)
+
+
+@_random_uniform.register_fake
+def _(like: Tensor, call: int) -> Tensor:
+    return like.new_empty(like.shape, dtype=torch.float32)
+
+
+def _rows(like: Tensor) -> tuple[int, int]:
+    rows = like.shape[0] if like.ndim else 1
+    return rows, math.prod(like.shape[1:])
+
+
+def _streams(rows: int, words: int) -> np.ndarray:
+    """Return for every row words (rows, words), int32, of a stream cipher with a key of its own."""
+    zeros = bytes(4 * words)
+    # A bytearray: torch wants memory that it may write to.
+    streams = bytearray().join(_stream(zeros) for _ in range(rows))
+    return np.frombuffer(streams, dtype=np.int32).reshape(rows, words)
+
+
+def _stream(zeros: bytes) -> bytes:
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+    # A key is used for one stream, so that the counter may begin at 0.
+    return Cipher(algorithms.AES(os.urandom(KEY_BYTES)), modes.CTR(bytes(16))).encryptor().update(zeros)
 
 
 def _opendp_noise(values: Tensor, law: str, scale: float) -> Tensor:
@@ -155,17 +216,28 @@ def random_below(like: Tensor, bound: int, generator: torch.Generator | None = N
 
 
 def random_normal(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Return standard-normal noise that does not depend on anything, for completion and for releases without content.
+    r"""Return standard-normal noise from a cryptographic stream of its own for every row.
 
-    No guarantee rests on the shape of this noise, only on its independence of every image. It comes from NumPy's
-    default generator, seeded anew at every call with 128 bits of the operating system's entropy.
+    Every row is made from AES-256 in counter mode, under a key of 256 bits that is drawn from the operating system for
+    this row and this call, and then forgotten. So rows are independent of each other and of everything else, as far as
+    nobody can tell AES from a random permutation: a stream of n blocks then differs from coins by :math:`n^2 / 2^{129}`
+    at most, :math:`2^{-89}` for a million numbers. Nothing is kept between calls, which a process could inherit or
+    threads could share.
+
+    Words of 32 bits become normal numbers by Box and Muller's formula, none further than 6.8 deviations from 0. No
+    guarantee rests on the shape of this noise, only on its independence.
 
     Args:
-        like: gives shape and device; its values are not looked at.
-        generator: draws from this instead. For tests only.
+        like: gives shape (B, ...) and device; its values are not looked at.
+        generator: draws from this instead. For tests only: its numbers can be foretold.
 
     Returns:
         Noise of the same shape, float32.
+
+    References:
+        Box, Muller: A note on the generation of random normal deviates, Annals of Mathematical Statistics 29, 1958.
+        Bellare, Desai, Jokipii, Rogaway: A concrete security treatment of symmetric encryption, FOCS 1997 (counter
+        mode).
 
     Example:
         >>> random_normal(torch.zeros(2, 3)).shape
@@ -174,6 +246,44 @@ def random_normal(like: Tensor, generator: torch.Generator | None = None) -> Ten
     if generator is None:
         return _random_normal(like, _call_name())
     return torch.randn(like.shape, generator=generator).to(like.device)
+
+
+def random_uniform(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Return uniform numbers in [0, 1) from a cryptographic stream of its own for every row, as ``random_normal``.
+
+    Args:
+        like: gives shape (B, ...) and device; its values are not looked at.
+        generator: draws from this instead. For tests only: its numbers can be foretold.
+
+    Returns:
+        Multiples of 2^-24 of the same shape, float32.
+
+    Example:
+        >>> random_uniform(torch.zeros(2, 3)).shape
+        torch.Size([2, 3])
+    """
+    if generator is None:
+        return _random_uniform(like, _call_name())
+    return torch.rand(like.shape, generator=generator).to(like.device)
+
+
+def stream_words(count: int, generator: torch.Generator | None = None) -> np.ndarray:
+    """Return many uniform words of 63 bits from one cryptographic stream with a fresh key.
+
+    Args:
+        count: number of words.
+        generator: draws from this instead. For tests only: its numbers can be foretold.
+
+    Returns:
+        Words (count,), int64, from 0 to 2^63 - 1.
+
+    Example:
+        >>> stream_words(3).shape
+        (3,)
+    """
+    if generator is not None:
+        return torch.empty(count, dtype=torch.int64).random_(0, None, generator=generator).numpy()
+    return np.frombuffer(_stream(bytes(8 * count)), dtype=np.int64) & np.int64(2**63 - 1)
 
 
 def lattice_gaussian(values: Tensor, scale: float, generator: torch.Generator | None = None) -> Tensor:

@@ -5,11 +5,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from monai_cadp.privacy.checks import checked_delta, checked_epsilon, checked_positive
 
-__all__ = ["LEAST_DELTA", "NoisySums", "noise_multiplier_for", "noise_scale_for", "sgd_epsilon", "training_epsilon"]
+__all__ = [
+    "LEAST_DELTA",
+    "NoisySums",
+    "noise_multiplier_for",
+    "noise_scale_for",
+    "sgd_epsilon",
+    "training_deltas",
+    "training_epsilon",
+]
 
 # A hundred times the absolute error of the accountant's Fourier transforms, in units of delta.
 ROUNDING = 1e-12
@@ -75,8 +84,28 @@ def training_epsilon(parts: Sequence[NoisySums], delta: float, *, add_or_remove_
     for part in parts:
         _check_sums(part)
     _check_delta(delta)
-    accountant = _accountant(parts, add_or_remove_one).compose(_event(parts, 1.0, add_or_remove_one))
-    return math.nextafter(accountant.get_epsilon(delta - ROUNDING), math.inf)
+    return math.nextafter(_epsilon(tuple(parts), delta - ROUNDING, add_or_remove_one), math.inf)
+
+
+# Trainers with equal settings ask again, and so does everything that states their guarantee.
+@lru_cache(maxsize=256)
+def _epsilon(parts: tuple[NoisySums, ...], delta: float, add_or_remove_one: bool) -> float:
+    composed = _accountant(parts, add_or_remove_one).compose(_event(parts, 1.0, add_or_remove_one))
+    return float(composed.get_epsilon(delta))
+
+
+def training_deltas(parts: Sequence[NoisySums], epsilons: Sequence[float]) -> list[float]:
+    """Return the delta at each of these epsilons, rounded up; otherwise as :func:`training_epsilon`.
+
+    Example:
+        >>> low, high = training_deltas([NoisySums(2.0, 0.04, 300)], [2.88, 1.0])
+        >>> low < 1.1e-5 < high
+        True
+    """
+    for part in parts:
+        _check_sums(part)
+    composed = _accountant(parts, False).compose(_event(parts, 1.0, False))
+    return [float(delta) + ROUNDING for delta in composed.get_delta(list(epsilons))]
 
 
 def sgd_epsilon(
@@ -109,7 +138,10 @@ def sgd_epsilon(
     all (Zhu, Dong, Wang 2022, theorem 10). dp_accounting composes this pair under the name REPLACE_ONE. A rate below q,
     such as q rounded down to a fraction of :math:`2^{64}`, promises no less: mix both P and Q with :math:`N_0`.
 
-    What the accountant rounds in floating-point numbers is covered by :math:`10^{-12}` of delta.
+    The noise that is drawn is discrete, on a lattice; it promises what the continuous noise of this proof does
+    (:class:`~monai_cadp.privacy.noisy_sum.SumLattice`), up to :math:`2^{-386}` of epsilon, which the float above
+    epsilon pays for, and :math:`(1 + e^\epsilon) \, 2^{-127}` of delta. That and what the accountant rounds in
+    floating-point numbers is covered by :math:`10^{-12}` of delta, for epsilons up to 50.
 
     Args:
         noise_multiplier: s, the deviation of the noise over the norm to which gradients are clipped.
@@ -184,12 +216,17 @@ def noise_scale_for(
         >>> round(noise_scale_for(3.3, 1e-5, [NoisySums(4.0, replacement=2**0.5), NoisySums(2.0, 0.04, 300)]), 1)
         1.0
     """
-    from dp_accounting import ExplicitBracketInterval, calibrate_dp_mechanism
-
     epsilon = checked_epsilon(epsilon)
     for part in parts:
         _check_sums(part)
     _check_delta(delta)
+    return _noise_scale(epsilon, delta, tuple(parts), add_or_remove_one)
+
+
+@lru_cache(maxsize=256)
+def _noise_scale(epsilon: float, delta: float, parts: tuple[NoisySums, ...], add_or_remove_one: bool) -> float:
+    from dp_accounting import ExplicitBracketInterval, calibrate_dp_mechanism
+
     multipliers = [part.noise_multiplier for part in parts]
     least, largest = LEAST_MULTIPLIER / min(multipliers), LARGEST_MULTIPLIER / max(multipliers)
 
@@ -207,7 +244,7 @@ def noise_scale_for(
         raise ValueError(f"epsilon {epsilon} with delta {delta} needs too much noise; use larger ones, or fewer steps.")
     if high / 2 < least:
         return high
-    return calibrate_dp_mechanism(
+    found: float = calibrate_dp_mechanism(
         lambda: _accountant(parts, add_or_remove_one),
         lambda factor: _event(parts, factor, add_or_remove_one),
         # A slight slack for the float above that `training_epsilon` returns.
@@ -216,6 +253,7 @@ def noise_scale_for(
         ExplicitBracketInterval(high / 2, high),
         tol=high / 4096,
     )
+    return found
 
 
 def _event(parts: Sequence[NoisySums], factor: float, add_or_remove_one: bool) -> Any:

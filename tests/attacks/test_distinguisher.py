@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 import torch
 
-from monai_cadp.attacks.distinguisher import Counts, Distinguisher, Game, play
+from monai_cadp.attacks.distinguisher import Counts, Distinguisher, Game, count, play
 from monai_cadp.privacy.auditing import epsilon_lower_bound
 
 BOUND = partial(epsilon_lower_bound, failure_rate=1e-3)
@@ -27,7 +27,7 @@ def game(release, first=(0.0,), second=(1.0,)):
 
 
 def measured(played, trials=2000):
-    return BOUND(*play(played, trials, 100, BOUND))
+    return BOUND(*play(played, trials, 100, BOUND)[0])
 
 
 def noise(trials, generator, size=1):
@@ -113,7 +113,18 @@ def test_both_inputs_are_released_as_often_and_in_calls_as_large_as_was_asked_fo
         calls.append((index, trials))
         return torch.randn(trials, 2, 1)
 
-    counts = play(Game("game", release, torch.eye(2)[:, :1], torch.ones(1)), 25, 10, BOUND, updates.append)
+    counts, _ = play(Game("game", release, torch.eye(2)[:, :1], torch.ones(1)), 25, 10, BOUND, updates.append)
     assert calls == [(0, 10), (0, 10), (0, 5), (1, 10), (1, 10), (1, 5)]
     assert sum(updates) == 50
     assert (counts.positives, counts.negatives) == (13, 13)
+
+
+def test_a_distinguisher_counts_on_as_often_as_it_is_asked():
+    """Twelve thousand further trials of what it was chosen for: within six deviations of what it had shown."""
+    game = Game("means", lambda index, n: torch.randn(n, 2, 1) + 2 * index, torch.tensor([[0.0], [2.0]]), torch.ones(1))
+    counts, guess = play(game, 4000, 100, BOUND)
+    updates = []
+    more = count(guess, game, 12_000, 5000, updates.append)
+    assert (more.positives, more.negatives, updates) == (12_000, 12_000, [5000, 5000, 2000] * 2)
+    for number, of_more in zip(counts[::2], more[::2], strict=True):
+        assert abs(number / 2000 - of_more / 12_000) < 6 * 0.5 * (1 / 2000 + 1 / 12_000) ** 0.5

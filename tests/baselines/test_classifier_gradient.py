@@ -10,10 +10,16 @@ import torch
 from opacus import GradSampleModule
 from torch import nn
 
-from monai_cadp.baselines import PrivateClassifier
-from monai_cadp.baselines.classifier_gradient import clipped_gradient_sum
+from monai_cadp.baselines import PrivateClassifier, classifier_gradient
+from monai_cadp.privacy.noisy_sum import SumLattice
 
 BOUND = 0.1
+
+
+def clipped_gradient_sum(network, images, labels, bound):
+    """In units of the gradients."""
+    lattice = SumLattice(bound, 1.0)
+    return [lattice.step * part for part in classifier_gradient.clipped_gradient_sum(network, images, labels, lattice)]
 
 
 def linear():

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,8 +19,11 @@ from monai_cadp.privacy.auditing import (
     epsilon_lower_bound,
     gaussian_epsilon,
     gaussian_epsilon_lower_bound,
+    one_run_epsilon_lower_bound,
+    training_epsilon_lower_bound,
 )
 from monai_cadp.privacy.calibration import gaussian_sigma
+from monai_cadp.privacy.training_accounting import NoisySums, training_epsilon
 
 COUNT = 40
 FAILURE_RATE = 0.05
@@ -198,3 +202,48 @@ def test_a_gaussian_mechanism_has_no_epsilon_at_such_a_delta(refused, delta):
 def test_a_distance_out_of_range_is_refused(refused, mu):
     with refused(ValueError, "mu is"):
         gaussian_epsilon(mu, 1e-5)
+
+
+def test_guesses_of_one_run_are_worth_what_randomized_response_says():
+    """Of canaries that are answered by randomized response as much is shown as is true, and not more."""
+    guesses = 2000
+    for epsilon, low, high in ((2.0, 1.5, 2.0), (4.0, 3.0, 4.0)):
+        right = round(guesses / (1 + math.exp(-epsilon)))
+        assert low < one_run_epsilon_lower_bound(right, guesses, guesses) < high
+
+
+def test_one_run_contradicts_a_kept_promise_as_rarely_as_it_says():
+    """Summed over all counts of right guesses of randomized response."""
+    epsilon, guesses, rate = 1.0, 300, 0.05
+    numbers = np.arange(guesses + 1)
+    above = [one_run_epsilon_lower_bound(int(n), guesses, guesses, failure_rate=rate) > epsilon for n in numbers]
+    assert 0 < binom.pmf(numbers, guesses, 1 / (1 + math.exp(-epsilon)))[above].sum() <= rate
+
+
+def test_a_delta_of_one_run_costs_a_little_and_a_large_one_everything():
+    exact = one_run_epsilon_lower_bound(950, 1000, 1000, failure_rate=0.01)
+    assert 0.8 * exact < one_run_epsilon_lower_bound(950, 1000, 1000, 1e-6, 0.01) < exact
+    assert one_run_epsilon_lower_bound(950, 1000, 1000, 1e-2, 0.01) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"), [((3, 2, 5), "3 of 2 guesses"), ((1, 6, 5), "1 of 6 guesses"), ((0, 0, 5), "0 of 0")]
+)
+def test_more_right_guesses_than_guesses_are_refused(refused, counts, message):
+    with refused(ValueError, message):
+        one_run_epsilon_lower_bound(*counts)
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.5])
+def test_counts_of_a_training_show_its_epsilon_and_that_of_a_control_of_half_the_noise_exceeds_it(factor):
+    """One Gaussian sum, whose best rates are known."""
+    claim = NoisySums(noise_multiplier=2.0)
+    mu, count = 2 / (factor * claim.noise_multiplier), 20_000
+    counts = round(norm.cdf(mu / 2) * count), count, round(norm.cdf(-mu / 2) * count), count
+    true = training_epsilon([claim.scaled(factor)], 1e-5)
+    assert 0.88 * true < training_epsilon_lower_bound(*counts, [claim], 1e-5) <= true
+    assert (training_epsilon_lower_bound(*counts, [claim], 1e-5) > training_epsilon([claim], 1e-5)) == (factor < 1)
+
+
+def test_counts_that_say_nothing_bound_nothing():
+    assert training_epsilon_lower_bound(500, 1000, 500, 1000, [NoisySums(2.0)], 1e-5) == 0.0

@@ -9,13 +9,18 @@ import pytest
 import torch
 
 from monai_cadp.privacy.noisy_moments import REPLACEMENT, noisy_second_moments
+from monai_cadp.privacy.noisy_sum import SumLattice
 
-NONE = 1e-12
+
+@pytest.fixture(autouse=True)
+def no_noise(request, monkeypatch):
+    if "noise" not in request.node.name:
+        monkeypatch.setattr(SumLattice, "noise", lambda self, like, *_: torch.zeros_like(like, dtype=torch.int64))
 
 
 def moments(rows, group, **options):
-    """Without noise that one could see."""
-    return noisy_second_moments(rows, group, 3, NONE, **options)
+    """Without noise, where the fixture takes it away."""
+    return noisy_second_moments(rows, group, 3, 1.0, **options)
 
 
 @pytest.mark.parametrize("size", [0.1, 1.0, 50.0, 1e30])
@@ -42,19 +47,19 @@ def test_a_person_with_many_images_moves_them_no_further():
     assert 0 < float(moved.norm()) <= 1.0
 
 
-def test_without_noise_they_are_the_moments_of_short_vectors_group_by_group():
+def test_they_are_the_moments_of_short_vectors_group_by_group():
     rows, group = 0.1 * torch.randn(7, 3), torch.tensor([0, 0, 2, 2, 2, 0, 0])
     found = moments(rows, group)
     for g in range(3):
         members = rows[group == g].double()
-        torch.testing.assert_close(found[g], members.T @ members, atol=1e-9, rtol=0)
+        torch.testing.assert_close(found[g], members.T @ members, atol=1e-4, rtol=0)
 
 
 def test_whoever_brings_no_finite_numbers_counts_as_nobody():
     rows, group = torch.rand(5, 3), torch.zeros(5).long()
     rows[1, 0], rows[3, 2] = math.nan, math.inf
     rest = torch.tensor([0, 2, 4])
-    torch.testing.assert_close(moments(rows, group), moments(rows[rest], group[rest]), atol=1e-9, rtol=0)
+    torch.testing.assert_close(moments(rows, group), moments(rows[rest], group[rest]), atol=1e-4, rtol=0)
 
 
 def test_noise_has_the_stated_deviation_in_every_coordinate_of_the_frobenius_norm():

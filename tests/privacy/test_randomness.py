@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 
 import numpy as np
@@ -15,7 +16,9 @@ from monai_cadp.privacy.randomness import (
     lattice_laplace,
     random_below,
     random_normal,
+    random_uniform,
     random_words,
+    stream_words,
 )
 
 # Every statistical test here rejects a right sampler with probability 1e-7 at most, and accepts the broken twin next
@@ -74,6 +77,50 @@ def test_normal_noise_is_standard_normal():
     assert stats.kstest(noise.flatten().double().numpy(), "norm").pvalue > ALPHA
 
 
+def test_uniform_noise_is_uniform_and_below_one():
+    noise = random_uniform(torch.zeros(40_000, 2))
+    assert 0 <= float(noise.min()) and float(noise.max()) < 1
+    assert stats.kstest(noise.flatten().double().numpy(), "uniform").pvalue > ALPHA
+
+
+def test_every_image_has_a_stream_with_a_fresh_key_of_256_bits(monkeypatch):
+    keys, entropy = [], os.urandom
+    monkeypatch.setattr(os, "urandom", lambda count: keys.append(entropy(count)) or keys[-1])
+    for draw in (random_normal, random_uniform):
+        keys.clear()
+        draw(torch.zeros(6, 3, 5))
+        draw(torch.zeros(6, 3, 5))
+        assert len(keys) == 12 and len(set(keys)) == 12 and {len(key) for key in keys} == {32}
+
+
+def test_noise_of_images_is_independent_and_that_of_a_control_with_one_key_is_not(monkeypatch):
+    """A correlation of 40,000 independent pairs passes 6 deviations with a probability of 2e-9."""
+
+    def correlation():
+        first, second = random_normal(torch.zeros(2, 40_000)).double()
+        return abs(float((first * second).mean())) * 200
+
+    assert correlation() < 6
+    monkeypatch.setattr(os, "urandom", bytes)
+    assert correlation() > 6
+
+
+@pytest.mark.parametrize("shape", [(), (0, 4), (3,), (2, 0), (2, 3), (2, 3, 5)], ids=str)
+def test_noise_has_the_shape_that_it_is_asked_for(shape):
+    assert random_normal(torch.zeros(shape)).shape == random_uniform(torch.zeros(shape)).shape == shape
+
+
+def test_the_children_of_a_process_draw_apart():
+    """A stream is keyed at the call: there is nothing that a fork could copy."""
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        found = pool.map(_words_of_a_child, range(4), chunksize=1)
+    assert len({*found, _words_of_a_child(0)}) == 5
+
+
+def _words_of_a_child(_):
+    return tuple(random_normal(torch.zeros(1, 4))[0].tolist()) + tuple(stream_words(2).tolist())
+
+
 def test_lattice_noise_saturates_and_never_wraps():
     top = torch.full((50, 2), 2**63 - 1)
     for noisy in (lattice_gaussian(top, 2.0**40), lattice_laplace(top, 2.0**40)):
@@ -104,10 +151,11 @@ def test_small_discrete_laplace_has_its_law():
         lambda like, generator: random_words(like, 2, generator),
         lambda like, generator: random_below(like, 2**40, generator),
         lambda like, generator: random_normal(like, generator),
+        lambda like, generator: random_uniform(like, generator),
         lambda like, generator: lattice_gaussian(like.long(), 2.0**20, generator),
         lambda like, generator: lattice_laplace(like.long(), 2.0**20, generator),
     ],
-    ids=["words", "below", "normal", "gaussian", "laplace"],
+    ids=["words", "below", "normal", "uniform", "gaussian", "laplace"],
 )
 class TestCoins:
     def test_differ_at_every_call(self, draw):
