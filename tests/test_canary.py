@@ -3,8 +3,8 @@
 
 Whole commands run in processes of their own, on files whose every header, name, folder and cell is a canary. Searched
 is all that such a process can leave: its descriptors 1 and 2, its home, its caches, its temporary files, MLflow's
-store, the ledger and the output, file names and bytes. Nothing is filtered. What ``docs/KNOWN_LIMITATIONS.md`` lists, the
-options that MONAI's ``run`` prints, are neutral here, as it says they must be.
+store, the ledger and the output, file names and bytes. Nothing is filtered. What ``docs/KNOWN_LIMITATIONS.md`` lists,
+the options that MONAI's ``run`` prints, are neutral here, as it says they must be.
 """
 
 from __future__ import annotations
