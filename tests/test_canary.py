@@ -187,7 +187,7 @@ def _damage(root):
     }
     for name, changes in mha.items():
         write_metaimage(damaged / f"{CANARY}-{name}.mha", pixels(1), **changes)
-    (damaged / f"{CANARY}-text.nrrd").write_text(f"NRRD0004\n# {CANARY}\ntype: {CANARY}\n{CANARY}:={CANARY}\nsizes: 4 4\n\n")
+    (damaged / f"{CANARY}-text.nrrd").write_text(f"NRRD0004\n# {CANARY}\ntype: {CANARY}\nsizes: 4 4\n\n")
     for name, changes in {
         "number": {"RescaleSlope": None, "BitsAllocated": NUMBER},
         "photometric": {"PhotometricInterpretation": CANARY.upper()},
@@ -317,8 +317,10 @@ def life(world, cohort):
             "refused": bundle("cadp_2d", "inference", input="damaged", output=out / "none", **mixed, **named),
         },
         {
-            "bad_rows": _rows("inference", input="bad.csv", item_column="visit", output=out / "bad.csv", **rows, **paid),
-            "worse_rows": _rows("inference", input="worse.csv", item_column="visit", output=out / "worse.csv", **rows, **paid),
+            f"{kind}_rows": _rows(
+                "inference", input=f"{kind}.csv", item_column="visit", output=out / f"{kind}.csv", **rows, **paid
+            )
+            for kind in ("bad", "worse")
         },
         {"reader": ["-c", textwrap.dedent(READER), str(place / "said" / "reader.log")]},
     ]
