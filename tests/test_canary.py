@@ -3,8 +3,8 @@
 
 Whole commands run in processes of their own, on files whose every header, name, folder and cell is a canary. Searched
 is all that such a process can leave: its descriptors 1 and 2, its home, its caches, its temporary files, MLflow's
-store, the ledger and the output, file names and bytes. Nothing is filtered. What ``docs/KNOWN_LIMITATIONS.md`` lists, the
-options that MONAI's ``run`` prints, are neutral here, as it says they must be.
+store, the ledger and the output, file names and bytes. Nothing is filtered. What ``docs/KNOWN_LIMITATIONS.md`` lists,
+the options that MONAI's ``run`` prints, are neutral here, as it says they must be.
 """
 
 from __future__ import annotations
@@ -157,6 +157,7 @@ def cohort(tmp_path_factory):
     ]
     (root / "schema.yaml").write_text(json.dumps({"columns": columns}))
     rows = (root / "rows.csv").read_text()
+    (root / "train.csv").write_text("".join(line.rsplit(",", 1)[0] + "\n" for line in rows.splitlines()))
     (root / "bad.csv").write_text(rows.replace("\n25,", f"\n{CANARY},", 1))
     (root / "worse.csv").write_text(rows.replace("\n25,", f'\n"{CANARY}, "25,', 1))
     _damage(root)
@@ -186,7 +187,7 @@ def _damage(root):
     }
     for name, changes in mha.items():
         write_metaimage(damaged / f"{CANARY}-{name}.mha", pixels(1), **changes)
-    (damaged / f"{CANARY}.nrrd").write_text(f"NRRD0004\n# {CANARY}\ntype: {CANARY}\n{CANARY}:={CANARY}\nsizes: 4 4\n\n")
+    (damaged / f"{CANARY}-text.nrrd").write_text(f"NRRD0004\n# {CANARY}\ntype: {CANARY}\nsizes: 4 4\n\n")
     for name, changes in {
         "number": {"RescaleSlope": None, "BitsAllocated": NUMBER},
         "photometric": {"PhotometricInterpretation": CANARY.upper()},
@@ -303,7 +304,7 @@ def life(world, cohort):
     steps = [
         {
             "train": bundle("cadp_2d", "train", dataset_dir="pictures", **training, **small),
-            "train_rows": _rows("train", dataset_dir="rows.csv", **rows, **training | {"output_dir": place / "rows"}),
+            "train_rows": _rows("train", dataset_dir="train.csv", **rows, **training | {"output_dir": place / "rows"}),
         },
         {
             "release": bundle("cadp_2d", "inference", input="mixed", output=out / "released", **mixed, **named),
@@ -316,8 +317,10 @@ def life(world, cohort):
             "refused": bundle("cadp_2d", "inference", input="damaged", output=out / "none", **mixed, **named),
         },
         {
-            "bad_rows": _rows("inference", input="bad.csv", output=out / "bad.csv", **rows, **paid),
-            "worse_rows": _rows("inference", input="worse.csv", output=out / "worse.csv", **rows, **paid),
+            f"{kind}_rows": _rows(
+                "inference", input=f"{kind}.csv", item_column="visit", output=out / f"{kind}.csv", **rows, **paid
+            )
+            for kind in ("bad", "worse")
         },
         {"reader": ["-c", textwrap.dedent(READER), str(place / "said" / "reader.log")]},
     ]
@@ -378,7 +381,7 @@ def test_the_paths_of_originals_are_nowhere_and_nothing_was_left_among_them(life
     assert not [name for name, content in traces(place) if str(cohort.parent).encode() in content]
     assert {path.name for path in cohort.iterdir()} == {
         *("pictures", "mixed", "scans", "damaged"),
-        *("rows.csv", "bad.csv", "worse.csv", "schema.yaml"),
+        *("rows.csv", "train.csv", "bad.csv", "worse.csv", "schema.yaml"),
     }
 
 

@@ -84,6 +84,7 @@ class TrackedRun:
     def open_store(self) -> tuple[MlflowClient, str]:
         """Return a client of the store and the number of the experiment, which is made if it is not there."""
         from mlflow import MlflowClient
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
         location = None
         if self._embedded:
@@ -94,6 +95,8 @@ class TrackedRun:
             with contextlib.suppress(FileExistsError):
                 os.close(create_private(self.store_dir / "mlflow.db"))
             location = artifacts.resolve().as_uri()
+            # MLflow would write the working folder, which may be called after a patient, into a store of its own making.
+            SqlAlchemyStore(self.tracking_uri, location)
         client = MlflowClient(tracking_uri=self.tracking_uri)
         experiment = client.get_experiment_by_name(self.experiment)
         if experiment is not None:

@@ -52,9 +52,7 @@ OF_SUBJECTS = (
     .order_by(entries.c.sequence)
 )
 DOCUMENTS = select(guarantees).where(guarantees.c.digest.in_(bindparam("digests", expanding=True)))
-LAST = select(head, entries.c.code.label("entry")).join(
-    entries, entries.c.sequence == head.c.sequence, isouter=True
-)
+LAST = select(head, entries.c.code.label("entry")).join(entries, entries.c.sequence == head.c.sequence, isouter=True)
 CHANGED = "An entry of the ledger is not as it was written; nothing is spent or released by it, see 'ledger verify'."
 
 
@@ -101,9 +99,7 @@ def append(connection: Connection, keys: LedgerKeys, new: Sequence[Entry]) -> ra
     return range(sequence - len(new) + 1, sequence + 1)
 
 
-def accounts(
-    connection: Connection, keys: LedgerKeys, subjects: Iterable[str], budget: Budget
-) -> dict[str, Account]:
+def accounts(connection: Connection, keys: LedgerKeys, subjects: Iterable[str], budget: Budget) -> dict[str, Account]:
     """Return the accounts of subjects; ``budget`` is that of a subject without one of its own.
 
     Raises:

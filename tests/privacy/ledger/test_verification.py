@@ -85,9 +85,10 @@ def test_no_budget_is_spent_by_a_record_that_is_not_as_it_was_written(filled, as
         filled.reserve([ask.request(filled, f"subject {number}", b"another image", 0.1)])
     assert type(caught.value) is LedgerError
     connection = sqlite3.connect(tmp_path / "ledger.db")
-    assert connection.execute("SELECT count(*) FROM entries WHERE key IS NOT NULL AND kind = 'reserved'").fetchone()[
-        0
-    ] <= before
+    assert (
+        connection.execute("SELECT count(*) FROM entries WHERE key IS NOT NULL AND kind = 'reserved'").fetchone()[0]
+        <= before
+    )
     connection.close()
 
 
