@@ -122,10 +122,10 @@ META = ("_meta_", "experiment_name", "is_not_rank0", "run_name", "save_execute_c
 REFERENCE_SIGNS = ("@", "$", "%")
 
 
-def check_options() -> None:
+def check_options(needs: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Compare the configuration that MONAI is about to run with its files, and refuse what would be ignored.
 
-    A configuration names this function without arguments, first of all that is evaluated: under ``initialize``, where
+    A configuration names this function as the first of all that is evaluated: under ``initialize``, where
     MONAI's ``run`` begins, before it has printed an option; as what ``run`` begins with, for commands that choose
     another ``init_id``; and as what ``network_def`` requires. Options come from the command line, from an ``args_file``
     or from a call in Python, and MONAI writes all of them into one configuration and keeps no list of them. So the
@@ -137,7 +137,15 @@ def check_options() -> None:
     * an option, or a nested id, that the files do not have and nothing uses, or that its component does not take;
     * an option that the files have, but nothing of what is run uses, as where an overlay has replaced its user;
     * a number where text is meant, for MONAI's command line turns ``1_12`` and ``2024`` into numbers, and text where a
-      number is meant.
+      number is meant;
+    * an option without the one that it needs.
+
+    Args:
+        needs: option by option the one without which it has no effect.
+
+    Returns:
+        The options that differ from the files, by their ids as they are typed; for
+        :func:`~monai_cadp.checkpoint.load_privatizer` to compare those about the network with the checkpoint.
 
     Raises:
         ValueError: if an option is refused; values are not repeated, for they may name somebody.
@@ -154,12 +162,19 @@ def check_options() -> None:
     parser, files = _caller()
     given, own = parser.get(), _as_written(parser, files)
     used = _used(given)
-    for id, value in _differences(given, own):
+    stated = dict(_differences(given, own))
+    for id, value in stated.items():
         _check_known(id, given, own, used)
         _check_kind(id, value, _kind(id, own))
     for name, kind in KINDS.items():
         if name in given:
             _check_kind(name, given[name], kind)
+    for name, other in (needs or {}).items():
+        if given.get(name) is not None and given.get(other) is None:
+            raise ValueError(
+                f"The option {name!r} was given without {other!r}, and has no effect without it; give both, or neither."
+            )
+    return {_typed(id): value for id, value in stated.items()}
 
 
 def _caller() -> tuple[ConfigParser, Any]:
