@@ -11,7 +11,7 @@ from numbers import Integral, Real
 from pydoc import locate
 from typing import Any
 
-from monai.bundle import ConfigParser, ReferenceResolver
+from monai.bundle import ConfigParser, ConfigWorkflow, ReferenceResolver
 from monai.bundle.config_item import ConfigComponent
 
 __all__ = ["KINDS", "check_options"]
@@ -71,6 +71,7 @@ KINDS = (
             "num_couplings",
             "num_directions",
             "num_frequencies",
+            "num_mask_classes",
             "num_patients",
             "num_released",
             "num_test",
@@ -78,6 +79,7 @@ KINDS = (
             "patience",
             "patients_per_epoch",
             "rank",
+            "segmentation_epochs",
             "width",
         ),
         WHOLE,
@@ -110,13 +112,15 @@ KINDS = (
             "other_epsilons",
             "published_epsilons",
             "spatial_shape",
+            "volume_shape",
         ),
         LIST,
     )
     | {"condition": CLASS}
 )
 # What MONAI's commands start from, and what it needs without being used by anything.
-ROOTS = ("imports", "initialize", "run", "finalize", "network_def", "option_check")
+NETWORK = "network_def"
+ROOTS = ("imports", "initialize", "run", "finalize", "option_check", NETWORK)
 # MONAI's own, or of its experiment tracking.
 META = ("_meta_", "experiment_name", "is_not_rank0", "run_name", "save_execute_config")
 REFERENCE_SIGNS = ("@", "$", "%")
@@ -159,11 +163,13 @@ def check_options(needs: Mapping[str, str] | None = None) -> dict[str, Any]:
         ...     print(error.__cause__)
         The option 'epsilon' came as text, and expected is a number; give that.
     """
-    parser, files = _caller()
+    parser, files, runs = _caller()
     given, own = parser.get(), _as_written(parser, files)
     used = _used(given)
     stated = dict(_differences(given, own))
     for id, value in stated.items():
+        if runs and id.split(ReferenceResolver.sep)[0] == NETWORK:
+            raise ValueError(_without_effect(id))
         _check_known(id, given, own, used)
         _check_kind(id, value, _kind(id, own))
     for name, kind in KINDS.items():
@@ -177,23 +183,25 @@ def check_options(needs: Mapping[str, str] | None = None) -> dict[str, Any]:
     return {_typed(id): value for id, value in stated.items()}
 
 
-def _caller() -> tuple[ConfigParser, Any]:
-    """Return the parser that is evaluating, and the files that its command names; none for a parser by itself."""
+def _caller() -> tuple[ConfigParser, Any, bool]:
+    """Return the parser that is evaluating, the files that its command names (none for a parser by itself), and whether
+    a workflow runs it."""
     frame, parser, folder = inspect.currentframe(), None, None
     while frame is not None:
         here = frame.f_locals
         owner = here.get("self")
         parser = owner if parser is None and isinstance(owner, ConfigParser) else parser
-        folder = getattr(owner, "config_root_path", folder)
+        folder = owner.config_root_path if isinstance(owner, ConfigWorkflow) else folder
         # In MONAI's commands the former holds what the latter, or an args_file, says.
         files = here.get("config_file_") or here.get("config_file")
         if parser is not None and files and frame.f_globals.get("__name__", "").startswith("monai."):
-            return parser, files
+            return parser, files, folder is not None
         frame = frame.f_back
     if parser is None:
         raise RuntimeError("Options were to be checked outside a configuration; name this function in one.")
     # A workflow that a program has made itself has forgotten its files, and knows their folder.
-    return parser, None if folder is None else sorted(str(path) for path in folder.glob("*.yaml"))
+    own = None if folder is None else sorted(str(path) for path in folder.glob("*.yaml"))
+    return parser, own, folder is not None
 
 
 def _as_written(parser: ConfigParser, files: Any) -> dict[str, Any]:
@@ -277,10 +285,14 @@ def _check_known(id: str, given: dict[str, Any], own: dict[str, Any], used: set[
     if not _is_used(id, used):
         if is_new:
             raise ValueError(_unknown(id, above, [name for name in _at(own, above) if name not in ROOTS]))
-        raise ValueError(
-            f"The option {_typed(id)!r} has no effect with this configuration, in which nothing uses it; leave it out, "
-            "or give the configuration that needs it."
-        )
+        raise ValueError(_without_effect(id))
+
+
+def _without_effect(id: str) -> str:
+    return (
+        f"The option {_typed(id)!r} has no effect with this configuration, in which nothing uses it; leave it out, or "
+        "give the configuration that needs it."
+    )
 
 
 def _unknown(id: str, above: str, names: list[str]) -> str:
