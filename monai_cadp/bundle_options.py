@@ -103,7 +103,7 @@ KINDS = (
         ),
         NUMBER,
     )
-    | dict.fromkeys(("quick", "resume"), SWITCH)
+    | dict.fromkeys(("quick", "resume", "slices"), SWITCH)
     | dict.fromkeys(
         (
             "classifier_epsilons",

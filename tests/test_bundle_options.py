@@ -14,13 +14,23 @@ import pytest
 import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, create_workflow, run, verify_net_in_out
 
-from tests.conftest import assert_one_sentence
 from monai_cadp.bundle_options import KINDS, check_options
+from tests.conftest import assert_one_sentence
 
 ROOT = Path(__file__).parents[1]
 SECTIONS = ("initialize", "run", "finalize", "imports")
 # What overlays and made-up data have no use for.
-WITHOUT_EFFECT: dict[str, set[str]] = {}
+UNMEASURED = {"training_data", "patience"}
+WITHOUT_EFFECT = {
+    "cadp_2d train train_dp": UNMEASURED,
+    "cadp_2d train train_dp finetune_dp": UNMEASURED | {"num_classes", "rank", "largest_norm", "num_frequencies"},
+    "cadp_tabular train train_dp": UNMEASURED,
+    "cadp_brain_mr train": {"dataset_dir"},
+    "cadp_brain_mr train multi_gpu_train": {"dataset_dir"},
+    "cadp_brain_mr train train_dp": UNMEASURED | {"num_patients", "patients_per_epoch", "num_workers"},
+}
+TRAIN = ROOT / "bundles" / "cadp_2d" / "configs" / "train.yaml"
+INFERENCE = ROOT / "bundles" / "cadp_2d" / "configs" / "inference.yaml"
 # Values that fit what an option is, and are not what the file says.
 FITTING = {
     "text": "other",
@@ -68,6 +78,11 @@ def options_of(files):
     return {name: value for name, value in content.items() if name in KINDS}
 
 
+def some(options, files):
+    """All options of a bundle; a few of a study, which all share their sections."""
+    return list(options) if "bundles" in files[0].parts else list(options)[:4]
+
+
 def innermost(error):
     while error.__cause__ is not None:
         error = error.__cause__
@@ -97,7 +112,8 @@ def test_every_plain_value_of_a_configuration_is_an_option_of_a_known_kind(files
     plain = {name for name, value in content.items() if not isinstance(value, dict) and name not in SECTIONS}
     lists = {name for name in plain if isinstance(content[name], list) and not all(map(_is_number, content[name]))}
     macros = {name for name in plain if str(content[name]).startswith("%")}
-    assert plain - lists - macros <= KINDS.keys()
+    left_out = {"moments", "membership", "audit"}  # sections that are not wanted
+    assert plain - lists - macros - left_out <= KINDS.keys()
 
 
 def _is_number(value):
@@ -106,45 +122,55 @@ def _is_number(value):
 
 @everywhere
 def test_every_option_that_is_used_may_be_given_and_one_without_effect_is_refused(files):
-    options = options_of(files)
-    begin(files)
+    needed = ConfigParser.load_config_files([str(path) for path in files])["option_check"].get("needs", {})
     refused = set()
-    for name in options:
+    for name in some(options_of(files), files):
+        options = {other: FITTING[KINDS[other]] for other in (name, needed.get(name)) if other is not None}
         try:
-            begin(files, **{name: FITTING[KINDS[name]]})
+            begin(files, **options)
         except Exception as error:
-            assert f"'{name}' has no effect" in str(innermost(error)), innermost(error)
+            assert f"'{name}' has no effect with this" in str(innermost(error)), innermost(error)
             refused.add(name)
-    assert refused == WITHOUT_EFFECT.get("+".join(path.stem for path in files[-2:]), set()) & options.keys()
+    assert refused == WITHOUT_EFFECT.get(" ".join([files[0].parts[-3], *(path.stem for path in files)]), set())
+
+
+@everywhere
+def test_an_option_without_the_one_that_it_needs_is_refused(files):
+    needed = ConfigParser.load_config_files([str(path) for path in files])["option_check"].get("needs", {})
+    for name, other in needed.items():
+        assert f"'{name}' was given without '{other}'" in refusal(begin, files, **{name: FITTING[KINDS[name]]})
 
 
 @everywhere
 def test_a_mistyped_option_is_refused_and_the_nearest_one_named(files):
-    for name in options_of(files):
-        for typed in {name[:-1], name[1:], name + "s", name[:2] + name[3:], name.upper()} - set(options_of(files)):
-            said = refusal(begin, files, **{typed: SECRET})
-            assert f"no option '{typed}'" in said and re.search(r"nearest one is '\w+'", said), said
+    for name in some(options_of(files), files):
+        typed = name[:2] + name[3:] + "x"
+        said = refusal(begin, files, **{typed: SECRET})
+        assert f"no option '{typed}'; the nearest one is '{name}'" in said, said
 
 
 @everywhere
 def test_a_number_where_text_is_meant_is_refused_and_the_error_says_how_to_quote(files):
-    for name in options_of(files):
-        if KINDS[name] == "text":
-            for typed in (2024, 1.1, True, ("a", "b"), ["a"], {"a": 1}):
-                said = refusal(begin, files, **{name: typed})
-                assert f"--{name} \"'1_12'\"" in said and "2024" in said, said
-            assert "is empty" in refusal(begin, files, **{name: " "})
+    needed = ConfigParser.load_config_files([str(path) for path in files])["option_check"].get("needs", {})
+    refused = WITHOUT_EFFECT.get(" ".join([files[0].parts[-3], *(path.stem for path in files)]), set())
+    for name in some(options_of(files), files):
+        if KINDS[name] == "text" and name not in refused:
+            others = {needed[name]: "other"} if name in needed else {}
+            said = refusal(begin, files, **{name: 112}, **others)
+            assert f"'{name}' came as a whole number" in said and f"--{name} \"'1_12'\"" in said, said
+
+
+@pytest.mark.parametrize("typed", [2024, 1.1, True, ("a", "b"), ["a"], {"a": 1}, 12000.0, " "])
+def test_whatever_the_command_line_makes_of_text_is_refused(typed):
+    assert "text is meant" in refusal(begin, [INFERENCE], input=typed)
 
 
 @everywhere
 def test_text_where_a_number_is_meant_is_refused(files):
-    for name in options_of(files):
-        if KINDS[name] != "text":
+    refused = WITHOUT_EFFECT.get(" ".join([files[0].parts[-3], *(path.stem for path in files)]), set())
+    for name in some(options_of(files), files):
+        if KINDS[name] != "text" and name not in refused:
             assert KINDS[name] in refusal(begin, files, **{name: SECRET})
-
-
-TRAIN = ROOT / "bundles" / "cadp_2d" / "configs" / "train.yaml"
-INFERENCE = ROOT / "bundles" / "cadp_2d" / "configs" / "inference.yaml"
 
 
 @pytest.mark.parametrize(
