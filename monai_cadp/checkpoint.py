@@ -7,6 +7,7 @@ import hashlib
 import os
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,7 @@ def load_privatizer(
     mechanism: Mechanism,
     label_epsilon: float | None = None,
     sha256: str | None = None,
+    stated: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Privatizer:
     """Read a privatizer; the file says which network to build.
@@ -105,13 +107,16 @@ def load_privatizer(
         mechanism: what spends the budget.
         label_epsilon: budget of the class label, spent by randomized response; None declares labels public.
         sha256: of the file, where it is known: any other file is refused before it is read; None or "any" for no check.
+        stated: options by their names, of which those that describe the network (``spatial_shape``, ``num_classes``,
+            ``num_directions``, ``inn#rank`` ...) must be those of the file; all others are passed over.
         options: further arguments of :class:`Privatizer`; ``content`` replaces the basis of the file.
 
     Returns:
         The privatizer.
 
     Raises:
-        ValueError: if the file is missing, damaged, not a privatizer's, or not the one with this SHA-256.
+        ValueError: if the file is missing, damaged, not a privatizer's, not the one with this SHA-256, or holds another
+            network than is stated.
 
     Example:
         >>> import tempfile
@@ -147,17 +152,23 @@ def load_privatizer(
         raise ValueError(
             "The checkpoint could not be read; expected an undamaged file that this package has written."
         ) from None
+    _check_stated(stated or {}, inn, content)
     if label_epsilon is not None:
+        if inn.condition_space.num_classes is None:
+            raise ValueError("A label_epsilon was given, but the network takes no class labels; leave it out.")
         options["label_mechanism"] = RandomizedResponse(label_epsilon, inn.condition_space.num_groups)
     return Privatizer(inn, mechanism, options.pop("content", content), **options)
 
 
-def load_network(path: str | Path, sha256: str | None = None) -> InvertibleNetwork:
+def load_network(
+    path: str | Path, sha256: str | None = None, stated: Mapping[str, Any] | None = None
+) -> InvertibleNetwork:
     """Read the network of a checkpoint, to train it further.
 
     Args:
         path: file of :func:`save_privatizer`.
         sha256: as for :func:`load_privatizer`.
+        stated: as for :func:`load_privatizer`; without ``num_directions``, for a basis is fitted anew.
 
     Returns:
         The network, which knows how it was trained.
@@ -175,7 +186,23 @@ def load_network(path: str | Path, sha256: str | None = None) -> InvertibleNetwo
         >>> load_network(path).fingerprint() == inn.fingerprint()
         True
     """
-    return load_privatizer(path, PriorOnly(), sha256=sha256).inn
+    described = {name: value for name, value in (stated or {}).items() if name != "num_directions"}
+    return load_privatizer(path, PriorOnly(), sha256=sha256, stated=described).inn
+
+
+def _check_stated(stated: Mapping[str, Any], inn: InvertibleNetwork, content: ContentBasis) -> None:
+    held = {**inn.config, "num_directions": len(content.weights)}
+    for option, value in stated.items():
+        name = option.removeprefix("network#").removeprefix("inn#")
+        if name in held and not isinstance(value, str) and _plain(value) != _plain(held[name]):
+            raise ValueError(
+                f"The option {option!r} is {_plain(value)}, but the checkpoint's network has {_plain(held[name])}; leave "
+                "the option out, or give the checkpoint that was trained so."
+            )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, list | tuple) else value
 
 
 def _sha256(path: Path) -> str:

@@ -14,6 +14,7 @@ from monai_cadp.data.digits import Digits
 from monai_cadp.data.image_reading import ReadImage, ReadImageD, ReadImaged, ReadImageDict
 from monai_cadp.data.masks import WithMasks, join_masks, split_masks
 from monai_cadp.data.medmnist import NpzImages
+from monai_cadp.data.originals import open_originals
 from monai_cadp.data.part import Part
 from monai_cadp.data.people import people_of
 from monai_cadp.data.public_grid import PublicGrid
@@ -60,6 +61,7 @@ __all__ = [
     "brain_template_file",
     "join_masks",
     "open_images",
+    "open_originals",
     "open_schema",
     "open_table",
     "people_of",

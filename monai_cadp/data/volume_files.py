@@ -15,6 +15,7 @@ from monai_cadp.data.dicom_reading import is_dicom
 from monai_cadp.data.item_code import item_code
 from monai_cadp.data.silence import Refusal, read_silently
 from monai_cadp.data.subjects import subjects_by_name
+from monai_cadp.data.subjects_file import subjects_by_file
 from monai_cadp.data.volume_reading import ReadVolume
 
 __all__ = ["VolumeFiles"]
@@ -37,11 +38,13 @@ class VolumeFiles(Dataset):
             which a ledger knows it: two scans of a person need two names.
         subject_pattern: regular expression that finds, as its first group, the subject in the name of a scan's file or
             folder without its ending, where scans are of several people.
+        subjects: CSV file with the columns ``file`` and ``subject``, in place of a pattern; see
+            :func:`~monai_cadp.data.subjects_file.subjects_by_file`.
         label: class of all these scans, for training; items have a "label" then.
 
     Raises:
-        ValueError: if there is no scan, both a subject and a pattern are given, or the pattern does not fit a name;
-            when an item is read, as :class:`ReadVolume`.
+        ValueError: if there is no scan, two of subject, pattern and file of subjects are given, or one of them does not
+            fit a name; when an item is read, as :class:`ReadVolume`.
 
     Example:
         >>> import tempfile, nibabel, numpy
@@ -60,10 +63,13 @@ class VolumeFiles(Dataset):
         read: ReadVolume,
         subject: str | int | None = None,
         subject_pattern: str | None = None,
+        subjects: str | os.PathLike[str] | None = None,
         label: int | None = None,
     ) -> None:
         if subject is not None and subject_pattern is not None:
             raise ValueError("A subject and a subject_pattern were given; give one of them, or none.")
+        if subjects is not None and (subject is not None or subject_pattern is not None):
+            raise ValueError("A file of subjects was given beside another source of them; give one of them, or none.")
         self._paths, self._read = read_silently(lambda: _scans(Path(source)), UNREADABLE), read
         self._label: dict[str, Tensor] = {} if label is None else {"label": torch.tensor(label)}
         # The name of "." is that of its folder.
@@ -73,6 +79,8 @@ class VolumeFiles(Dataset):
             self._subjects = [{"subject": str(subject), "item": item_code(name)} for name in names]
         elif subject_pattern is not None:
             self._subjects = subjects_by_name(names, subject_pattern)
+        elif subjects is not None:
+            self._subjects = subjects_by_file(names, subjects)
 
     def __len__(self) -> int:
         """Return the number of scans."""

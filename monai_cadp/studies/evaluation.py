@@ -53,17 +53,19 @@ class Evaluation(ABC):
             results.append({"name": name, "epsilon": epsilon, "delta": delta, **self.measure(privatizer, name)})
         return results
 
-    def write(self, checkpoint: str | Path, epsilons: Sequence[float], path: str | Path) -> None:
+    def write(self, checkpoint: str | Path, epsilons: Sequence[float] | None, path: str | Path) -> None:
         """Measure subset selection at several epsilons with a trained network, print a table, and write it as JSON.
 
         Args:
             checkpoint: file of :func:`~monai_cadp.checkpoint.save_privatizer`.
-            epsilons: budgets of one image or row.
+            epsilons: budgets of one image or row; there are no others unless they are given.
             path: of the JSON file.
 
         Raises:
             ValueError: if an epsilon is not usable or the checkpoint cannot be read; nothing is written then.
         """
+        if not epsilons:
+            raise ValueError("No epsilons were given; choose the budgets to compare, such as --epsilons [1.0,4.0,8.0].")
         mechanisms = [SubsetSelection(float(epsilon)) for epsilon in epsilons]
         privatizer = load_privatizer(checkpoint, PriorOnly())
         assert isinstance(privatizer.content, ContentBasis)

@@ -17,7 +17,7 @@ from monai_cadp.privacy import PrivacyLedger
 from monai_cadp.privatizer import Privatizer
 from monai_cadp.recorded_release import recorded_guarantee
 from monai_cadp.reports import image_grid, save_image_grid
-from monai_cadp.studies.release_loop import release_items
+from monai_cadp.studies.release_loop import check_conditions, release_items
 
 __all__ = ["release_batches", "release_folder"]
 
@@ -84,11 +84,13 @@ def release_folder(
         The folder.
 
     Raises:
-        ValueError: if the folder exists, an image, label or subject does not fit, or several processes have no ledger.
+        ValueError: if the folder exists, an image, label, condition or subject does not fit, or several processes have
+            no ledger.
         BudgetExceededError: if a subject would be over its cap.
     """
     if idist.get_world_size() > 1 and ledger is None:
         raise ValueError("Several processes came without a ledger, by which they know of one another; give them one.")
+    check_conditions(privatizer, images)
     by_item = ledger is None or "item" in images[0]
     guarantee = recorded_guarantee(privatizer, by_item).to_dict()
     # Chosen and ordered at random: the first ones would show which release belongs to which place in the source.

@@ -15,10 +15,35 @@ from monai_cadp.privacy import PrivacyLedger
 from monai_cadp.privatizer import Privatizer
 from monai_cadp.recorded_release import recorded_release
 
-__all__ = ["release_items"]
+__all__ = ["check_conditions", "release_items"]
 
 # Batches that share the transactions of a ledger: this many at most, with at most so many values.
 LOT_BATCHES, LOT_VALUES = 8, 2**22
+
+
+def check_conditions(privatizer: Privatizer, items: Dataset) -> None:
+    """Refuse what items contradict, before anything is spent or written.
+
+    Args:
+        privatizer: the privatizer.
+        items: as in :func:`release_items`; the first one is read.
+
+    Raises:
+        ValueError: if one condition was stated for all items and they have labels, or a budget for labels and they have
+            none.
+    """
+    if privatizer.inn.condition_space.embedding_size == 0:
+        return
+    labelled = "label" in items[0]
+    if labelled and privatizer.default_condition is not None:
+        raise ValueError(
+            "A condition was given for all of the input, which has labels of its own; leave the condition out."
+        )
+    if not labelled and privatizer.label_mechanism is not None:
+        raise ValueError(
+            "A budget for labels was given, but the input has none, and a condition that is stated for all is public; "
+            "leave label_epsilon out."
+        )
 
 
 def release_items(

@@ -21,7 +21,7 @@ from monai_cadp.data.stage import Stage
 from monai_cadp.privacy import PrivacyLedger
 from monai_cadp.privatizer import Privatizer
 from monai_cadp.recorded_release import recorded_guarantee
-from monai_cadp.studies.release_loop import release_items
+from monai_cadp.studies.release_loop import check_conditions, release_items
 
 __all__ = ["release_rows", "release_table"]
 
@@ -118,6 +118,7 @@ def release_table(
     if output.suffix != ".csv":
         raise ValueError(f"The output has the ending {output.suffix!r}; expected the name of a new .csv file.")
     _refuse_existing(output, card)
+    check_conditions(privatizer, table)
     guarantee = recorded_guarantee(privatizer, by_item=True).to_dict()
     with nameless_errors():
         stage = Stage(output)

@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: Apache-2.0
+"""No option of a bundle is ignored: a mistyped one, one without effect or one of the wrong kind stops the command."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import os
+from collections.abc import Iterator, Mapping
+from numbers import Integral, Real
+from pydoc import locate
+from typing import Any
+
+from monai.bundle import ConfigParser, ConfigWorkflow, ReferenceResolver
+from monai.bundle.config_item import ConfigComponent
+
+__all__ = ["KINDS", "check_options"]
+
+TEXT, WHOLE, NUMBER, SWITCH, LIST, CLASS = (
+    "text",
+    "a whole number",
+    "a number",
+    "True or False",
+    "a list of numbers, such as [1, 2]",
+    "the number of a class, or a list of numbers",
+)
+
+# What the options of all bundles and studies are. Names mean the same everywhere.
+KINDS = (
+    dict.fromkeys(
+        (
+            "backend",
+            "bundle",
+            "bundle_root",
+            "checkpoint",
+            "checkpoint_sha256",
+            "dataset_dir",
+            "device",
+            "input",
+            "item_column",
+            "ledger",
+            "model",
+            "output",
+            "output_dir",
+            "output_file",
+            "output_format",
+            "pretrained",
+            "schema",
+            "secret_file",
+            "split",
+            "subject_column",
+            "subject_pattern",
+            "subjects",
+            "target",
+            "title",
+            "tracking_uri",
+            "training_data",
+            "unit",
+        ),
+        TEXT,
+    )
+    | dict.fromkeys(
+        (
+            "batch_size",
+            "cell",
+            "classifier_epochs",
+            "in_channels",
+            "max_epochs",
+            "num_classes",
+            "num_content_samples",
+            "num_couplings",
+            "num_directions",
+            "num_frequencies",
+            "num_mask_classes",
+            "num_patients",
+            "num_released",
+            "num_test",
+            "num_workers",
+            "patience",
+            "patients_per_epoch",
+            "rank",
+            "segmentation_epochs",
+            "width",
+        ),
+        WHOLE,
+    )
+    | dict.fromkeys(
+        (
+            "blur",
+            "delta",
+            "detail_temperature",
+            "epsilon",
+            "label_epsilon",
+            "largest_gradient",
+            "largest_norm",
+            "learning_rate",
+            "noise",
+            "published_minutes",
+            "spacing",
+            "temperature",
+            "weight_decay",
+            "weight_power",
+        ),
+        NUMBER,
+    )
+    | dict.fromkeys(("quick", "resume", "slices"), SWITCH)
+    | dict.fromkeys(
+        (
+            "classifier_epsilons",
+            "epsilons",
+            "intensity_range",
+            "other_epsilons",
+            "published_epsilons",
+            "spatial_shape",
+            "volume_shape",
+        ),
+        LIST,
+    )
+    | {"condition": CLASS}
+)
+# What MONAI's commands start from, and what it needs without being used by anything.
+NETWORK = "network_def"
+ROOTS = ("imports", "initialize", "run", "finalize", "option_check", NETWORK)
+# MONAI's own, or of its experiment tracking.
+META = ("_meta_", "experiment_name", "is_not_rank0", "run_name", "save_execute_config")
+REFERENCE_SIGNS = ("@", "$", "%")
+
+
+def check_options(needs: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Compare the configuration that MONAI is about to run with its files, and refuse what would be ignored.
+
+    A configuration names this function as the first of all that is evaluated: under ``initialize``, where
+    MONAI's ``run`` begins, before it has printed an option; as what ``run`` begins with, for commands that choose
+    another ``init_id``; and as what ``network_def`` requires. Options come from the command line, from an ``args_file``
+    or from a call in Python, and MONAI writes all of them into one configuration and keeps no list of them. So the
+    parser that is evaluating this is taken from the calling frames, together with the names of the files it has read;
+    what differs from the files is what was given.
+
+    Refused are
+
+    * an option, or a nested id, that the files do not have and nothing uses, or that its component does not take;
+    * an option that the files have, but nothing of what is run uses, as where an overlay has replaced its user;
+    * a number where text is meant, for MONAI's command line turns ``1_12`` and ``2024`` into numbers, and text where a
+      number is meant;
+    * an option without the one that it needs.
+
+    Args:
+        needs: option by option the one without which it has no effect.
+
+    Returns:
+        The options that differ from the files, by their ids as they are typed; for
+        :func:`~monai_cadp.checkpoint.load_privatizer` to compare those about the network with the checkpoint.
+
+    Raises:
+        ValueError: if an option is refused; values are not repeated, for they may name somebody.
+        RuntimeError: if it is called by anything but a configuration.
+
+    Example:
+        >>> parser = ConfigParser({"run": {"_target_": "monai_cadp.bundle_options.check_options"}, "epsilon": "four"})
+        >>> try:
+        ...     parser.get_parsed_content("run")
+        ... except RuntimeError as error:
+        ...     print(error.__cause__)
+        The option 'epsilon' came as text, and expected is a number; give that.
+    """
+    parser, files, runs = _caller()
+    given, own = parser.get(), _as_written(parser, files)
+    used = _used(given)
+    stated = dict(_differences(given, own))
+    for id, value in stated.items():
+        if runs and id.split(ReferenceResolver.sep)[0] == NETWORK:
+            raise ValueError(_without_effect(id))
+        _check_known(id, given, own, used)
+        _check_kind(id, value, _kind(id, own))
+    for name, kind in KINDS.items():
+        if name in given:
+            _check_kind(name, given[name], kind)
+    for name, other in (needs or {}).items():
+        if given.get(name) is not None and given.get(other) is None:
+            raise ValueError(
+                f"The option {name!r} was given without {other!r}, and has no effect without it; give both, or neither."
+            )
+    return {_typed(id): value for id, value in stated.items()}
+
+
+def _caller() -> tuple[ConfigParser, Any, bool]:
+    """Return the parser that is evaluating, the files that its command names (none for a parser by itself), and whether
+    a workflow runs it."""
+    frame, parser, folder = inspect.currentframe(), None, None
+    while frame is not None:
+        here = frame.f_locals
+        owner = here.get("self")
+        parser = owner if parser is None and isinstance(owner, ConfigParser) else parser
+        folder = owner.config_root_path if isinstance(owner, ConfigWorkflow) else folder
+        # In MONAI's commands the former holds what the latter, or an args_file, says.
+        files = here.get("config_file_") or here.get("config_file")
+        if parser is not None and files and frame.f_globals.get("__name__", "").startswith("monai."):
+            return parser, files, folder is not None
+        frame = frame.f_back
+    if parser is None:
+        raise RuntimeError("Options were to be checked outside a configuration; name this function in one.")
+    # A workflow that a program has made itself has forgotten its files, and knows their folder.
+    own = None if folder is None else sorted(str(path) for path in folder.glob("*.yaml"))
+    return parser, own, folder is not None
+
+
+def _as_written(parser: ConfigParser, files: Any) -> dict[str, Any]:
+    if not files:
+        return dict(parser.get())
+    own = ConfigParser(ConfigParser.load_config_files(files))
+    own.resolve_macro_and_relative_ids()
+    return dict(own.get())
+
+
+def _join(id: str, key: Any) -> str:
+    return f"{id}{ReferenceResolver.sep}{key}" if id else str(key)
+
+
+def _at(config: Any, id: str) -> Any:
+    """Return what stands at an id; None if nothing does."""
+    for key in ReferenceResolver.split_id(id) if id else []:
+        if isinstance(config, dict) and key in config:
+            config = config[key]
+        elif isinstance(config, list) and key.isdigit() and int(key) < len(config):
+            config = config[int(key)]
+        else:
+            return None
+    return config
+
+
+def _differences(given: Any, own: Any, id: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the ids at which a configuration differs from its files, as deep as both have the same structure."""
+    same_list = isinstance(given, list) and isinstance(own, list) and len(given) == len(own)
+    same_dict = isinstance(given, dict) and isinstance(own, dict) and given.get("_target_") == own.get("_target_")
+    if same_list:
+        for index, (one, other) in enumerate(zip(given, own, strict=True)):
+            yield from _differences(one, other, _join(id, index))
+    elif same_dict:
+        for key, value in given.items():
+            if not id and key in META:
+                continue
+            if key in own:
+                yield from _differences(value, own[key], _join(id, key))
+            else:
+                yield _join(id, key), value
+    elif type(given) is not type(own) or given != own:
+        yield id, given
+
+
+def _references(config: Any) -> Iterator[str]:
+    if isinstance(config, dict | list):
+        for value in config.values() if isinstance(config, dict) else config:
+            yield from _references(value)
+    elif isinstance(config, str):
+        yield from ReferenceResolver.match_refs_pattern(config)
+
+
+def _used(config: dict[str, Any]) -> set[str]:
+    """Return the ids that what is run refers to, directly or through others."""
+    used: set[str] = set()
+    waiting = [name for name in ROOTS if name in config]
+    while waiting:
+        id = waiting.pop()
+        if id not in used:
+            used.add(id)
+            waiting.extend(_references(_at(config, id)))
+    return used
+
+
+def _is_used(id: str, used: set[str]) -> bool:
+    """Tell whether an id, something around it or something in it is used."""
+    keys = id.split(ReferenceResolver.sep)
+    around = {ReferenceResolver.sep.join(keys[:count]) for count in range(1, len(keys) + 1)}
+    return bool(around & used) or any(other.startswith(id + ReferenceResolver.sep) for other in used)
+
+
+def _check_known(id: str, given: dict[str, Any], own: dict[str, Any], used: set[str]) -> None:
+    above, _, key = id.rpartition(ReferenceResolver.sep)
+    parent = _at(given, above)
+    is_new = _at(own, above) is not None and isinstance(parent, dict) and key not in _at(own, above)
+    if is_new and ConfigComponent.is_instantiable(parent):
+        arguments = _arguments(parent["_target_"])
+        if arguments is not None and key not in arguments and key not in ConfigComponent.non_arg_keys:
+            raise ValueError(_unknown(id, above, [*arguments]))
+    if not _is_used(id, used):
+        if is_new:
+            raise ValueError(_unknown(id, above, [name for name in _at(own, above) if name not in ROOTS]))
+        raise ValueError(_without_effect(id))
+
+
+def _without_effect(id: str) -> str:
+    return (
+        f"The option {_typed(id)!r} has no effect with this configuration, in which nothing uses it; leave it out, or "
+        "give the configuration that needs it."
+    )
+
+
+def _unknown(id: str, above: str, names: list[str]) -> str:
+    key = id.rpartition(ReferenceResolver.sep)[2]
+    nearest = difflib.get_close_matches(key, names, n=1, cutoff=0.0)
+    hint = f"the nearest one is {_typed(_join(above, nearest[0]))!r}, " if nearest else ""
+    return f"This configuration has no option {_typed(id)!r}; {hint}correct it or leave it out."
+
+
+def _typed(id: str) -> str:
+    """Return an id as it is typed on a command line."""
+    return id.replace(ReferenceResolver.sep, "#")
+
+
+def _arguments(target: Any) -> list[str] | None:
+    """Return the names of the arguments of a component; None where it takes any."""
+    try:
+        parameters = inspect.signature(locate(target)).parameters.values()  # type: ignore[arg-type]
+    except (TypeError, ValueError, ImportError):
+        return None
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return [parameter.name for parameter in parameters]
+
+
+def _kind(id: str, own: dict[str, Any]) -> str | None:
+    """Return what is meant at an id: by its name, by the option that stands there, or by what the file says."""
+    written = _at(own, id)
+    if isinstance(written, str):
+        if written.startswith("@") and written != f"@{id}":
+            return _kind(ReferenceResolver.normalize_id(written[1:]), own)
+        return KINDS.get(id) or (None if written.startswith(REFERENCE_SIGNS) else TEXT)
+    if id in KINDS:
+        return KINDS[id]
+    if isinstance(written, bool):
+        return SWITCH
+    return NUMBER if isinstance(written, Real) else None
+
+
+def _check_kind(id: str, value: Any, kind: str | None) -> None:
+    if isinstance(value, str) and value.startswith(REFERENCE_SIGNS):
+        return
+    name = _typed(id)
+    if kind == TEXT:
+        if value is not None and not isinstance(value, str | os.PathLike):
+            raise ValueError(
+                f"The option {name!r} came as {_what(value)}, and text is meant: the command line reads text such as "
+                f"1_12, 2024 or a,b as something else; put it into two pairs of quotes, as in --{name} \"'1_12'\"."
+            )
+        if isinstance(value, str) and not value.strip():
+            raise ValueError(f"The option {name!r} is empty, and text is meant; give it, or leave the option out.")
+    elif value is not None and kind is not None and not _fits(value, kind):
+        raise ValueError(f"The option {name!r} came as {_what(value)}, and expected is {kind}; give that.")
+
+
+def _fits(value: Any, kind: str) -> bool:
+    if kind == SWITCH:
+        return isinstance(value, bool)
+    if kind == LIST or (kind == CLASS and isinstance(value, list | tuple)):
+        return isinstance(value, list | tuple) and all(_fits(entry, NUMBER) for entry in value)
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, Real if kind == NUMBER else Integral)
+
+
+def _what(value: Any) -> str:
+    if isinstance(value, bool):
+        return "True or False"
+    if isinstance(value, Real):
+        return "a whole number" if isinstance(value, Integral) else "a number"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    return "text" if isinstance(value, str) else f"a {type(value).__name__}"

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The images that are to be released."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch.utils.data import Dataset
+
+from monai_cadp.data.source import SPLITS, open_images
+
+__all__ = ["open_originals"]
+
+
+def open_originals(
+    source: str | os.PathLike[str],
+    split: str | None,
+    spatial_shape: Sequence[int],
+    in_channels: int = 1,
+    intensity_range: tuple[float, float] | None = None,
+    subject_pattern: str | None = None,
+) -> Dataset:
+    r"""Open images for a release: a split that the source has, or all of a source that has none.
+
+    Args:
+        source: as for :func:`~monai_cadp.data.open_images`.
+        split: "train", "val" or "test"; None for test, or for all of a folder without splits.
+        spatial_shape: public size in voxels.
+        in_channels: channels of the images.
+        intensity_range: as for :func:`~monai_cadp.data.open_images`.
+        subject_pattern: as for :func:`~monai_cadp.data.open_images`.
+
+    Returns:
+        A data set of items {"image": float32 (in_channels, \*spatial_shape) in [0, 1], "label": ..., "subject": ...}.
+
+    Raises:
+        ValueError: as :func:`~monai_cadp.data.open_images`, and if a split is asked for of a folder that has none.
+
+    Example:
+        >>> len(open_originals("digits", split=None, spatial_shape=(8, 8)))
+        360
+    """
+    folder = Path(source)
+    if split is not None and folder.is_dir() and not any((folder / name).is_dir() for name in SPLITS):
+        raise ValueError("A split was given, but the image folder has none of train, val and test; leave it out.")
+    return open_images(
+        source, split or "test", spatial_shape, in_channels, intensity_range, subject_pattern=subject_pattern
+    )

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every option of every configuration is accepted, and whatever would be ignored or taken for something else is not."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+
+import pytest
+import yaml
+from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, create_workflow, run, verify_net_in_out
+
+from monai_cadp.bundle_options import KINDS, check_options
+from tests.conftest import assert_one_sentence
+
+ROOT = Path(__file__).parents[1]
+SECTIONS = ("initialize", "run", "finalize", "imports")
+# What overlays and made-up data have no use for.
+UNMEASURED = {"training_data", "patience"}
+WITHOUT_EFFECT = {
+    "cadp_2d train train_dp": UNMEASURED,
+    "cadp_2d train train_dp finetune_dp": UNMEASURED | {"num_classes", "rank", "largest_norm", "num_frequencies"},
+    "cadp_tabular train train_dp": UNMEASURED,
+    "cadp_brain_mr train": {"dataset_dir"},
+    "cadp_brain_mr train multi_gpu_train": {"dataset_dir"},
+    "cadp_brain_mr train train_dp": UNMEASURED | {"num_patients", "patients_per_epoch", "num_workers"},
+}
+TRAIN = ROOT / "bundles" / "cadp_2d" / "configs" / "train.yaml"
+INFERENCE = ROOT / "bundles" / "cadp_2d" / "configs" / "inference.yaml"
+# Values that fit what an option is, and are not what the file says.
+FITTING = {
+    "text": "other",
+    "a whole number": 3,
+    "a number": 0.123,
+    "True or False": False,
+    "a list of numbers, such as [1, 2]": [4, 4],
+    "the number of a class, or a list of numbers": 1,
+}
+SECRET = "Mustermann-1954"
+
+
+def configurations():
+    """Every list of files that is run together."""
+    for path in [*ROOT.glob("configs/*.yaml"), *ROOT.glob("configs/studies/*.yaml")]:
+        if "run" in yaml.safe_load(path.read_text()):
+            yield [path]
+    for folder in ROOT.glob("bundles/*/configs"):
+        for name in ("train", "inference", "evaluate"):
+            yield [folder / f"{name}.yaml"]
+        yield [folder / "train.yaml", folder / "multi_gpu_train.yaml"]
+        yield [folder / "train.yaml", folder / "train_dp.yaml"]
+        if (folder / "finetune_dp.yaml").exists():
+            yield [folder / "train.yaml", folder / "train_dp.yaml", folder / "finetune_dp.yaml"]
+
+
+CONFIGURATIONS = {"+".join(path.relative_to(ROOT).as_posix() for path in files): files for files in configurations()}
+everywhere = pytest.mark.parametrize("files", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
+
+
+@pytest.fixture(autouse=True)
+def from_the_project(monkeypatch):
+    """The sections that studies share are looked for from the project's folder."""
+    monkeypatch.chdir(ROOT)
+
+
+def begin(files, **options):
+    """What MONAI's run does first, up to the check of the options."""
+    return create_workflow(config_file=[str(path) for path in files], init_id="option_check", **options)
+
+
+def options_of(files):
+    """The options: what a configuration names above its sections."""
+    content = ConfigParser.load_config_files([str(path) for path in files])
+    return {name: value for name, value in content.items() if name in KINDS}
+
+
+def some(options, files):
+    """All options of a bundle; a few of a study, which all share their sections."""
+    return list(options) if "bundles" in files[0].parts else list(options)[:4]
+
+
+def innermost(error):
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def refusal(call, *arguments, **options):
+    """MONAI wraps what is raised; the innermost is ours, and one sentence."""
+    with pytest.raises(Exception) as caught:
+        call(*arguments, **options)
+    error = innermost(caught.value)
+    assert_one_sentence(error)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    return str(error)
+
+
+@everywhere
+def test_the_options_are_checked_before_anything_else(files):
+    content = ConfigParser.load_config_files([str(path) for path in files])
+    assert content["initialize"][0] == content["run"][0] == "@option_check"
+    assert "network_def" not in content or content["network_def"]["_requires_"] == "@option_check"
+
+
+@everywhere
+def test_every_plain_value_of_a_configuration_is_an_option_of_a_known_kind(files):
+    content = ConfigParser.load_config_files([str(path) for path in files])
+    plain = {name for name, value in content.items() if not isinstance(value, dict) and name not in SECTIONS}
+    lists = {name for name in plain if isinstance(content[name], list) and not all(map(_is_number, content[name]))}
+    macros = {name for name in plain if str(content[name]).startswith("%")}
+    left_out = {"moments", "membership", "audit"}  # sections that are not wanted
+    assert plain - lists - macros - left_out <= KINDS.keys()
+
+
+def _is_number(value):
+    return isinstance(value, int | float)
+
+
+@everywhere
+def test_every_option_that_is_used_may_be_given_and_one_without_effect_is_refused(files):
+    needed = ConfigParser.load_config_files([str(path) for path in files])["option_check"].get("needs", {})
+    refused = set()
+    for name in some(options_of(files), files):
+        options = {other: FITTING[KINDS[other]] for other in (name, needed.get(name)) if other is not None}
+        try:
+            begin(files, **options)
+        except Exception as error:
+            assert f"'{name}' has no effect with this" in str(innermost(error)), innermost(error)
+            refused.add(name)
+    assert refused == WITHOUT_EFFECT.get(" ".join([files[0].parts[-3], *(path.stem for path in files)]), set())
+
+
+@everywhere
+def test_an_option_without_the_one_that_it_needs_is_refused(files):
+    needed = ConfigParser.load_config_files([str(path) for path in files])["option_check"].get("needs", {})
+    for name, other in needed.items():
+        assert f"'{name}' was given without '{other}'" in refusal(begin, files, **{name: FITTING[KINDS[name]]})
+
+
+@everywhere
+def test_a_mistyped_option_is_refused_and_the_nearest_one_named(files):
+    for name in some(options_of(files), files):
+        typed = name[:2] + name[3:] + "x"
+        said = refusal(begin, files, **{typed: SECRET})
+        assert f"no option '{typed}'; the nearest one is '{name}'" in said, said
+
+
+@everywhere
+def test_a_number_where_text_is_meant_is_refused_and_the_error_says_how_to_quote(files):
+    needed = ConfigParser.load_config_files([str(path) for path in files])["option_check"].get("needs", {})
+    refused = WITHOUT_EFFECT.get(" ".join([files[0].parts[-3], *(path.stem for path in files)]), set())
+    for name in some(options_of(files), files):
+        if KINDS[name] == "text" and name not in refused:
+            others = {needed[name]: "other"} if name in needed else {}
+            said = refusal(begin, files, **{name: 112}, **others)
+            assert f"'{name}' came as a whole number" in said and f"--{name} \"'1_12'\"" in said, said
+
+
+@pytest.mark.parametrize("typed", [2024, 1.1, True, ("a", "b"), ["a"], {"a": 1}, 12000.0, " "])
+def test_whatever_the_command_line_makes_of_text_is_refused(typed):
+    assert "text is meant" in refusal(begin, [INFERENCE], input=typed)
+
+
+@everywhere
+def test_text_where_a_number_is_meant_is_refused(files):
+    refused = WITHOUT_EFFECT.get(" ".join([files[0].parts[-3], *(path.stem for path in files)]), set())
+    for name in some(options_of(files), files):
+        if KINDS[name] != "text" and name not in refused:
+            assert KINDS[name] in refusal(begin, files, **{name: SECRET})
+
+
+@pytest.mark.parametrize(
+    ("typed", "nearest"),
+    [
+        ("train#trainer#max_epoch", "train#trainer#max_epochs"),
+        ("train::trainer::max_epoch", "train#trainer#max_epochs"),
+        ("train#trianer", "train#trainer"),
+        ("train#dataloader#num_worker", "train#dataloader#num_workers"),
+        ("network#rnak", "network#rank"),
+        ("handlers#2#resum", "handlers#2#resume"),
+        ("validate#dataset#intensity_rnage", "validate#dataset#intensity_range"),
+    ],
+)
+def test_a_mistyped_nested_id_is_refused(typed, nearest):
+    said = refusal(begin, [TRAIN], **{typed: 3})
+    assert f"no option '{typed.replace('::', '#')}'; the nearest one is '{nearest}'" in said
+
+
+def test_a_nested_id_that_its_component_takes_is_accepted():
+    begin([TRAIN], **{"train#dataloader#num_workers": 1, "network#rank": 16, "handlers#3#every": 5})
+    begin([TRAIN], patients=3, max_epochs="@patients")
+
+
+def test_the_kind_of_a_nested_id_is_that_of_what_stands_there():
+    for id, value in (("tracked_run#experiment", 2024), ("train#dataset#source", 2024), ("handlers#3#every", "ten")):
+        assert f"'{id}' came as" in refusal(begin, [TRAIN], **{id: value})
+
+
+def test_an_option_whose_user_an_overlay_has_replaced_is_refused():
+    both = [TRAIN, TRAIN.with_name("train_dp.yaml")]
+    for options in ({"patience": 3}, {"training_data": "public"}, {"train#dataloader#num_workers": 1}):
+        (name,) = options
+        assert f"'{name}' has no effect" in refusal(begin, both, **options)
+
+
+def test_options_of_a_file_are_options(tmp_path):
+    (tmp_path / "args.yaml").write_text(yaml.safe_dump({"config_file": str(INFERENCE), "ledgr": SECRET}))
+    assert "nearest one is 'ledger'" in refusal(run, args_file=str(tmp_path / "args.yaml"))
+    (tmp_path / "null.yaml").write_text(yaml.safe_dump({"config_file": str(INFERENCE), "label_epslon": None}))
+    assert "nearest one is 'label_epsilon'" in refusal(run, args_file=str(tmp_path / "null.yaml"))
+
+
+def test_another_init_id_does_not_pass_by_the_check():
+    assert "'ledgr'" in refusal(run, config_file=str(INFERENCE), init_id="nothing", ledgr="x")
+
+
+def test_a_workflow_that_a_program_makes_itself_is_checked():
+    workflow = ConfigWorkflow(config_file=str(INFERENCE), logging_file=False, ledgr="x")
+    assert "'ledgr'" in refusal(workflow.initialize)
+
+
+def test_checks_and_exports_of_the_network_refuse_what_they_do_not_know(tmp_path):
+    files = {"config_file": str(INFERENCE), "meta_file": str(INFERENCE.with_name("metadata.json"))}
+    said = refusal(verify_net_in_out, "network_def", device="cpu", spatial_shpe=[8, 8], **files)
+    assert "nearest one is 'spatial_shape'" in said
+    said = refusal(ckpt_export, "network_def", filepath=str(tmp_path / "a.ts"), num_direcions=4, **files)
+    assert "nearest one is 'num_directions'" in said
+
+
+@pytest.mark.parametrize(
+    ("typed", "match"),
+    [
+        (["--ledgr", SECRET], "nearest one is 'ledger'"),
+        (["--input", "2024"], "'input' came as a whole number"),
+        (["--secret_file", "1_12"], "'secret_file' came as a whole number"),
+        (["--subject_pattern", "a,b"], "'subject_pattern' came as a list"),
+        (["--epsilon", "four"], "'epsilon' came as text"),
+    ],
+)
+def test_the_command_line_says_nothing_of_the_options_that_it_refuses(tmp_path, typed, match):
+    output = tmp_path / SECRET
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(INFERENCE), "--output", str(output)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*command, *typed], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode != 0 and match in done.stderr and SECRET not in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_a_configuration_checks_options():
+    with pytest.raises(RuntimeError, match="outside a configuration"):
+        check_options()
+
+
+@pytest.mark.parametrize("path", [*ROOT.glob("bundles/*/configs/*.yaml"), *ROOT.glob("configs/**/*.yaml")], ids=str)
+def test_no_configuration_holds_a_number_for_a_budget(path):
+    assert not re.findall(r"\b(?:epsilon|label_epsilon|delta)\s*:\s*[\d.]", path.read_text())
+    if "bundles" in path.parts:
+        assert not re.findall(r"\bepsilons\s*:\s*\[?\s*[\d.]", path.read_text())
