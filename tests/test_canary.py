@@ -183,7 +183,6 @@ def _damage(root):
         "spacing": {"ElementSpacing = 1 1": f"ElementSpacing = {CANARY} 1"},
         "object": {"ObjectType = Image": f"ObjectType = {CANARY}"},
         "line": {"NDims = 2": f"{CANARY} {CANARY}\nNDims = 2"},
-        "dimensions": {"NDims = 2": f"NDims = {NUMBER}"},
     }
     for name, changes in mha.items():
         write_metaimage(damaged / f"{CANARY}-{name}.mha", pixels(1), **changes)

@@ -95,7 +95,7 @@ class TrackedRun:
             with contextlib.suppress(FileExistsError):
                 os.close(create_private(self.store_dir / "mlflow.db"))
             location = artifacts.resolve().as_uri()
-            # MLflow would write the working folder, which may be called after a patient, into a store of its own making.
+            # MLflow would write the working folder, which may be called after a patient, into a store that it makes.
             SqlAlchemyStore(self.tracking_uri, location)
         client = MlflowClient(tracking_uri=self.tracking_uri)
         experiment = client.get_experiment_by_name(self.experiment)
