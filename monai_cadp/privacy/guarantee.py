@@ -11,6 +11,7 @@ from typing import Any
 
 from monai_cadp.privacy.shuffling import shuffled_epsilon
 from monai_cadp.privacy.training_data import TrainingData
+from monai_cadp.privacy.unit import check_unit
 
 __all__ = ["PrivacyGuarantee"]
 
@@ -28,7 +29,7 @@ class PrivacyGuarantee:
     Args:
         epsilon: 0 or more, finite.
         mechanism: name of the mechanism.
-        unit: what is protected as a whole: image, volume or patient.
+        unit: what is protected as a whole: image, volume, row or patient.
         relation: which two inputs are compared; always replace-one.
         delta: 0 or more, below 1.
         parameters: plain data (numbers, strings, lists, dictionaries) that define the mechanism; public.
@@ -61,10 +62,9 @@ class PrivacyGuarantee:
         keep = object.__setattr__
         keep(self, "epsilon", _number("epsilon", self.epsilon, math.inf))
         keep(self, "delta", _number("delta", self.delta, 1.0))
-        for name in ("mechanism", "unit"):
-            value = getattr(self, name)
-            if not isinstance(value, str) or not value.strip():
-                raise ValueError(f"The {name} of a guarantee is {value!r}; expected a word.")
+        if not isinstance(self.mechanism, str) or not self.mechanism.strip():
+            raise ValueError(f"The mechanism of a guarantee is {self.mechanism!r}; expected a word.")
+        check_unit(self.unit)
         if self.relation != "replace-one":
             raise ValueError(f"The relation is {self.relation!r}; expected 'replace-one', the only one proved here.")
         if isinstance(self.public, str) or not all(isinstance(fact, str) for fact in self.public):

@@ -9,10 +9,10 @@ import hmac
 import json
 import os
 import secrets
-import unicodedata
 from collections.abc import Sequence
 
 from monai_cadp.privacy.private_files import check_private, create_private
+from monai_cadp.privacy.subject import SubjectId
 
 __all__ = ["LedgerKeys", "digest", "read_secret", "write_secret"]
 
@@ -46,20 +46,13 @@ class LedgerKeys:
             hmac.digest(secret, purpose, "sha256") for purpose in (b"subject", b"release", b"content", b"entry")
         )
 
-    def subject(self, subject: str | int) -> str:
-        """Return the code of a subject.
+    def subject(self, subject: str) -> str:
+        """Return the code of a subject, one for a person, however the id was typed.
 
         Raises:
-            ValueError: if there is no subject.
+            ValueError: if there is no subject, or it is no text; see :class:`~monai_cadp.privacy.SubjectId`.
         """
-        if isinstance(subject, bool) or not isinstance(subject, str | int) or not str(subject).strip():
-            raise ValueError(
-                f"The subject of an image is missing or a {type(subject).__name__}; expected a text or a number that "
-                "stands for one person."
-            )
-        # One person has one code, however the name was typed or a file system spells it.
-        spelled = unicodedata.normalize("NFC", str(subject)).strip()
-        return hmac.digest(self._subject, spelled.encode("utf-8", "surrogatepass"), "sha256").hex()
+        return hmac.digest(self._subject, bytes(SubjectId(subject)), "sha256").hex()
 
     def release(self, parts: Sequence[bytes]) -> str:
         """Return the code of a release, from everything that decides whether two of them are the same."""

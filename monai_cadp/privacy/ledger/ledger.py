@@ -37,8 +37,12 @@ from monai_cadp.privacy.ledger.tables import (
     writing,
 )
 from monai_cadp.privacy.ledger.verification import findings
+from monai_cadp.privacy.unit import check_unit
 
 __all__ = ["PrivacyLedger"]
+
+# Of the rules by which subjects and items become codes; another number stands for other codes of the same people.
+FORMAT = 2
 
 
 class PrivacyLedger:
@@ -94,6 +98,12 @@ class PrivacyLedger:
         if first.code != self._keys.entry("", [1, first.kind, first.subject, first.key, first.body]):
             raise LedgerError("The secret is not that of this ledger, or the ledger's first entry was changed.")
         opened = json.loads(first.body)
+        if opened.get("format") != FORMAT:
+            raise LedgerError(
+                "The ledger was made by another version, which told subjects and items apart by other rules, so that "
+                "what they spent would not be found; go on with that version, or make a new ledger whose caps leave "
+                "out what was spent."
+            )
         self.unit: str = opened["unit"]
         self.budget = Budget(**opened["budget"])
 
@@ -123,17 +133,18 @@ class PrivacyLedger:
             location: path of a new SQLite file, or URL of a PostgreSQL database without a ledger.
             secret: from :func:`~monai_cadp.privacy.ledger.keys.write_secret`.
             budget: of every subject.
-            unit: what a subject is.
+            unit: what a subject is, one of :data:`~monai_cadp.privacy.UNITS`.
 
         Returns:
             The ledger.
 
         Raises:
             LedgerError: if there is one already, or the database cannot be used.
-            ValueError: if the location or the secret is unusable.
+            ValueError: if the location or the secret is unusable, or the unit is no such word.
         """
+        check_unit(unit)
         keys, engine = LedgerKeys(secret), open_engine(os.fspath(location), new=True)
-        body = json.dumps({"unit": unit, "budget": asdict(budget)}, sort_keys=True)
+        body = json.dumps({"format": FORMAT, "unit": unit, "budget": asdict(budget)}, sort_keys=True)
         try:
             with readable_errors(), in_use():
                 prepare(engine)
@@ -146,8 +157,8 @@ class PrivacyLedger:
             engine.dispose()
         return cls(location, secret)
 
-    def subject(self, subject: str | int) -> str:
-        """Return the code of a subject; raises ValueError if there is none."""
+    def subject(self, subject: str) -> str:
+        """Return the code of a subject; raises ValueError if there is none, or it is no text."""
         return self._keys.subject(subject)
 
     def release_key(self, parts: Sequence[bytes]) -> str:
@@ -208,7 +219,7 @@ class PrivacyLedger:
             store_contents(connection, self._keys, new)
         return new | stored
 
-    def set_budget(self, subject: str | int, epsilon: float, delta: float = 0.0) -> None:
+    def set_budget(self, subject: str, epsilon: float, delta: float = 0.0) -> None:
         """Give one subject caps of its own from now on; what is spent stays spent.
 
         Raises:
@@ -220,7 +231,7 @@ class PrivacyLedger:
         with self._writing() as connection:
             append(connection, self._keys, [Entry("budget", self.subject(subject), None, body)])
 
-    def spent(self, subject: str | int) -> tuple[float, float]:
+    def spent(self, subject: str) -> tuple[float, float]:
         """Return the epsilon and delta that all releases of a subject have cost together.
 
         With accounting "identical" this holds for a number of releases that was fixed beforehand; where it was decided
@@ -229,7 +240,7 @@ class PrivacyLedger:
         account = self._account(subject)
         return account.budget.spent(account.releases)
 
-    def budget_of(self, subject: str | int) -> Budget:
+    def budget_of(self, subject: str) -> Budget:
         """Return what the releases of a subject may cost together."""
         return self._account(subject).budget
 
@@ -291,7 +302,7 @@ class PrivacyLedger:
         with readable_errors(), in_use(), writing(self._connect()) as connection:
             yield connection
 
-    def _account(self, subject: str | int) -> Account:
+    def _account(self, subject: str) -> Account:
         with self._reading() as connection:
             code = self.subject(subject)
             return accounts(connection, self._keys, [code], self.budget)[code]
