@@ -26,6 +26,7 @@ from monai_cadp.privacy import (
     RandomizedResponse,
     SubsetSelection,
     TrainingData,
+    check_unit,
     compose,
 )
 from monai_cadp.privacy.randomness import random_normal
@@ -61,7 +62,7 @@ class Privatizer(nn.Module):
         label_mechanism: randomizes class labels, or attributes; None declares the condition public.
         temperature: factor on the completion, 0 to 1; less is nearer to the average. Post-processing.
         detail_temperature: a further factor on what the completion holds of details, 0 to 1; less is smoother.
-        unit: what one image is in the guarantee: "image", "volume" or "patient".
+        unit: what one image is in the guarantee: "image", "volume", "row" or "patient".
 
     Raises:
         TypeError: if a part is of the wrong kind.
@@ -114,7 +115,7 @@ class Privatizer(nn.Module):
         # A tensor that moves with the module, and an argument of the constructor and not of a checkpoint.
         self.register_buffer("default_condition", default, persistent=False)
         self.temperature, self.detail_temperature = temperature, detail_temperature
-        self.unit = unit
+        self.unit = check_unit(unit)
         self._description: tuple[tuple[Any, ...], tuple[PrivacyGuarantee, bytes]] | None = None
         self._described_content: WeightsSnapshot | None = None
         self._configured_for: tuple[float, ...] = ()

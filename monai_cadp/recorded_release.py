@@ -9,12 +9,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from monai_cadp.privacy import PrivacyGuarantee, PrivacyLedger
+from monai_cadp.privacy import ItemId, PrivacyGuarantee, PrivacyLedger
 from monai_cadp.privacy.ledger import ReleaseRequest
 from monai_cadp.privatizer import Privatizer
 from monai_cadp.slice_wise import SliceWise
 
-__all__ = ["item_name", "recorded_guarantee", "recorded_release"]
+__all__ = ["recorded_guarantee", "recorded_release"]
 
 SHOWN_BY_PIXELS = "which images of a subject are identical"
 
@@ -33,7 +33,7 @@ def recorded_release(
     ledger: PrivacyLedger,
     x: Tensor,
     condition: Tensor | None,
-    subjects: Sequence[str | int],
+    subjects: Sequence[str],
     items: Sequence[str | int] | None = None,
     batch_size: int | None = None,
 ) -> tuple[Tensor, Tensor | None]:
@@ -55,8 +55,9 @@ def recorded_release(
         ledger: pays for the releases of its subjects, and keeps them.
         x: originals (B, C, \*spatial), float.
         condition: class indices (B,), float vectors (B, K), or None.
-        subjects: whose image each is (B,).
-        items: which of the subject's images each is (B,); None to know images by their pixels.
+        subjects: whose image each is (B,), texts; see :class:`~monai_cadp.privacy.SubjectId`.
+        items: which of the subject's images each is (B,), see :class:`~monai_cadp.privacy.ItemId`; None to know images
+            by their pixels.
         batch_size: images encoded at once; None for all. The ledger sees them all at once, which takes less of its
             time.
 
@@ -94,18 +95,14 @@ def _requests(
     ledger: PrivacyLedger,
     x: Tensor,
     condition: Tensor | None,
-    subjects: Sequence[str | int],
+    subjects: Sequence[str],
     items: Sequence[str | int] | None,
 ) -> list[ReleaseRequest]:
     for what, given in (("subjects", subjects), ("items", items)):
         if given is not None and len(given) != len(x):
             raise ValueError(f"There are {len(given)} {what} for {len(x)} images; expected one for each.")
     codes = [ledger.subject(subject) for subject in subjects]
-    names = (
-        [_bytes(image) for image in x]
-        if items is None
-        else [b"item " + item_name(item).encode("utf-8", "surrogatepass") for item in items]
-    )
+    names = [_bytes(image) for image in x] if items is None else [b"item " + bytes(ItemId(item)) for item in items]
     # A private condition must not decide which release is met.
     shown = condition
     if privatizer.label_mechanism is not None:
@@ -117,17 +114,6 @@ def _requests(
         ReleaseRequest(code, ledger.release_key([code.encode(), identity, name, value]), guarantee)
         for code, name, value in zip(codes, names, conditions, strict=True)
     ]
-
-
-def item_name(item: str | int) -> str:
-    """Return the name of an item as text.
-
-    Raises:
-        ValueError: if there is none, which would make one release of all such images of a subject.
-    """
-    if isinstance(item, bool) or not isinstance(item, str | int) or not str(item).strip():
-        raise ValueError(f"The item of an image is missing or a {type(item).__name__}; expected a text or a number.")
-    return str(item).strip()
 
 
 def _bytes(tensor: Tensor) -> bytes:

@@ -168,7 +168,8 @@ def _judged(
             record = {"mutant": mutant.identity, "file": file, "state": state, **judge(workspace, mutant, covering)}
             with kept.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(record) + "\n")
-            print(f"{index}/{len(drawn)} {mutant.file}:{mutant.line} {record['verdict']} {record['by'] or ''}", flush=True)
+            place = f"{mutant.file}:{mutant.line}"
+            print(f"{index}/{len(drawn)} {place} {record['verdict']} {record['by'] or ''}", flush=True)
             if record["verdict"] != "noticed":
                 print(f"  - {mutant.before}\n  + {mutant.after}", flush=True)
         records[mutant.identity] = record

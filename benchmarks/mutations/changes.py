@@ -118,9 +118,7 @@ def mutants(file: str, source: str) -> list[Mutant]:
             seen[name] += 1
             code = hashlib.sha256(f"{name}::{seen[name]}".encode()).hexdigest()[:16]
             found.append(
-                Mutant(
-                    file, first, place.runs, place.where, before_text, after_text, start, end, changed, code
-                )
+                Mutant(file, first, place.runs, place.where, before_text, after_text, start, end, changed, code)
             )
     return found
 
@@ -184,7 +182,7 @@ def _inside(node: ast.expr) -> Iterator[ast.expr]:
     yield node
     if isinstance(node, ast.JoinedStr | ast.Lambda):
         return
-    for name, value in ast.iter_fields(node):
+    for _, value in ast.iter_fields(node):
         for part in value if isinstance(value, list) else [value]:
             if isinstance(part, ast.keyword):
                 if part.arg in SILENT_ARGUMENTS:
@@ -288,11 +286,16 @@ def _is_silent(node: ast.stmt) -> bool:
 
 def _is_alias(node: ast.expr) -> bool:
     """Whether a value is a type: Callable[...], tuple[...]."""
-    return isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id in (
-        "Callable",
-        "dict",
-        "list",
-        "tuple",
+    return (
+        isinstance(node, ast.Subscript)
+        and isinstance(node.value, ast.Name)
+        and node.value.id
+        in (
+            "Callable",
+            "dict",
+            "list",
+            "tuple",
+        )
     )
 
 

@@ -72,9 +72,7 @@ class Covering:
         return chosen
 
 
-def cover(
-    workspace: Workspace, files: Sequence[str], tests: Sequence[str], cache: Path, markers: str
-) -> Covering:
+def cover(workspace: Workspace, files: Sequence[str], tests: Sequence[str], cache: Path, markers: str) -> Covering:
     """Run every test file once, on the code as it is, in a process of its own.
 
     Args:

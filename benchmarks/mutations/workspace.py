@@ -43,6 +43,7 @@ class Clocks:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
+        """Measure the processor time of a test."""
         self.begin(item.nodeid)
         usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         result = yield
@@ -53,10 +54,12 @@ class Clocks:
         return result
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep what failed."""
         if report.failed or (report.skipped and report.when == "call" and not hasattr(report, "wasxfail")):
             self.failed.append(report.nodeid)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Keep what could not be collected."""
         if report.failed:
             self.failed.append(report.nodeid)
 

@@ -8,7 +8,7 @@ import math
 from torch import Tensor, nn
 
 from monai_cadp.baselines.cells import cell_means, checked_images, painted_cells
-from monai_cadp.privacy import LaplaceMechanism, PrivacyGuarantee, TrainingData
+from monai_cadp.privacy import LaplaceMechanism, PrivacyGuarantee, TrainingData, check_unit
 
 __all__ = ["PixelNoise"]
 
@@ -43,7 +43,7 @@ class PixelNoise(nn.Module):
         super().__init__()
         if isinstance(cell, bool) or not isinstance(cell, int) or cell < 1:
             raise ValueError(f"cell is {cell!r}; expected an integer of 1 or more.")
-        self.epsilon, self.cell, self.unit = LaplaceMechanism(epsilon, 1.0).epsilon, cell, unit
+        self.epsilon, self.cell, self.unit = LaplaceMechanism(epsilon, 1.0).epsilon, cell, check_unit(unit)
 
     @property
     def guarantee(self) -> PrivacyGuarantee:

@@ -31,7 +31,7 @@ def add_parser(subparsers: Any) -> None:
     init = add("init", _init, "make a new ledger; a secret is made too where the file does not exist")
     init.add_argument("--epsilon", type=float, required=True, help="cap of every subject's epsilon")
     init.add_argument("--delta", type=float, default=0.0, help="cap of every subject's delta (default 0)")
-    init.add_argument("--unit", default="patient", help="what a subject is (default patient)")
+    init.add_argument("--unit", default="patient", help="image, volume, row or patient, what a subject is (the last)")
     init.add_argument("--accounting", choices=("sum", "identical"), default="sum", help="how releases add up")
     add("show", _show, "show the budget and the numbers of subjects, reservations and releases")
     subject = add("subject", _subject, "show what one subject has spent, or give it caps of its own")
@@ -55,10 +55,11 @@ def _open(options: argparse.Namespace) -> PrivacyLedger:
 
 
 def _init(options: argparse.Namespace) -> int:
-    from monai_cadp.privacy import Budget, PrivacyLedger
+    from monai_cadp.privacy import Budget, PrivacyLedger, check_unit
     from monai_cadp.privacy.ledger import read_secret, write_secret
 
     budget = Budget(options.epsilon, options.delta, options.accounting)
+    check_unit(options.unit)
     path = Path(options.secret_file)
     # A secret is never removed, whatever fails: the ledger may be there already.
     secret = read_secret(path) if path.exists() else write_secret(path)

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from monai_cadp.data.decoding import decode_image
-from monai_cadp.data.item_code import item_code
 from monai_cadp.data.silence import read_silently
+from monai_cadp.privacy import ItemId, check_distinct
 
 __all__ = ["ACDC"]
 
@@ -42,8 +42,8 @@ class ACDC(Dataset):
         slices: items are the slices of the volumes, (1, X, Y), in place of the volumes; a slice's item says which.
 
     Raises:
-        ValueError: if the folder has no patient, or an ``Info.cfg`` is missing or damaged; when an item is read, if a
-            file is missing, damaged or no volume. Errors name no patient.
+        ValueError: if the folder has no patient, or an ``Info.cfg`` is missing, damaged or names one frame twice; when
+            an item is read, if a file is missing, damaged or no volume. Errors name no patient.
 
     References:
         Bernard et al.: Deep learning techniques for automatic MRI cardiac multi-structures segmentation and diagnosis,
@@ -67,7 +67,7 @@ class ACDC(Dataset):
                 f"The size is {tuple(spatial_shape)} and the spacing {tuple(spacing)}; expected three positive numbers "
                 "each."
             )
-        self.spatial_shape, self.spacing, self.slices = tuple(spatial_shape), tuple(spacing), slices
+        self.split, self.spatial_shape, self.spacing, self.slices = split, tuple(spatial_shape), tuple(spacing), slices
         folder = Path(root) / FOLDERS[split]
         patients = read_silently(
             lambda: sorted(path for path in folder.glob("patient*") if path.is_dir()),
@@ -79,6 +79,7 @@ class ACDC(Dataset):
         for patient in patients:
             info = _info(patient / "Info.cfg")
             self._frames += [(patient, int(info[phase]), GROUPS.index(info["Group"])) for phase in PHASES]
+        check_distinct([frame[:2] for frame in self._frames], "frames, two of every patient in their order,")
 
     def __len__(self) -> int:
         """Return the number of volumes, or of slices."""
@@ -98,7 +99,12 @@ class ACDC(Dataset):
         if self.slices:
             volumes = {key: volume[..., level] for key, volume in volumes.items()}
         name = f"{stem}_{level}" if self.slices else stem
-        return {**volumes, "label": torch.tensor(label), "subject": patient.name, "item": item_code(name)}
+        return {
+            **volumes,
+            "label": torch.tensor(label),
+            "subject": patient.name,
+            "item": ItemId(f"{FOLDERS[self.split]}/{name}").code,
+        }
 
     def _read(self, path: Path, mode: str) -> Tensor:
         decoded = decode_image(path, 3)

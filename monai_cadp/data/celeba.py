@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from monai_cadp.data.image_reading import ReadImage, fit_image
-from monai_cadp.data.item_code import item_code
+from monai_cadp.privacy import ItemId
 
 __all__ = ["CelebA"]
 
@@ -86,7 +86,7 @@ class CelebA(Dataset):
             "label": self._labels[index].clone(),
         }
         if self._identities is not None:
-            item |= {"subject": self._identities[name], "item": item_code(name)}
+            item |= {"subject": self._identities[name], "item": ItemId(name).code}
         return item
 
 

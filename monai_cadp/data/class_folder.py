@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from monai_cadp.data.decoding import IMAGE_SUFFIXES
+from monai_cadp.data.file_items import file_items
 from monai_cadp.data.image_reading import ReadImage
 from monai_cadp.data.silence import read_silently
 from monai_cadp.data.subjects import subjects_by_name
@@ -36,12 +37,12 @@ class ClassFolder(Dataset):
         classes: names of the class folders in the order of their labels; sorted by name if left out. A class that is
             named here may have no folder in this split; a folder that is not named is an error.
         subject_pattern: regular expression that finds, as its first group, the subject in a file's name without its
-            ending; items have a "subject" then, and an "item", a code of the file's name, by which a ledger knows the
-            image.
+            ending, such as ".png"; items have a "subject" then, and an "item", by which a ledger knows the image: a
+            code of the name of ``root``, which may be a split, and the path in it, or of a DICOM file's UIDs.
 
     Raises:
-        ValueError: if the folder is missing, a class folder is unknown, no image is found, or the pattern does not fit
-            a name; when an item is read, as :class:`~monai_cadp.data.ReadImage`.
+        ValueError: if the folder is missing, a class folder is unknown, no image is found, two files are the same item,
+            or the pattern does not fit a name; when an item is read, as :class:`~monai_cadp.data.ReadImage`.
 
     Example:
         >>> import tempfile
@@ -114,8 +115,8 @@ class FlatFolder(Dataset):
         subject_pattern: as in :class:`ClassFolder`.
 
     Raises:
-        ValueError: if the folder is missing, holds no image, or the pattern does not fit a name; when an item is read,
-            as :class:`~monai_cadp.data.ReadImage`.
+        ValueError: if the folder is missing, holds no image, two files are the same item, or the pattern does not fit a
+            name; when an item is read, as :class:`~monai_cadp.data.ReadImage`.
 
     Example:
         >>> import tempfile
@@ -186,7 +187,9 @@ def _image_files(folder: Path) -> list[Path]:
 
 
 def _subjects(root: str | os.PathLike[str], paths: Sequence[str], pattern: str | None) -> Sequence[dict[str, str]]:
-    """Return what items say of their subjects: nothing without a pattern."""
+    """Return what items say of their subjects, nothing without a pattern, and refuse an image that is there twice."""
+    items = file_items(paths, root, "files of the folder, in the order of their names,")
     if pattern is None:
         return [{}] * len(paths)
-    return subjects_by_name([Path(path).relative_to(root).as_posix() for path in paths], pattern)
+    subjects = subjects_by_name(paths, pattern)
+    return [{"subject": subject, "item": item} for subject, item in zip(subjects, items, strict=True)]

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from monai_cadp.data.file_items import file_items
 from monai_cadp.data.image_reading import ReadImage
-from monai_cadp.data.item_code import item_code
+from monai_cadp.privacy import SubjectId
 
 __all__ = ["ImageList"]
 
@@ -25,8 +26,9 @@ class ImageList(Dataset):
     A datalist is a list of {"image": path, "label": number}, or a JSON file with such lists under keys ("training",
     "validation"...). The label is a class index (items: int64 tensors without dimensions) or a list of numbers (items:
     float32 tensors (K,)). "label" and "subject" may be left out of all entries, not of some. The subject says whose
-    image it is, as needed by a budget per patient; it is secret and handed on for that use only, and so is the "item",
-    a code of the path as listed, by which a ledger knows the image. Every other key is dropped.
+    image it is, as needed by a budget per patient: a text, even where it looks like a number. It is secret and
+    handed on for that use only, and so is the "item", by which a ledger knows the image: a code of the name of
+    ``base_dir`` and the path in it, or of a DICOM file's UIDs. Every other key is dropped.
 
     Args:
         datalist: the list, or the path of the JSON file.
@@ -37,8 +39,8 @@ class ImageList(Dataset):
         datalist_key: which list of a JSON file.
 
     Raises:
-        ValueError: if the list is missing, damaged or empty, lacks the key, or holds entries of another form; when an
-            item is read, as :class:`~monai_cadp.data.ReadImage`.
+        ValueError: if the list is missing, damaged or empty, lacks the key, or holds entries of another form or the
+            same image twice; when an item is read, as :class:`~monai_cadp.data.ReadImage`.
 
     Example:
         >>> import tempfile
@@ -65,10 +67,10 @@ class ImageList(Dataset):
             base_dir = Path(datalist).parent if base_dir is None else base_dir
             datalist = _load(Path(datalist), datalist_key)
         entries = _checked(datalist)
-        self._codes = [item_code(os.fspath(entry["image"])) for entry in entries]
         self._paths = [os.path.join(base_dir or "", entry["image"]) for entry in entries]
+        self._items = file_items(self._paths, base_dir or None, "entries of the datalist, in their order,")
         self._labels = [_label(entry["label"]) for entry in entries if "label" in entry]
-        self._subjects = [str(entry["subject"]) for entry in entries if "subject" in entry]
+        self._subjects = [entry["subject"] for entry in entries if "subject" in entry]
         if len({(label.dtype, label.shape) for label in self._labels}) > 1:
             raise ValueError("The datalist mixes kinds of labels; expected class indices, or lists of one length.")
 
@@ -82,7 +84,7 @@ class ImageList(Dataset):
         if self._labels:
             item["label"] = self._labels[index].clone()
         if self._subjects:
-            item |= {"subject": self._subjects[index], "item": self._codes[index]}
+            item |= {"subject": self._subjects[index], "item": self._items[index]}
         return item
 
 
@@ -110,11 +112,9 @@ def _checked(datalist: Any) -> Sequence[Mapping[str, Any]]:
         count = sum(key in entry for entry in datalist)
         if count not in (0, len(datalist)):
             raise ValueError(f'{count} of {len(datalist)} entries of the datalist have "{key}"; expected all or none.')
-    subjects = [entry["subject"] for entry in datalist if "subject" in entry]
-    if any(isinstance(s, bool) or not isinstance(s, str | int) or not str(s).strip() for s in subjects):
-        raise ValueError(
-            'A "subject" of the datalist is neither a text nor a whole number; expected one in each entry.'
-        )
+    for entry in datalist:
+        if "subject" in entry:
+            SubjectId(entry["subject"])
     return datalist
 
 

@@ -7,8 +7,10 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
+from torch import Tensor
 
 from monai_cadp.data.array_images import ArrayImages
+from monai_cadp.privacy import ItemId, SubjectId
 
 __all__ = ["NpzImages"]
 
@@ -17,7 +19,9 @@ class NpzImages(ArrayImages):
     r"""One split of a ``.npz`` file in MedMNIST's format, as items {"image": (C, \*spatial) in [0, 1], "label": ...}.
 
     The file holds ``{split}_images``, uint8, of shape (N, H, W), (N, H, W, C), (N, D, H, W) or (N, D, H, W, C) with C 1
-    or 3, and ``{split}_labels`` of shape (N,), (N, 1) or (N, K). Files with pickled objects are refused.
+    or 3, and ``{split}_labels`` of shape (N,), (N, 1) or (N, K). Where it holds ``{split}_patients`` of shape (N,) or
+    (N, 1), texts or integers, items have a "subject" and an "item", a code of their place in the file. Files with
+    pickled objects are refused.
 
     Args:
         file: the ``.npz`` file.
@@ -27,7 +31,8 @@ class NpzImages(ArrayImages):
         max_items: read the first ones only, or None for all.
 
     Raises:
-        ValueError: if the file is missing, damaged, holds other arrays or has no such split.
+        ValueError: if the file is missing, damaged, holds other arrays, has no such split, or its patients are no
+            ids.
 
     References:
         Yang et al.: MedMNIST v2, Scientific Data 10, 2023.
@@ -53,7 +58,7 @@ class NpzImages(ArrayImages):
     ) -> None:
         if max_items is not None and max_items < 1:
             raise ValueError(f"max_items is {max_items}; expected a positive number, or None for all items.")
-        images, labels = _load(file, split)
+        images, labels, patients = _load(file, split)
         if images.dtype != np.uint8:
             raise ValueError(f"The .npz file holds images of dtype {images.dtype}; expected uint8, as in MedMNIST.")
         super().__init__(
@@ -63,15 +68,26 @@ class NpzImages(ArrayImages):
             spatial_shape=spatial_shape,
             in_channels=in_channels,
         )
+        self._subjects = [] if patients is None else _subjects(patients, len(images))
+        self._place = f"{os.path.basename(os.path.abspath(file))}/{split}"
+
+    def __getitem__(self, index: int) -> dict[str, Tensor | str]:  # type: ignore[override]
+        """Return one image and its label, and its subject where the file says it."""
+        item: dict[str, Tensor | str] = dict(super().__getitem__(index))
+        if self._subjects:
+            place = range(len(self))[index]
+            item |= {"subject": self._subjects[place], "item": ItemId(f"{self._place}/{place}").code}
+        return item
 
 
-def _load(file: str | os.PathLike[str], split: str) -> tuple[np.ndarray, np.ndarray]:
+def _load(file: str | os.PathLike[str], split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     available: list[str] | None = None
     try:
         # Opened here: NumPy leaves a damaged file open, and the warning about that holds its path.
         with open(file, "rb") as content, np.load(content, allow_pickle=False) as archive:
             if {f"{split}_images", f"{split}_labels"} <= set(archive.files):
-                return archive[f"{split}_images"], archive[f"{split}_labels"]
+                patients = archive[f"{split}_patients"] if f"{split}_patients" in archive.files else None
+                return archive[f"{split}_images"], archive[f"{split}_labels"], patients
             available = [name for name in ("train", "val", "test") if f"{name}_images" in archive.files]
     except Exception:
         pass
@@ -81,6 +97,20 @@ def _load(file: str | os.PathLike[str], split: str) -> tuple[np.ndarray, np.ndar
     raise ValueError(
         f"The .npz file has no images and labels of split {split!r}; it has {', '.join(available) or 'no split'}."
     )
+
+
+def _subjects(patients: np.ndarray, count: int) -> list[str]:
+    """Return patients as text, which is exact for integers."""
+    if patients.shape not in ((count,), (count, 1)) or patients.dtype.kind not in "iuUS":
+        raise ValueError(
+            f"The .npz file holds patients of shape {patients.shape} and dtype {patients.dtype}; expected texts or "
+            f"integers of shape ({count},): one for each image, and no floats, which lose how an id is written."
+        )
+    flat = patients.reshape(count)
+    texts = np.char.decode(flat, "utf-8", "surrogateescape") if flat.dtype.kind == "S" else flat.astype(str)
+    for text in texts:
+        SubjectId(text)
+    return [str(text) for text in texts]
 
 
 def _channels_first(images: np.ndarray) -> np.ndarray:

@@ -7,15 +7,13 @@ import csv
 import os
 from collections.abc import Sequence
 
-from monai_cadp.data.item_code import item_code
-
 __all__ = ["subjects_by_file"]
 
 HEADER = ["file", "subject"]
 
 
-def subjects_by_file(names: Sequence[str], file: str | os.PathLike[str]) -> list[dict[str, str]]:
-    """Return what items say of their subjects, by a CSV file with the columns ``file`` and ``subject``.
+def subjects_by_file(names: Sequence[str], file: str | os.PathLike[str]) -> list[str]:
+    """Return the subjects of files, by a CSV file with the columns ``file`` and ``subject``.
 
     Every cell is text as it stands: 007 is not 7 here, nor 1_12 a number. The file may name more than these items.
 
@@ -24,7 +22,7 @@ def subjects_by_file(names: Sequence[str], file: str | os.PathLike[str]) -> list
         file: the CSV file, UTF-8 with a header line.
 
     Returns:
-        For each name the "subject", and the "item", a code of the name.
+        For each name its subject.
 
     Raises:
         ValueError: if the file is missing or of another form, names a file twice, or says nothing of one of the names.
@@ -35,8 +33,8 @@ def subjects_by_file(names: Sequence[str], file: str | os.PathLike[str]) -> list
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     file = Path(folder, "subjects.csv")
         ...     _ = file.write_text("file,subject\\nscan.nii.gz,1_12\\n")
-        ...     subjects_by_file(["scan.nii.gz"], file)[0]["subject"]
-        '1_12'
+        ...     subjects_by_file(["scan.nii.gz"], file)
+        ['1_12']
     """
     rows = _rows(file)
     if rows is None or not rows or rows[0] != HEADER or any(len(row) != 2 for row in rows):
@@ -51,7 +49,7 @@ def subjects_by_file(names: Sequence[str], file: str | os.PathLike[str]) -> list
             f"The file of subjects says nothing of {missing} of {len(names)} scans; add a line file,subject for each, "
             "with the name of the file or folder and its ending."
         )
-    return [{"subject": named[name], "item": item_code(name)} for name in names]
+    return [named[name] for name in names]
 
 
 def _rows(file: str | os.PathLike[str]) -> list[list[str]] | None:

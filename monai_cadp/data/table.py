@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from itertools import accumulate
 
 import numpy as np
 
 from monai_cadp.data.table_rows import TableRows, check_split
 from monai_cadp.data.table_schema import TableSchema
+from monai_cadp.privacy import SubjectId
 
 __all__ = ["Table"]
 
@@ -72,7 +73,8 @@ class Table(TableRows):
         items = None if item_column is None else names[item_column]
         # Of the whole file, before it is split: every row fits, and is called the same in every split.
         super().__init__(rows, schema, subjects, items)
-        chosen = _chosen(subjects or list(range(len(rows))), split, fractions, seed)
+        people = list(range(len(rows))) if subjects is None else [SubjectId(subject) for subject in subjects]
+        chosen = _chosen(people, split, fractions, seed)
         if not chosen:
             raise ValueError(f"The split {split!r} of {len(rows)} rows is empty; give more rows or other fractions.")
         self.rows = self.rows[chosen]
@@ -111,7 +113,7 @@ def _taken(rows: list[dict[str, str]], column: str, schema: TableSchema) -> list
     return [row.pop(column) for row in rows]
 
 
-def _chosen(groups: Sequence[str | int], split: str, fractions: Sequence[float], seed: int) -> list[int]:
+def _chosen(groups: Sequence[Hashable], split: str, fractions: Sequence[float], seed: int) -> list[int]:
     """Return the indices of the rows whose groups are in a split."""
     if split == "all":
         return list(range(len(groups)))

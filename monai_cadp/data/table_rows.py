@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from monai_cadp.data.table_schema import TableSchema
+from monai_cadp.privacy import ItemId, SubjectId, check_distinct
 
 __all__ = ["SPLITS", "TableRows", "check_split"]
 
@@ -90,14 +91,21 @@ def check_split(split: str) -> None:
 
 def _named(subjects: Sequence[str], items: Sequence[str] | None) -> list[dict[str, str]]:
     """Return what items say of their subjects."""
-    seen: Counter[str] = Counter()
-    names = []
-    for index, subject in enumerate(subjects):
-        names.append({"subject": subject, "item": f"row {seen[subject]}" if items is None else items[index]})
-        seen[subject] += 1
-    missing = sum(not value for name in names for value in name.values())
+    given = [value for values in (subjects, items or ()) for value in values if isinstance(value, str)]
+    missing = sum(not value.strip() for value in given)
     if missing:
-        raise ValueError(f"{missing} of {len(names)} rows have no subject or no item; fill the columns that name them.")
-    if len({tuple(name.values()) for name in names}) < len(names):
-        raise ValueError("Two rows of one subject have the same item; name every row of a subject differently.")
-    return names
+        raise ValueError(
+            f"{missing} of {len(subjects)} rows have no subject or no item; fill the columns that name them."
+        )
+    people = [SubjectId(subject) for subject in subjects]
+    if items is None:
+        seen: Counter[SubjectId] = Counter()
+        places = []
+        for person in people:
+            places.append(f"row {seen[person]}")
+            seen[person] += 1
+        items = places
+    else:
+        which = [ItemId(item) for item in items]
+        check_distinct(zip(people, which, strict=True), "rows of the table, in their order,")
+    return [{"subject": subject, "item": item} for subject, item in zip(subjects, items, strict=True)]

@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from monai_cadp.data.dicom_reading import is_dicom
-from monai_cadp.data.item_code import item_code
+from monai_cadp.data.file_items import file_items
 from monai_cadp.data.silence import Refusal, read_silently
 from monai_cadp.data.subjects import subjects_by_name
 from monai_cadp.data.subjects_file import subjects_by_file
 from monai_cadp.data.volume_reading import ReadVolume
+from monai_cadp.privacy import SubjectId
 
 __all__ = ["VolumeFiles"]
 
@@ -34,8 +35,10 @@ class VolumeFiles(Dataset):
     Args:
         source: the file or folder.
         read: brings a scan to the public grid.
-        subject: whose scans all of these are; items have a "subject" then, and an "item", a code of the scan's name, by
-            which a ledger knows it: two scans of a person need two names.
+        subject: whose scans all of these are, a text; items have a "subject" then, and an "item", by which a ledger
+            knows the scan: a code of a DICOM series' UIDs, or of where the file really lies, however the way to it was
+            typed. The names of scans are often alike (``visit1/scan.nii.gz`` and ``visit2/scan.nii.gz``), so all of the
+            way counts: a file that was moved is another scan, and paid for again.
         subject_pattern: regular expression that finds, as its first group, the subject in the name of a scan's file or
             folder without its ending, where scans are of several people.
         subjects: CSV file with the columns ``file`` and ``subject``, in place of a pattern; see
@@ -43,8 +46,8 @@ class VolumeFiles(Dataset):
         label: class of all these scans, for training; items have a "label" then.
 
     Raises:
-        ValueError: if there is no scan, two of subject, pattern and file of subjects are given, or one of them does not
-            fit a name; when an item is read, as :class:`ReadVolume`.
+        ValueError: if there is no scan, or the same scan twice; if two of subject, pattern and file of subjects are
+            given, the subject is no text, or one of them does not fit a name; when an item is read, as :class:`ReadVolume`.
 
     Example:
         >>> import tempfile, nibabel, numpy
@@ -61,7 +64,7 @@ class VolumeFiles(Dataset):
         self,
         source: str | os.PathLike[str],
         read: ReadVolume,
-        subject: str | int | None = None,
+        subject: str | None = None,
         subject_pattern: str | None = None,
         subjects: str | os.PathLike[str] | None = None,
         label: int | None = None,
@@ -70,17 +73,23 @@ class VolumeFiles(Dataset):
             raise ValueError("A subject and a subject_pattern were given; give one of them, or none.")
         if subjects is not None and (subject is not None or subject_pattern is not None):
             raise ValueError("A file of subjects was given beside another source of them; give one of them, or none.")
+        if subject is not None:
+            SubjectId(subject)
         self._paths, self._read = read_silently(lambda: _scans(Path(source)), UNREADABLE), read
         self._label: dict[str, Tensor] = {} if label is None else {"label": torch.tensor(label)}
         # The name of "." is that of its folder.
-        names = [os.path.basename(os.path.abspath(path)) for path in self._paths]
-        self._subjects: Sequence[dict[str, str]] = [{}] * len(names)
+        paths = [os.path.abspath(path) for path in self._paths]
+        items = file_items([os.path.realpath(path) for path in paths], None, "scans, in the order of their names,")
+        self._subjects: Sequence[dict[str, str]] = [{}] * len(paths)
+        people: Sequence[str] | None = None
         if subject is not None:
-            self._subjects = [{"subject": str(subject), "item": item_code(name)} for name in names]
+            people = [subject] * len(paths)
         elif subject_pattern is not None:
-            self._subjects = subjects_by_name(names, subject_pattern)
+            people = subjects_by_name(paths, subject_pattern)
         elif subjects is not None:
-            self._subjects = subjects_by_file(names, subjects)
+            people = subjects_by_file([os.path.basename(path) for path in paths], subjects)
+        if people is not None:
+            self._subjects = [{"subject": one, "item": item} for one, item in zip(people, items, strict=True)]
 
     def __len__(self) -> int:
         """Return the number of scans."""

@@ -17,6 +17,7 @@ from monai_cadp.engines.flow_trainer import FlowTrainer
 from monai_cadp.engines.likelihood_gradients import likelihood_gradients
 from monai_cadp.engines.private_moments import PrivateMoments
 from monai_cadp.networks import ConditionalINN, InvertibleNetwork
+from monai_cadp.privacy import needs_subjects
 from monai_cadp.privacy.checks import checked_positive
 from monai_cadp.privacy.noisy_sum import SumLattice, poisson_batch
 from monai_cadp.privacy.randomness import SecretDraws
@@ -70,7 +71,7 @@ class PrivateFlowTrainer(FlowTrainer):
         moments: how linear parts are fitted, of a new network; None for a network whose parts are those of public data.
         moment_multiplier: noise of the moments beside that of the steps; larger spends less on them.
         largest_gradient: C, in bits per dimension.
-        unit: what one person of ``people`` is: image, volume or patient.
+        unit: what one person of ``people`` is: image, volume, row or patient; the last needs ``people``.
         add_or_remove_one: let (epsilon, delta) be that of one person more or less, as published results do; the
             guarantee states that of a replacement, which is larger.
         generator: draws everything instead. For tests only: its numbers can be foretold, and nothing is promised.
@@ -113,6 +114,8 @@ class PrivateFlowTrainer(FlowTrainer):
                 raise ValueError(f"{name} is {options[name]}; private training cannot have it, leave it out.")
         _check_network(network, moments)
         assert isinstance(dataset, Sized)
+        if needs_subjects(unit) and people is None:
+            raise ValueError("The unit is a patient, but people were not given; give those of people_of.")
         self.people = _checked_people(people, len(dataset))
         count = int(self.people.max()) + 1
         if not 1 <= batch_size <= count:

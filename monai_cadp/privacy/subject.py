@@ -57,8 +57,8 @@ class SubjectId:
         if not isinstance(text, str):
             raise ValueError(
                 f"A subject is of type {type(text).__name__}; expected a text, because numbers lose how an id is "
-                "written (1_12 and 112 are one number): put it in quotes, such as \"'112'\" on a command line, '112' in "
-                'YAML or "112" in JSON and Python, and read columns of tables as text.'
+                "written (1_12 and 112 are one number): put it in quotes, such as \"'112'\" on a command line, '112' "
+                'in YAML or "112" in JSON and Python, and read columns of tables as text.'
             )
         canonical = _canonical(str(text))
         if not canonical:

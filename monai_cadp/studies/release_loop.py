@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from monai_cadp.engines.flow_batch import prepare_flow_batch
-from monai_cadp.privacy import PrivacyLedger
+from monai_cadp.privacy import PrivacyLedger, SubjectId, needs_subjects
 from monai_cadp.privatizer import Privatizer
 from monai_cadp.recorded_release import recorded_release
 
@@ -19,6 +19,10 @@ __all__ = ["check_conditions", "release_items"]
 
 # Batches that share the transactions of a ledger: this many at most, with at most so many values.
 LOT_BATCHES, LOT_VALUES = 8, 2**22
+NAMELESS = (
+    "The images say nothing of their subjects, {}; give a datalist with "
+    '"subject", or a subject_pattern for the names of files.'
+)
 
 
 def check_conditions(privatizer: Privatizer, items: Dataset) -> None:
@@ -69,7 +73,8 @@ def release_items(
         Releases (B, C, \*spatial) as the network decodes them, and their conditions as released; on the CPU.
 
     Raises:
-        ValueError: if an image, label or subject does not fit, or subjects are missing.
+        ValueError: if an image, label or subject does not fit, subjects are missing, or the unit is a patient of whom
+            two items came without a ledger.
         BudgetExceededError: if a subject would be over its cap; nothing of its batch is released or spent.
     """
     privatizer.prepare()
@@ -78,9 +83,12 @@ def release_items(
     fitting = 1 if ledger is None else LOT_VALUES // (batch_size * privatizer.inn.num_latents)
     lot = batch_size * min(max(fitting, 1), LOT_BATCHES)
 
+    by_patient, seen = needs_subjects(privatizer.guarantee.unit), set[SubjectId]()
     loader: DataLoader = DataLoader(items, batch_size=lot)
     with tqdm(total=len(items), desc=description, unit=unit) as progress:  # type: ignore[arg-type]
         for batch in loader:
+            if ledger is None and by_patient:
+                _check_patients(batch, seen)
             x, condition = prepare_flow_batch(batch, device)
             condition = condition if conditional else None
             if ledger is None:
@@ -92,16 +100,26 @@ def release_items(
             yield released.cpu(), None if used is None else used.cpu()
 
 
-def _named(batch: Mapping[str, Any]) -> tuple[list[str | int], list[str | int] | None]:
+def _named(batch: Mapping[str, Any]) -> tuple[list[str], list[str | int] | None]:
     """Return whose items these are, and which; numbers come from a loader as tensors."""
     if "subject" not in batch:
-        raise ValueError(
-            "The images say nothing of their subjects, whose budgets the ledger keeps; give a datalist with "
-            '"subject", or a subject_pattern for the names of files.'
-        )
+        raise ValueError(NAMELESS.format("whose budgets the ledger keeps"))
     items = batch.get("item")
     return _plain(batch["subject"]), None if items is None else _plain(items)
 
 
-def _plain(named: Any) -> list[str | int]:
+def _check_patients(batch: Mapping[str, Any], seen: set[SubjectId]) -> None:
+    """Refuse a second item of a patient to whom the whole guarantee is promised for one."""
+    if "subject" not in batch:
+        raise ValueError(NAMELESS.format("but the unit is a patient"))
+    for subject in _plain(batch["subject"]):
+        if (one := SubjectId(subject)) in seen:
+            raise ValueError(
+                "Two images of one patient came, and the guarantee is for all of a patient; give a ledger, which "
+                "counts them together, or another unit."
+            )
+        seen.add(one)
+
+
+def _plain(named: Any) -> list[Any]:
     return named.tolist() if isinstance(named, Tensor) else list(named)

@@ -22,7 +22,7 @@ from monai_cadp.checkpoint import load_privatizer
 from monai_cadp.handlers import NestedRuns, TrackedRun
 from monai_cadp.metrics import Estimate
 from monai_cadp.networks import ContentBasis
-from monai_cadp.privacy import PriorOnly
+from monai_cadp.privacy import PriorOnly, check_unit
 from monai_cadp.privatizer import Privatizer
 from monai_cadp.studies.description import code_of
 from monai_cadp.studies.illustrations import Illustration
@@ -105,7 +105,7 @@ class Study:
         self.methods, self.measurements, self.illustrations = list(methods), list(measurements), list(illustrations)
         self.membership, self.audit = membership, audit
         self.num_released, self.num_test = num_released, num_test
-        self.temperature, self.unit, self.seeds = temperature, unit, [int(seed) for seed in seeds]
+        self.temperature, self.unit, self.seeds = temperature, check_unit(unit), [int(seed) for seed in seeds]
         self.tracking_uri, self.quick = tracking_uri, quick
 
     def run(self) -> Path:

@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from monai_cadp.engines import PrivateFlowTrainer, PrivateMoments
-from monai_cadp.networks import ConditionalINN, Provenance, fit_moments
+from monai_cadp.networks import ConditionalINN, fit_moments
 from monai_cadp.privacy.auditing import (
     gaussian_epsilon_lower_bound,
     one_run_epsilon_lower_bound,
@@ -295,8 +295,7 @@ def _public_network(canaries: int) -> ConditionalINN:
     if size < canaries:
         raise ValueError(f"{canaries} canaries were asked for, but the network has {size} parameters; give fewer.")
     x = torch.randn(64, NUM_CHANNELS, generator=torch.Generator().manual_seed(0))
-    fit_moments(inn, lambda: [(x, torch.arange(64) % 2)])
-    inn.training_data = Provenance("public")
+    fit_moments(inn, lambda: [(x, torch.arange(64) % 2)], training_data="public")
     return inn
 
 

@@ -15,9 +15,9 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends
 from torch import Tensor
 
-from monai_cadp.privacy import PrivacyLedger
+from monai_cadp.privacy import ItemId, PrivacyLedger
 from monai_cadp.privatizer import Privatizer
-from monai_cadp.recorded_release import item_name, recorded_guarantee, recorded_release
+from monai_cadp.recorded_release import recorded_guarantee, recorded_release
 from monai_cadp.slice_wise import SliceWise
 
 __all__ = ["Privatize", "PrivatizeD", "PrivatizeDict", "Privatized"]
@@ -81,9 +81,9 @@ class Privatize(Transform):
         Args:
             img: original (C, \*spatial); NumPy array, tensor or MetaTensor of a real type.
             condition: its class, its float vector (K,), or None.
-            subject: whose image it is, for the ledger: a text or a number.
-            item: which image of the subject it is, for the ledger: a text or a number that says nothing about its
-                pixels; None to know it by its pixels.
+            subject: whose image it is, for the ledger: a text, even where it looks like a number.
+            item: which image of the subject it is, for the ledger: a path, another text or a number that says nothing
+                about its pixels; None to know it by its pixels.
 
         Returns:
             The release (C, \*spatial), float32: an array for an array, otherwise a MetaTensor whose meta holds the
@@ -155,7 +155,7 @@ class Privatized(MapTransform):
         condition_key: of the condition; None where the network takes none.
         public_meta: as in :class:`Privatize`.
         ledger: as in :class:`Privatize`.
-        subject_key: where an item says whose images it holds; needed with a ledger.
+        subject_key: where an item says whose images it holds, as a text; needed with a ledger.
         item_key: where an item says which of the subject's images it holds. An image is known by it and by its key,
             whatever its pixels are. Without it images are known by their pixels, so that it shows which images of a
             subject are identical; the guarantee then lists this among the public facts.
@@ -227,8 +227,9 @@ class Privatized(MapTransform):
             raise ValueError(
                 f"{len(keys)} images share one private label; release them by a transform each, with a label each."
             )
-        item = None if self.item_key is None else item_name(_as_plain(released.pop(self.item_key)))
-        names = None if item is None else [f"{key} {item}" for key in keys]
+        item = None if self.item_key is None else ItemId(_as_plain(released.pop(self.item_key))).canonical
+        # With its length before it, no key can run over into the item.
+        names = None if item is None else [f"{len(str(key))} {key} {item}" for key in keys]
         images = [data[key] for key in keys]
         together = self.transform.release_together(images, condition, subject, names) if keys else []
         for key, (release, used) in zip(keys, together, strict=True):
