@@ -18,10 +18,14 @@ class DenseSubnet(nn.Module):
         out_features: length of the output.
         width: length of the hidden layers.
         embedding_size: length of the condition vector; 0 for none.
+        dropout: share of hidden features that are left out in training.
     """
 
-    def __init__(self, in_features: int, out_features: int, *, width: int, embedding_size: int) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, *, width: int, embedding_size: int, dropout: float = 0.0
+    ) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.first = nn.Linear(in_features, width)
         self.embed = nn.Linear(embedding_size, width, bias=False) if embedding_size else None
         self.hidden = nn.Linear(width, width)
@@ -32,7 +36,7 @@ class DenseSubnet(nn.Module):
         h = self.first(x)
         if self.embed is not None:
             h = h + self.embed(condition)
-        return self.last(torch.relu(self.hidden(torch.relu(h))))
+        return self.last(self.dropout(torch.relu(self.hidden(self.dropout(torch.relu(h))))))
 
 
 class ConvSubnet(nn.Module):

@@ -16,6 +16,9 @@ SMALL = {"rank": 16, "num_couplings": 3, "width": 16, "num_detail_couplings": 3,
 # For images that share a space.
 SMALL_ALIGNED = {**SMALL, "num_levels": 1, "rank": 3, "num_maps": 2, "detail_depth": 1}
 SMALL_LOCAL = {**SMALL_ALIGNED, "num_local_couplings": 2}
+# Levels that see the whole coarser image.
+SMALL_WHOLE = {"rank": 16, "num_couplings": 3, "width": 16, "context_width": 16, "num_detail_couplings": 3}
+SMALL_WHOLE |= {"detail_width": 8}
 SMALL_PAPER = {"depths": (1,), "num_dense": 1, "dense_width": 16}
 
 
@@ -31,6 +34,7 @@ class Case:
         sizes = "x".join(map(str, self.shape)) or "row"
         levels = f"-levels{self.options['num_levels']}" if "num_levels" in self.options else ""
         maps = "-maps" if "num_maps" in self.options else ""
+        maps = "-whole" if "context_width" in self.options else maps
         local = "-local" if "num_local_couplings" in self.options else ""
         return f"{self.kind.__name__}-{sizes}-channels{self.channels}-{self.condition}{levels}{maps}{local}"
 
@@ -82,6 +86,12 @@ CASES = [
     Case((4, 4, 8), 1, ConditionalINN, SMALL_LOCAL, "class"),
     Case((4, 8), 3, ConditionalINN, SMALL_LOCAL, "vector"),
     Case((8, 4), 1, ConditionalINN, SMALL_LOCAL, "none"),
+    Case((8, 8), 1, ConditionalINN, {**SMALL_WHOLE, "num_levels": 1}, "class"),
+    Case((8, 12), 1, ConditionalINN, {**SMALL_WHOLE, "num_levels": 2}, "vector"),
+    Case((8, 4), 3, ConditionalINN, {**SMALL_WHOLE, "num_levels": 1}, "none"),
+    Case((6, 10), 1, ConditionalINN, {**SMALL_WHOLE, "num_levels": 1}, "class"),
+    Case((4, 8, 4), 1, ConditionalINN, {**SMALL_WHOLE, "num_levels": 1}, "class"),
+    Case((4, 4, 4), 2, ConditionalINN, {**SMALL_WHOLE, "num_levels": 1}, "vector"),
     Case((4, 6), 1, PaperINN, SMALL_PAPER, "class"),
     Case((4, 4), 3, PaperINN, SMALL_PAPER, "none"),
     Case((8, 4), 1, PaperINN, {**SMALL_PAPER, "depths": (1, 1)}, "vector"),
