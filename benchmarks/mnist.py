@@ -34,7 +34,7 @@ from monai_cadp.metrics import (
     train_classifier,
     within_class_correlation,
 )
-from monai_cadp.networks import ConditionalINN, ContentBasis, DeclaredContent, Provenance
+from monai_cadp.networks import ConditionalINN, ContentBasis, DeclaredContent
 from monai_cadp.privacy import LaplaceMechanism, Mechanism, PriorOnly, SubsetSelection
 from monai_cadp.privatizer import Privatizer
 from monai_cadp.reports import save_image_grid
@@ -72,7 +72,7 @@ def train(images: Tensor, labels: Tensor, minutes: float) -> tuple[ConditionalIN
         drop_last=True,
     )
     inn = ConditionalINN(spatial_shape=(28, 28), in_channels=1, num_classes=NUM_CLASSES)
-    early = copy.deepcopy(inn)
+    early, is_kept = copy.deepcopy(inn), False
     trainer = FlowTrainer(
         inn,
         loader,
@@ -81,16 +81,20 @@ def train(images: Tensor, labels: Tensor, minutes: float) -> tuple[ConditionalIN
         learning_rate=LEARNING_RATE,
         weight_decay=WEIGHT_DECAY,
         noise=NOISE,
+        training_data="public",
         train_handlers=[ProgressBar()],
     )
 
     @trainer.on(Events.ITERATION_COMPLETED)
     def keep_early() -> None:
-        if (time.monotonic() - started) / 60 <= EARLY_MINUTES:
+        nonlocal is_kept
+        if not is_kept and (time.monotonic() - started) / 60 > EARLY_MINUTES:
             early.load_state_dict(trainer.averaged_network.state_dict())
+            is_kept = True
 
     trainer.run()
-    trainer.averaged_network.training_data = early.training_data = Provenance("public")
+    if not is_kept:
+        early.load_state_dict(trainer.averaged_network.state_dict())
     return trainer.averaged_network, early, (time.monotonic() - started) / 60
 
 

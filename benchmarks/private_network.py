@@ -15,7 +15,7 @@ from benchmarks.font_digits import font_digits
 from monai_cadp.engines import FlowTrainer, PrivateFlowTrainer, PrivateMoments
 from monai_cadp.handlers import ProgressBar
 from monai_cadp.metrics import classifier_accuracy, train_classifier
-from monai_cadp.networks import ConditionalINN, Provenance
+from monai_cadp.networks import ConditionalINN
 
 __all__ = ["private_network_row", "pretrained_network"]
 
@@ -49,9 +49,15 @@ def pretrained_network() -> ConditionalINN:
     items = [{"image": image, "label": label} for image, label in zip(images, labels, strict=True)]
     loader: DataLoader = DataLoader(items, batch_size=256, shuffle=True)  # type: ignore[arg-type]
     network = _network(max(chosen.rank for chosen in SCHEDULES.values()))
-    trainer = FlowTrainer(network, loader, max_epochs=FONT_EPOCHS, averaging=0.99, train_handlers=[ProgressBar()])
+    trainer = FlowTrainer(
+        network,
+        loader,
+        max_epochs=FONT_EPOCHS,
+        averaging=0.99,
+        training_data="public",
+        train_handlers=[ProgressBar()],
+    )
     trainer.run()
-    trainer.averaged_network.training_data = Provenance("public")
     return trainer.averaged_network
 
 
@@ -94,8 +100,7 @@ def private_network_row(
         train_handlers=[ProgressBar()],
     )
     trainer.run()
-    guarantee = trainer.provenance.guarantee
-    assert guarantee is not None
+    guarantee = trainer.guarantee
     return {
         "begins with": "nothing" if pretrained is None else "digits of fonts",
         "epsilon": round(guarantee["add_or_remove_one_epsilon"], 3),

@@ -19,7 +19,7 @@ from benchmarks.report import print_table, write_json
 from monai_cadp.data import ScikitTable
 from monai_cadp.data.table_rows import TableRows
 from monai_cadp.engines import ColumnNoise, FlowTrainer
-from monai_cadp.networks import ConditionalINN, ContentBasis, Provenance
+from monai_cadp.networks import ConditionalINN, ContentBasis
 from monai_cadp.privacy import SubsetSelection
 from monai_cadp.studies import TableEvaluation
 
@@ -36,11 +36,11 @@ def train(table: TableRows) -> tuple[ConditionalINN, ContentBasis]:
     schema = table.schema
     inn = ConditionalINN((), schema.width, num_classes=schema.num_classes, num_couplings=NUM_COUPLINGS, width=WIDTH)
     noise = ColumnNoise(schema.steps, NOISE)
-    trainer = FlowTrainer(inn, DataLoader(table, 64, shuffle=True), max_epochs=EPOCHS, noise=noise)
+    loader = DataLoader(table, 64, shuffle=True)
+    trainer = FlowTrainer(inn, loader, max_epochs=EPOCHS, noise=noise, training_data="public")
     trainer.run()
     network = trainer.averaged_network
     assert isinstance(network, ConditionalINN)
-    network.training_data = Provenance("public")
     return network, ContentBasis.fit(network, NUM_DIRECTIONS)
 
 

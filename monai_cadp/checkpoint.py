@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,14 @@ from monai_cadp.networks import ContentBasis, InvertibleNetwork
 from monai_cadp.privacy import Mechanism, PriorOnly, RandomizedResponse
 from monai_cadp.privatizer import Privatizer
 
-__all__ = ["KEY", "load_network", "load_privatizer", "save_privatizer"]
+__all__ = ["KEY", "load_network", "load_privatizer", "save_privatizer", "write_file"]
 
 # The key under which MONAI's ckpt_export finds the weights.
 KEY = "privatizer"
 # Long orthonormal columns, most of a file's size. Half precision changes their products by about 1e-5.
 STORED_IN_HALF = ("inn.whitening.basis", "content.directions")
 LARGE = 2**20
+NETWORK = "inn."
 
 # On MONAI's command line None overrides nothing.
 ANY_FILE = "any"
@@ -43,17 +45,50 @@ def save_privatizer(privatizer: Privatizer, path: str | Path) -> None:
     """
     if not isinstance(privatizer.content, ContentBasis):
         raise ValueError("The privatizer has declared content, which is code; save one with a ContentBasis.")
+    halved = [name for name, tensor in privatizer.state_dict().items() if name in STORED_IN_HALF and _is_large(tensor)]
+    for name in halved:
+        if name.startswith(NETWORK):
+            privatizer.inn.round_to_half(name.removeprefix(NETWORK))
+        else:
+            tensor = privatizer.state_dict()[name]
+            tensor.copy_(tensor.half())
+    state = privatizer.state_dict()
+    write_file({KEY: state | {name: state[name].half() for name in halved}}, path)
+
+
+def write_file(content: dict[str, Any], path: str | Path) -> None:
+    """Write a file that ``torch.load`` reads; a reader meets the whole file or the one before, also after a power cut.
+
+    While it is written only its owner can read it, from the first byte.
+
+    Args:
+        content: tensors and plain data.
+        path: of the file; its folder is made if need be.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    state = privatizer.state_dict()
-    for name in STORED_IN_HALF:
-        if name in state and state[name].numel() > LARGE:
-            stored = state[name].half()
-            state[name].copy_(stored)
-            state[name] = stored
-    torch.save({KEY: state}, temporary)
-    os.replace(temporary, path)
+    # Of a name of its own: two processes do not write into one file, and no link that lies there is followed.
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if hasattr(os, "O_DIRECTORY"):
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _is_large(tensor: Any) -> bool:
+    return isinstance(tensor, torch.Tensor) and tensor.numel() > LARGE
 
 
 def load_privatizer(
@@ -105,7 +140,7 @@ def load_privatizer(
         if not issubclass(kind, InvertibleNetwork):
             raise TypeError
         inn = kind(**description["config"])
-        inn.load_state_dict({name.removeprefix("inn."): v for name, v in state.items() if name.startswith("inn.")})
+        inn.load_state_dict({name.removeprefix(NETWORK): v for name, v in state.items() if name.startswith(NETWORK)})
         content = ContentBasis(directions.float(), weights, inn.num_latents)
     except Exception:
         # What the inner errors say names the path.

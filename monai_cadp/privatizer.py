@@ -11,13 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from monai_cadp.networks import CandidateTable, ConditionalINN, ContentBasis, DeclaredContent, InvertibleNetwork
+from monai_cadp.networks import (
+    CandidateTable,
+    ConditionalINN,
+    ContentBasis,
+    DeclaredContent,
+    InvertibleNetwork,
+    WeightsSnapshot,
+)
 from monai_cadp.privacy import (
     AttributeResponse,
     Mechanism,
     PrivacyGuarantee,
     RandomizedResponse,
     SubsetSelection,
+    TrainingData,
     compose,
 )
 from monai_cadp.privacy.randomness import random_normal
@@ -108,6 +116,7 @@ class Privatizer(nn.Module):
         self.temperature, self.detail_temperature = temperature, detail_temperature
         self.unit = unit
         self._description: tuple[tuple[Any, ...], tuple[PrivacyGuarantee, bytes]] | None = None
+        self._described_content: WeightsSnapshot | None = None
         self._configured_for: tuple[float, ...] = ()
         self.train()
         self.mechanism = mechanism
@@ -134,31 +143,40 @@ class Privatizer(nn.Module):
     @property
     def description(self) -> tuple[PrivacyGuarantee, bytes]:
         """Guarantee and identity, of one state of the network."""
-        # Hashing a network takes longer than a batch; its tensors count their changes.
-        tensors = [(tensor.data_ptr(), tensor._version) for tensor in (*self.parameters(), *self.buffers())]
+        # The network compares its weights with what it has hashed, for hashing takes longer than a batch.
+        fingerprint, events = self.inn.identity()
         parts = (self.mechanism, self.label_mechanism, self.content, self.inn)
         temperatures = (self.temperature, self.detail_temperature)
-        state = (parts, self.unit, temperatures, self.inn.training_data, tensors)
-        if self._description is None or self._description[0] != state:
-            guarantee = self._describe()
+        state = (parts, self.unit, temperatures, fingerprint, events)
+        content = self._described_content
+        if (
+            self._description is None
+            or content is None
+            or self._description[0] != state
+            or not content.matches(self.content)
+        ):
+            self._described_content = WeightsSnapshot(self.content)
+            guarantee = self._describe(fingerprint, TrainingData.of(events))
             defining = [guarantee.to_dict(), temperatures, self.content.fingerprint()]
             identity = hashlib.sha256(json.dumps(defining, sort_keys=True).encode()).digest()
             self._description = (state, (guarantee, identity))
         return self._description[1]
 
-    def _describe(self) -> PrivacyGuarantee:
+    @property
+    def training_data(self) -> TrainingData:
+        """All that the network has learnt from."""
+        return TrainingData.of(self.inn)
+
+    def _describe(self, fingerprint: str, training_data: TrainingData) -> PrivacyGuarantee:
         space = self.inn.condition_space
         public = [] if self.label_mechanism is not None or space.embedding_size == 0 else ["condition"]
         if isinstance(self.label_mechanism, AttributeResponse) and self.label_mechanism.kept:
             public = [f"attribute {index}" for index in self.label_mechanism.kept]
-        provenance = self.inn.training_data
-        fingerprint = self.inn.fingerprint()
         guarantees = [
             mechanism.guarantee(
                 unit=self.unit,
                 public=tuple(public),
-                training=provenance.training,
-                training_guarantee=provenance.guarantee,
+                training_data=training_data,
                 fingerprint=fingerprint,
             )
             for mechanism in (self.mechanism, self.label_mechanism)

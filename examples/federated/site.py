@@ -52,10 +52,13 @@ def main() -> None:
         received = flare.receive()
         if received is None:
             break
-        client.train(ExchangeObject(weights=received.params))
+        client.train(ExchangeObject(weights=received.params, statistics=received.meta or {}))
         sent = client.get_weights()
-        (steps,) = sent.statistics.values()
-        flare.send(flare.FLModel(params=sent.weights, meta={"NUM_STEPS_CURRENT_ROUND": steps}))
+        meta = {
+            "NUM_STEPS_CURRENT_ROUND": sent.statistics["num_executed_iterations"],
+            "training_events": sent.statistics["training_events"],
+        }
+        flare.send(flare.FLModel(params=sent.weights, meta=meta))
     (options.state / "guarantee.json").write_text(json.dumps(client.guarantee()), encoding="utf-8")
 
 

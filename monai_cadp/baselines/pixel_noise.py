@@ -8,7 +8,7 @@ import math
 from torch import Tensor, nn
 
 from monai_cadp.baselines.cells import cell_means, checked_images, painted_cells
-from monai_cadp.privacy import LaplaceMechanism, PrivacyGuarantee
+from monai_cadp.privacy import LaplaceMechanism, PrivacyGuarantee, TrainingData
 
 __all__ = ["PixelNoise"]
 
@@ -55,7 +55,7 @@ class PixelNoise(nn.Module):
             mechanism=type(self).__name__,
             parameters={"cell": self.cell},
             # There is no network.
-            training="public",
+            training_data=TrainingData(),
         )
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:

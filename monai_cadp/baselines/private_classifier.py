@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from monai_cadp.baselines.cells import checked_images
 from monai_cadp.baselines.classifier_gradient import clipped_gradient_sum
-from monai_cadp.privacy import PrivacyGuarantee
+from monai_cadp.privacy import PrivacyGuarantee, TrainingData
 from monai_cadp.privacy.checks import checked_positive
 from monai_cadp.privacy.noisy_sum import gaussian_noise, poisson_batch
 from monai_cadp.privacy.training_accounting import noise_multiplier_for, sgd_epsilon
@@ -147,8 +147,7 @@ def train_private_classifier(
             "add_or_remove_one_epsilon": sgd_epsilon(multiplier, rate, steps, delta, add_or_remove_one=True),
         },
         public=("the number of images",),
-        training="dp-sgd",
-        training_guarantee={"epsilon": epsilon, "delta": delta, "unit": unit},
+        training_data=TrainingData.dp(epsilon, delta, unit, kind="classifier"),
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)

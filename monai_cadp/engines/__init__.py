@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ignite engines: training and evaluating networks."""
 
-from monai_cadp.engines.federated_client import FederatedFlowClient
+from monai_cadp.engines.federated_client import FederatedFlowClient, average_weights, take_weights
 from monai_cadp.engines.flow_batch import bits_per_dimension, flow_batches, prepare_flow_batch
 from monai_cadp.engines.flow_evaluator import FlowEvaluator
 from monai_cadp.engines.flow_trainer import FlowTrainer, NonFiniteLossError
@@ -20,8 +20,10 @@ __all__ = [
     "NonFiniteLossError",
     "PrivateFlowTrainer",
     "PrivateMoments",
+    "average_weights",
     "bits_per_dimension",
     "flow_batches",
     "likelihood_gradients",
     "prepare_flow_batch",
+    "take_weights",
 ]

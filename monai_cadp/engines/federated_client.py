@@ -17,9 +17,12 @@ from torch import Tensor
 
 from monai_cadp.engines.flow_trainer import FlowTrainer
 from monai_cadp.engines.private_flow_trainer import PrivateFlowTrainer
-from monai_cadp.networks import InvertibleNetwork
+from monai_cadp.networks import InvertibleNetwork, new_event
 
-__all__ = ["FederatedFlowClient"]
+__all__ = ["FederatedFlowClient", "average_weights", "take_weights"]
+
+# Under which the record of the weights travels.
+TRAINING_EVENTS = "training_events"
 
 
 class FederatedFlowClient(ClientAlgo):
@@ -27,7 +30,9 @@ class FederatedFlowClient(ClientAlgo):
 
     All sites begin with the weights of the server, which are those of a network whose linear parts were fitted to
     public images: parts that every site had fitted to its own could not be averaged. What leaves the site are the
-    weights after a round and the number of steps; no image, no loss, no statistic of images.
+    weights after a round, the number of steps, and the record of all that the weights have learnt from, under
+    ``training_events`` among the statistics; no image, no loss, no statistic of images. The server sends its record the
+    same way (:func:`average_weights`); weights that come without one count as those of unprotected data.
 
     With ``train_dp.yaml`` every round is a part of one private training: ``max_epochs`` is that of all rounds together,
     and the site's guarantee, :meth:`guarantee`, covers all weights that it ever sends, whatever the others send. Its
@@ -104,7 +109,7 @@ class FederatedFlowClient(ClientAlgo):
             raise ValueError(
                 f"All {trainer.state.max_epochs} epochs are over; give max_epochs for all rounds together."
             )
-        _load(trainer.network, data.weights or {})
+        take_weights(trainer.network, data)
         if getattr(trainer.network, "is_new", False):
             raise ValueError(
                 "The network of the server is new; give it one whose linear parts were fitted to public images, which "
@@ -120,24 +125,68 @@ class FederatedFlowClient(ClientAlgo):
         """
         weights = {name: tensor.cpu().numpy() for name, tensor in _tensors(self.trainer.network).items()}
         steps = self.local_epochs * int(self.trainer.state.epoch_length)
-        statistics = {FlStatistics.NUM_EXECUTED_ITERATIONS: steps}
+        statistics = {
+            FlStatistics.NUM_EXECUTED_ITERATIONS.value: steps,
+            TRAINING_EVENTS: list(self.trainer.network.training_events),
+        }
         return ExchangeObject(weights=weights, weight_type=WeightType.WEIGHTS, statistics=statistics)
 
     def guarantee(self) -> dict[str, Any] | None:
         """Return what private training promises to this site's people in all rounds; None where it is not private."""
-        provenance = self.trainer.provenance
-        return None if provenance is None else provenance.guarantee
+        return self.trainer.guarantee
 
     def _pause(self, engine: FlowTrainer) -> None:
         if engine.state.epoch % self.local_epochs == 0:
             engine.terminate()
 
 
-def _load(network: InvertibleNetwork, weights: Mapping[str, Any]) -> None:
-    if set(weights) != set(_tensors(network)):
+def average_weights(received: Sequence[ExchangeObject]) -> ExchangeObject:
+    """Return the weights of several sites on average, by the steps that they made, with the record of all of them.
+
+    Args:
+        received: as :meth:`FederatedFlowClient.get_weights` returns them.
+
+    Returns:
+        The average, for :meth:`FederatedFlowClient.train` and :func:`take_weights`.
+
+    Raises:
+        ValueError: if there is none, or the weights are those of different networks.
+    """
+    if not received or any(set(one.weights or {}) != set(received[0].weights or {}) for one in received):
+        raise ValueError("The weights are missing or those of different networks; give those of one configuration.")
+    steps = [float((one.statistics or {})[FlStatistics.NUM_EXECUTED_ITERATIONS.value]) for one in received]
+    sent = [one.weights or {} for one in received]
+    weights = {
+        name: sum(share / sum(steps) * one[name] for share, one in zip(steps, sent, strict=True)) for name in sent[0]
+    }
+    records = [(one.statistics or {}).get(TRAINING_EVENTS) for one in received]
+    known = [event for record in records if record for event in record]
+    statistics = {TRAINING_EVENTS: known if all(records) else None}
+    return ExchangeObject(weights=weights, weight_type=WeightType.WEIGHTS, statistics=statistics)
+
+
+def take_weights(network: InvertibleNetwork, data: ExchangeObject) -> None:
+    """Give a network the weights of a server, and add what they have learnt from to its record.
+
+    Args:
+        network: changed in place.
+        data: weights, and among the statistics their record; without one they count as those of unprotected data.
+
+    Raises:
+        ValueError: if the weights are those of another network, or the record is none.
+    """
+    weights, tensors = data.weights or {}, _tensors(network)
+    if set(weights) != set(tensors):
         raise ValueError("The weights of the server are those of another network; give all sites one configuration.")
     received = {name: torch.as_tensor(value) for name, value in weights.items()}
-    network.load_state_dict({**network.state_dict(), **received})
+    if any(received[name].shape != tensor.shape for name, tensor in tensors.items()):
+        raise ValueError("The weights of the server are those of another network; give all sites one configuration.")
+    events = (data.statistics or {}).get(TRAINING_EVENTS)
+    if not events:
+        events = [new_event("weights of a server that keeps no record")]
+    with torch.no_grad(), network.receiving(events):
+        for name, tensor in tensors.items():
+            tensor.copy_(received[name])
 
 
 def _tensors(network: InvertibleNetwork) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 from monai_cadp.engines.flow_batch import bits_per_dimension, flow_batches, prepare_flow_batch
 from monai_cadp.engines.input_noise import GaussianNoise
 from monai_cadp.engines.ranks import add_gradients, own_part, share_network, sum_over_ranks
-from monai_cadp.networks import ConditionalINN, InvertibleNetwork, Provenance, fit_moments, refit_subspace
+from monai_cadp.networks import ConditionalINN, InvertibleNetwork, fit_moments, new_event, refit_subspace
 
 __all__ = ["FlowTrainer", "NonFiniteLossError"]
 
@@ -37,6 +37,9 @@ class FlowTrainer(Trainer):
     first. Every epoch draws its order and its noise from a seed of its own, so a run resumed at the end of an epoch
     from :meth:`state_dict` is the uninterrupted run, bit for bit (with ``max_minutes``, up to the clock).
 
+    The run is recorded in the network, and in its average, before it looks at an image. Resumed, it keeps its identity
+    there, and the less safe of both declarations holds for it.
+
     Args:
         network: trained in place; :attr:`averaged_network` has the average to use afterwards.
         train_data_loader: yields dictionaries with ``image`` (B, C, \*spatial) and ``label`` (B,) or (B, K).
@@ -49,6 +52,8 @@ class FlowTrainer(Trainer):
         moment_epochs: epochs from which the linear parts are fitted; more than one only adds something where every
             epoch draws images of its own.
         averaging: weight of the past in the exponential average of weights, reached gradually.
+        training_data: how the images of this run are protected: "public" if anybody may see them, or "unprotected".
+            What the network has learnt before stays in its record.
         reversible: recompute what couplings were given instead of storing it (:meth:`ConditionalINN.set_reversible`).
         seed: of orders and noise; public.
         device: where to train.
@@ -61,6 +66,9 @@ class FlowTrainer(Trainer):
         ValueError: if a number is out of range.
         NonFiniteLossError: while running, as soon as a loss is NaN or infinite, before the weights are touched.
     """
+
+    declarable: tuple[str, ...] = ("public", "unprotected")
+    kind = "flow"
 
     def __init__(
         self,
@@ -75,6 +83,7 @@ class FlowTrainer(Trainer):
         largest_gradient: float = 1.0,
         moment_epochs: int = 1,
         averaging: float = 0.998,
+        training_data: str = "unprotected",
         reversible: bool = False,
         seed: int = 0,
         device: torch.device | str = "cpu",
@@ -98,6 +107,11 @@ class FlowTrainer(Trainer):
                 f"The trainer got averaging {averaging} and weight_decay {weight_decay}; expected numbers of 0 or "
                 "more, and averaging below 1."
             )
+        if training_data not in self.declarable:
+            raise ValueError(
+                f"training_data is {training_data!r}; expected {' or '.join(map(repr, self.declarable))}: how the "
+                "images of this run are protected."
+            )
         if max_minutes is not None and idist.get_world_size() > 1:
             raise ValueError("max_minutes was given for several processes, whose clocks differ; give max_epochs alone.")
         if isinstance(network, ConditionalINN):
@@ -114,6 +128,8 @@ class FlowTrainer(Trainer):
         self.noise_generator: torch.Generator | None = None
         self.started = 0.0
         self.handler_states: dict[str, Any] = {}
+        self.protection = training_data
+        self._runs_on = False
         super().__init__(
             device=device,
             max_epochs=max_epochs,
@@ -122,6 +138,8 @@ class FlowTrainer(Trainer):
         )
         # The whole of it, for the moments.
         self.data_loader = train_data_loader
+        self.state.training_event = None
+        self.state_dict_user_keys.append("training_event")
         # Before the handlers: they may load the state of an earlier run.
         self.add_event_handler(Events.STARTED, self._start)
         self.attach_all(train_handlers)
@@ -149,12 +167,33 @@ class FlowTrainer(Trainer):
 
     def run(self) -> None:  # type: ignore[override]
         """Train; with the state of a training that is over, only its handlers are met again, as at its end."""
-        # Ignite would begin anew.
-        if self.state.iteration > 0 and self.state.epoch >= self.state.max_epochs:
-            self.fire_event(Events.STARTED)
-            self.fire_event(Events.COMPLETED)
+        event = self.training_event()
+        with self.network.learning(event), self.averaged_network.learning(event):
+            # Ignite would begin anew.
+            if self.state.iteration > 0 and self.state.epoch >= self.state.max_epochs:
+                self.fire_event(Events.STARTED)
+                self.fire_event(Events.COMPLETED)
+            else:
+                super().run()
+            # Who trains longer than planned has looked more often.
+            for network in (self.network, self.averaged_network):
+                network.add_training_events([self.training_event()])
+
+    def training_event(self) -> dict[str, Any]:
+        """Return the record of this run, which begins with the first call, or goes on with a loaded state."""
+        earlier = self.state.training_event
+        if earlier is None or not self._runs_on:
+            self.state.training_event = new_event(self.kind, self.protection, self.guarantee, resumes=earlier)
+            self._runs_on = True
         else:
-            super().run()
+            self.state.training_event = earlier | {"guarantee": self.guarantee}
+        return self.state.training_event
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on with a training, and with its record."""
+        # A state of an older version has none, and its network says so.
+        super().load_state_dict({"training_event": None, **state_dict})
+        self._runs_on = False
 
     def attach_all(self, handlers: Sequence[Any]) -> FlowTrainer:
         """Attach handlers that were made after the trainer, and return the trainer."""
@@ -176,8 +215,8 @@ class FlowTrainer(Trainer):
         return flow_batches(self.data_loader, self.noise, seed, self.moment_epochs)
 
     @property
-    def provenance(self) -> Provenance | None:
-        """How the images were protected, where the training itself does that; None where it does not."""
+    def guarantee(self) -> dict[str, Any] | None:
+        """What the training promises to the people whose images it looks at; None where it promises nothing."""
         return None
 
     def finish(self, network: InvertibleNetwork, progress: bool = False) -> None:
@@ -188,7 +227,7 @@ class FlowTrainer(Trainer):
             progress: show a progress bar, if it takes more than a moment.
         """
         if isinstance(network, ConditionalINN):
-            refit_subspace(network, self.moment_batches(), progress=progress)
+            refit_subspace(network, self.moment_batches(), training_data=self.training_event(), progress=progress)
 
     def _iteration(self, engine: Engine, batchdata: Mapping[str, Any]) -> dict[str, float]:
         rate = self.learning_rate * min(1.0, self.state.iteration / WARMUP_STEPS)
@@ -231,8 +270,6 @@ class FlowTrainer(Trainer):
 
     def _start(self) -> None:
         self.started = time.monotonic()
-        # Whatever they were before, they learn from these images now; who exports them knows more.
-        self.network.training_data = self.averaged_network.training_data = Provenance()
         if self.state.iteration == 0:
             self._fit_moments()
             # They may have been built from other random numbers.
@@ -242,7 +279,7 @@ class FlowTrainer(Trainer):
 
     def _fit_moments(self) -> None:
         if isinstance(self.network, ConditionalINN) and self.network.is_new:
-            fit_moments(self.network, self.moment_batches(), progress=True)
+            fit_moments(self.network, self.moment_batches(), training_data=self.training_event(), progress=True)
 
     def _reseed(self) -> None:
         torch.manual_seed(self.seed * 1_000_003 + self.state.epoch)

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence, Sized
+from functools import lru_cache
 from typing import Any, cast
 
 import ignite.distributed as idist
 import torch
-from ignite.engine import Events
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
@@ -17,10 +17,11 @@ from monai_cadp.engines.flow_batch import prepare_flow_batch
 from monai_cadp.engines.flow_trainer import FlowTrainer
 from monai_cadp.engines.likelihood_gradients import likelihood_gradients
 from monai_cadp.engines.private_moments import PrivateMoments
-from monai_cadp.networks import ConditionalINN, InvertibleNetwork, Provenance
+from monai_cadp.networks import ConditionalINN, InvertibleNetwork
 from monai_cadp.privacy.checks import checked_positive
 from monai_cadp.privacy.noisy_sum import clipped_sum, gaussian_noise, poisson_batch
 from monai_cadp.privacy.training_accounting import NoisySums, noise_scale_for, training_epsilon
+from monai_cadp.privacy.training_data import DP, UNPROTECTED, TrainingData
 
 __all__ = ["PrivateFlowTrainer"]
 
@@ -57,7 +58,8 @@ class PrivateFlowTrainer(FlowTrainer):
     (:func:`~monai_cadp.privacy.noisy_sum.gaussian_noise`). Nor is the time that training takes.
 
     Args:
-        network: new, or trained on public images; trained in place.
+        network: new, or trained on public images or with differential privacy, whose budgets then add up; trained in
+            place.
         dataset: items are dictionaries with ``image`` (C, \*spatial) and ``label``.
         epsilon: budget of the whole training.
         delta: from 1e-10; far below 1 / n.
@@ -75,12 +77,15 @@ class PrivateFlowTrainer(FlowTrainer):
             nor ``reversible``, nor a ``device`` that is no CPU.
 
     Raises:
-        ValueError: if a number is out of its range, the network has learnt from images that are not public, linear
+        ValueError: if a number is out of its range, the network has learned from unprotected data, linear
             parts would be fitted twice or not at all, there are several processes, or an option cannot be had.
 
     References:
         Abadi et al.: Deep learning with differential privacy, CCS 2016.
     """
+
+    declarable = (DP,)
+    kind = "private flow"
 
     def __init__(
         self,
@@ -119,13 +124,16 @@ class PrivateFlowTrainer(FlowTrainer):
         scale = noise_scale_for(epsilon, delta, planned, add_or_remove_one=add_or_remove_one)
         self.moments, self.delta, self.unit, self.batch_size = moments, delta, unit, batch_size
         self.generator, self.dataset, self.planned_steps = generator, dataset, max_epochs * steps
+        self.epoch_steps = steps
         batches = _PoissonBatches(self.people, rate, steps, generator)
         loader: DataLoader = DataLoader(_WithPeople(dataset), batch_sampler=batches, collate_fn=_collate)  # type: ignore[arg-type]
-        super().__init__(network, loader, max_epochs=max_epochs, largest_gradient=largest_gradient, **options)
+        if "training_data" in options:
+            raise ValueError("training_data was given; private training protects its data itself, leave it out.")
+        options = {"largest_gradient": largest_gradient, "training_data": DP, **options}
+        super().__init__(network, loader, max_epochs=max_epochs, **options)
         self.state.noise_multiplier, self.state.sampling_rate = scale, rate
         self.state.moment_multiplier = scale * moment_multiplier if moments is not None else 0.0
         self.state_dict_user_keys.extend(KEPT)
-        self.add_event_handler(Events.COMPLETED, self._state_guarantee)
 
     def parameters(self) -> dict[str, Any]:
         """Return what was chosen for this training, as plain data; all of it is public."""
@@ -148,18 +156,19 @@ class PrivateFlowTrainer(FlowTrainer):
     @property
     def spent(self) -> list[NoisySums]:
         """What the whole training looks at, for the accountant."""
-        steps = max(self.planned_steps, self.state.iteration)
+        # More than planned, where somebody has raised max_epochs since.
+        steps = max(self.planned_steps, self.state.iteration, self.state.max_epochs * self.epoch_steps)
         parts = [NoisySums(self.state.noise_multiplier, self.state.sampling_rate, steps)]
         if self.moments is not None:
             parts = self.moments.sums(self.state.moment_multiplier) + parts
         return parts
 
     @property
-    def provenance(self) -> Provenance:
-        """The guarantee of the training, for the replacement of one person."""
-        spent, either = self.spent, (False, True)
-        replaced, other = (training_epsilon(spent, self.delta, add_or_remove_one=one) for one in either)
-        guarantee = {
+    def guarantee(self) -> dict[str, Any]:
+        """What the whole training promises, for the replacement of one person."""
+        spent = tuple(self.spent)
+        replaced, other = (_epsilon(spent, self.delta, one) for one in (False, True))
+        return {
             "epsilon": replaced,
             "delta": self.delta,
             "unit": self.unit,
@@ -167,18 +176,15 @@ class PrivateFlowTrainer(FlowTrainer):
             "add_or_remove_one_epsilon": other,
             "sums": [list(part) for part in spent],
         }
-        return Provenance("dp-sgd", guarantee)
+
+    def run(self) -> None:  # type: ignore[override]
+        """Train; of a network that has learned from unprotected data, refuse to."""
+        if self.state.iteration == 0:
+            _check_network(cast(ConditionalINN, self.network), self.moments)
+        super().run()
 
     def finish(self, network: InvertibleNetwork, progress: bool = False) -> None:
         """Do nothing: to whiten once more would look at the images once more."""
-
-    def _start(self) -> None:
-        if self.state.iteration == 0:
-            _check_network(cast(ConditionalINN, self.network), self.moments)
-        super()._start()
-
-    def _state_guarantee(self) -> None:
-        self.network.training_data = self.averaged_network.training_data = self.provenance
 
     def _noisy(self, x: Tensor) -> Tensor:
         """Add input noise that nobody can foretell: were it known, who is in a batch would show in that of others."""
@@ -193,7 +199,14 @@ class PrivateFlowTrainer(FlowTrainer):
         loader: DataLoader = DataLoader(self.dataset, READING_BATCH)
         batches = (prepare_flow_batch(batch) for batch in loader)
         noisy = ((self._noisy(x), condition) for x, condition in batches)
-        self.moments(cast(ConditionalINN, self.network), noisy, weights, self.state.moment_multiplier, self.generator)
+        self.moments(
+            cast(ConditionalINN, self.network),
+            noisy,
+            weights,
+            self.state.moment_multiplier,
+            self.generator,
+            training_data=self.training_event(),
+        )
 
     def _backward(self, batchdata: Mapping[str, Any]) -> dict[str, float]:
         parameters = [p for p in self.network.parameters() if p.requires_grad]
@@ -255,15 +268,20 @@ class _WithPeople(Dataset):
         return {**{key: item[key] for key in ("image", "label") if key in item}, "person": person}
 
 
+@lru_cache(maxsize=64)
+def _epsilon(spent: tuple[NoisySums, ...], delta: float, add_or_remove_one: bool) -> float:
+    return training_epsilon(spent, delta, add_or_remove_one=add_or_remove_one)
+
+
 def _collate(items: list[Any]) -> dict[str, Any]:
     return default_collate(items) if items else {}
 
 
 def _check_network(network: ConditionalINN, moments: PrivateMoments | None) -> None:
-    if not network.is_new and network.training_data.training != "public":
+    if TrainingData.of(network).protection == UNPROTECTED:
         raise ValueError(
-            "The network has learnt from images that are not public, which nothing can undo; give a new one, or one "
-            "that was trained on public images."
+            "The network has learned from unprotected data, which nothing can undo; give a new one, or one that was "
+            "trained on public images or with differential privacy."
         )
     if network.is_new != (moments is not None):
         raise ValueError(

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,6 +87,7 @@ class PrivateMoments:
         weights: Tensor,
         noise_multiplier: float,
         generator: torch.Generator | None = None,
+        training_data: str | Mapping[str, Any] = "unprotected",
     ) -> None:
         r"""Fit the network, in place.
 
@@ -95,6 +97,8 @@ class PrivateMoments:
             weights: of every image (n,), in this order; those of a person add up to 1.
             noise_multiplier: that one moment of all the budget would have.
             generator: draws the noise. For tests only: its numbers can be foretold, and nothing is promised.
+            training_data: the record of the training of which this is a part, with its guarantee, for the noise alone
+                promises nothing that could be stated; or "public" or "unprotected".
 
         Raises:
             ValueError: if the network has learned maps, or more dimensions of its subspace than there are cosines, or
@@ -109,6 +113,19 @@ class PrivateMoments:
                 f"num_frequencies is {self.num_frequencies}, which makes {size} cosines, for a subspace of the "
                 f"dimension {layer.rank}; give more, or a network of smaller rank."
             )
+        with inn.learning(training_data, "moments"):
+            self._fit(inn, batches, weights, noise_multiplier, cosines, generator)
+
+    def _fit(
+        self,
+        inn: ConditionalINN,
+        batches: Iterable[tuple[Tensor, Tensor | None]],
+        weights: Tensor,
+        noise_multiplier: float,
+        cosines: Tensor,
+        generator: torch.Generator | None,
+    ) -> None:
+        layer, size = inn.whitening, cosines.shape[1]
         coarse, conditions = [], []
         for x, condition in batches:
             coarse.append(inn.split(x)[0][0].flatten(1))

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from monai_cadp.networks import InvertibleNetwork
+
 __all__ = ["add_gradients", "own_part", "share_network", "sum_over_ranks"]
 
 
@@ -58,12 +60,14 @@ def sum_over_ranks(tensors: Sequence[Tensor]) -> None:
         tensor.copy_(part.view_as(tensor))
 
 
-def share_network(network: nn.Module) -> None:
-    """Give all processes the tensors of the first one; of one process, do nothing."""
+@torch.no_grad()
+def share_network(network: InvertibleNetwork) -> None:
+    """Give all processes the tensors of the first one, while they learn; of one process, do nothing."""
     if idist.get_world_size() > 1:
-        state = network.state_dict()
-        shared = {n: idist.broadcast(t, src=0) if isinstance(t, Tensor) else t for n, t in state.items()}
-        network.load_state_dict(shared)
+        for tensor in network.state_dict().values():
+            if isinstance(tensor, Tensor):
+                tensor.copy_(idist.broadcast(tensor.clone(), src=0))  # type: ignore[arg-type]
+        network.derive()
 
 
 def add_gradients(parameters: Iterable[nn.Parameter]) -> None:

@@ -14,7 +14,7 @@ from ignite.engine import Engine, Events
 
 from monai_cadp.checkpoint import save_privatizer
 from monai_cadp.engines.flow_trainer import FlowTrainer
-from monai_cadp.networks import ContentBasis, Provenance
+from monai_cadp.networks import ContentBasis
 from monai_cadp.privacy import PriorOnly
 from monai_cadp.privatizer import Privatizer
 
@@ -26,12 +26,11 @@ VALUES_AT_ONCE = 2**21
 class ExportPrivatizer:
     """Keep the averaged network of the best validation; at the end finish it, fit its content and write the checkpoint.
 
-    The trained network is finished by its trainer, on the training images; a private training says by itself how it
-    protected them.
+    The trained network is finished by its trainer, on the training images, and carries the record of what it has learnt
+    from.
 
     Args:
         path: of the checkpoint.
-        training: how the training images were protected, "private" or "public", unless the training does that.
         evaluator: engine whose ``bits_per_dimension`` says which network is best; None keeps the last one.
         num_directions: of the content basis.
         num_samples: prior samples from which the basis is fitted.
@@ -46,7 +45,6 @@ class ExportPrivatizer:
     def __init__(
         self,
         path: str | Path,
-        training: str = "private",
         evaluator: Engine | None = None,
         num_directions: int = 32,
         num_samples: int = 2048,
@@ -55,7 +53,6 @@ class ExportPrivatizer:
         progress: bool = True,
     ) -> None:
         self.path, self.evaluator = Path(path), evaluator
-        self.provenance = Provenance(training)
         self.num_directions, self.num_samples = num_directions, num_samples
         self.in_subspace, self.weight_power = in_subspace, weight_power
         self.progress = progress
@@ -88,7 +85,6 @@ class ExportPrivatizer:
         network = copy.deepcopy(engine.averaged_network)
         if self.best_state is not None:
             network.load_state_dict(self.best_state)
-        network.training_data = engine.provenance or self.provenance
         engine.finish(network, progress=self.progress)
         basis = ContentBasis.fit(
             network,

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Events
 
+from monai_cadp.checkpoint import write_file
 from monai_cadp.engines.flow_trainer import FlowTrainer
 
 __all__ = ["TrainingCheckpoint"]
@@ -18,6 +18,8 @@ __all__ = ["TrainingCheckpoint"]
 
 class TrainingCheckpoint:
     """Save the whole state of a training at the end of every epoch; a killed process leaves the file of the one before.
+
+    The file is on the disk before it takes the place of the one before, and only its owner can read it.
 
     Args:
         path: of the file; its folder is made if need be.
@@ -41,11 +43,8 @@ class TrainingCheckpoint:
 
     def __call__(self, engine: FlowTrainer) -> None:
         """Save."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(self.path.name + ".tmp")
         parts = engine.training_state() | engine.handler_states
-        torch.save({name: part.state_dict() for name, part in parts.items()}, temporary)
-        os.replace(temporary, self.path)
+        write_file({name: part.state_dict() for name, part in parts.items()}, self.path)
 
     def _load(self, engine: FlowTrainer) -> dict[str, Any]:
         try:

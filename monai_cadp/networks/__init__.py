@@ -8,7 +8,8 @@ from monai_cadp.networks.declared_content import CandidateTable, DeclaredContent
 from monai_cadp.networks.inn import ConditionalINN
 from monai_cadp.networks.moments import fit_moments, refit_subspace
 from monai_cadp.networks.paper import PaperINN
-from monai_cadp.networks.provenance import Provenance
+from monai_cadp.networks.training_record import new_event
+from monai_cadp.networks.weights_snapshot import WeightsSnapshot
 
 __all__ = [
     "CandidateTable",
@@ -18,7 +19,8 @@ __all__ = [
     "DeclaredContent",
     "InvertibleNetwork",
     "PaperINN",
-    "Provenance",
+    "WeightsSnapshot",
     "fit_moments",
+    "new_event",
     "refit_subspace",
 ]

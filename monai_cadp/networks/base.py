@@ -7,21 +7,41 @@ import hashlib
 import itertools
 import json
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+import warnings
+from abc import ABCMeta, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from monai_cadp.networks.condition import ConditionSpace, plain_sizes
-from monai_cadp.networks.provenance import Provenance
+from monai_cadp.networks.training_record import as_events, as_texts, derived_event, new_event
+from monai_cadp.networks.weights_snapshot import WeightsSnapshot
 
 __all__ = ["InvertibleNetwork"]
 
+UNRECORDED = "a change of weights outside of every recorded training"
+OLDER = "a checkpoint of an older version"
 
-class InvertibleNetwork(nn.Module, ABC):
+
+class _RecordedFromTheStart(ABCMeta):
+    """Take note of the weights as soon as the last constructor is through."""
+
+    def __call__(cls, *args: Any, **options: Any) -> Any:
+        network = super().__call__(*args, **options)
+        network._seal()
+        return network
+
+
+class InvertibleNetwork(nn.Module, metaclass=_RecordedFromTheStart):
     r"""Base of exactly invertible networks between images and standard-normal latents, given a public condition.
+
+    A network carries a record of all that it has learnt from (:attr:`training_events`), which only grows: it travels in
+    every state dict, copy and pickle, and to load a state dict adds the record that comes with it. Whatever trains a
+    network opens :meth:`learning` before it looks at data. Weights that were changed in any other way, however that
+    was, are noticed and count as trained on unprotected data, for nobody knows better.
 
     Args:
         spatial_shape: (), (H, W) or (D, H, W); () is a table row with ``in_channels`` columns.
@@ -58,7 +78,13 @@ class InvertibleNetwork(nn.Module, ABC):
             "condition_size": condition_size,
         }
 
-        self.training_data = Provenance()
+        self._events: frozenset[str] = frozenset()
+        self._runs = 0  # that are learning now
+        self._sealed: WeightsSnapshot | None = None
+        self._fingerprint: str | None = None
+        self._incoming: dict[str, Any] | None = None
+        self.register_load_state_dict_pre_hook(_before_loading)
+        self.register_load_state_dict_post_hook(_after_loading)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Encode; see :meth:`encode`."""
@@ -127,23 +153,159 @@ class InvertibleNetwork(nn.Module, ABC):
         """Map checked latents to images."""
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of the architecture and of every tensor."""
+        """Return the SHA-256 of the architecture and of every tensor, as they are now, whatever has changed them.
+
+        Buffers that are derived from others are made again where a change is noticed; all others count.
+        """
+        self._notice_changes()
+        if self._fingerprint is None or self._runs:
+            self._fingerprint = self._digest()
+        return self._fingerprint
+
+    def _digest(self) -> str:
         digest = hashlib.sha256(json.dumps([type(self).__name__, self.config], sort_keys=True).encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            if isinstance(tensor, Tensor):
+        derived = {
+            f"{prefix}.{name}" for prefix, module in self.named_modules() for name in getattr(module, "derived", ())
+        }
+        parameters = self.named_parameters(remove_duplicate=False)
+        buffers = self.named_buffers(remove_duplicate=False)
+        for name, tensor in sorted(itertools.chain(parameters, buffers)):
+            if name not in derived:
                 digest.update(name.encode())
-                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """Return what a checkpoint holds besides tensors: the architecture, and how the network was trained."""
-        return {"kind": type(self).__name__, "config": self.config, "training_data": self.training_data.to_dict()}
+    @property
+    def training_events(self) -> tuple[dict[str, Any], ...]:
+        """All that the network has learnt from, as plain data; of an untrained one, nothing.
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Refuse the checkpoint of another architecture, and take over how the network was trained.
+        What it means together is said by :class:`monai_cadp.privacy.TrainingData`. Nothing is ever taken away from it.
+        """
+        self._notice_changes()
+        return as_events(self._events)
+
+    def identity(self) -> tuple[str, tuple[dict[str, Any], ...]]:
+        """Return :meth:`fingerprint` and :attr:`training_events`, for one look at the weights."""
+        fingerprint = self.fingerprint()
+        return fingerprint, as_events(self._events)
+
+    @contextmanager
+    def learning(
+        self, training_data: str | Mapping[str, Any] = "unprotected", kind: str = "training"
+    ) -> Iterator[None]:
+        """Record a training before it begins; what changes the weights inside of ``with`` counts as this training.
+
+        Args:
+            training_data: how the data of this training are protected: "public" or "unprotected"; or its whole record
+                (:func:`~monai_cadp.networks.new_event`).
+            kind: what is done, in a word.
 
         Raises:
-            ValueError: if the checkpoint was made by a network of another kind or other sizes.
+            ValueError: if the word is another one.
+
+        Example:
+            >>> from monai_cadp.networks import ConditionalINN
+            >>> inn = ConditionalINN(spatial_shape=(8, 8))
+            >>> with inn.learning("public"), torch.no_grad():
+            ...     _ = next(inn.parameters()).add_(0.1)
+            >>> [event["protection"] for event in inn.training_events]
+            ['public']
+        """
+        event = new_event(kind, training_data) if isinstance(training_data, str) else training_data
+        with self.receiving([event]):
+            yield
+
+    @contextmanager
+    def receiving(self, events: Iterable[Mapping[str, Any]]) -> Iterator[None]:
+        """Add to the record before it is needed; what changes the weights inside of ``with`` counts as these events.
+
+        Args:
+            events: of the weights that are taken over, as :attr:`training_events` gives them.
+
+        Raises:
+            ValueError: if they are no such records, or there is none.
+        """
+        events = list(events)
+        if not events:
+            raise ValueError("Weights are to be taken over that have learnt from nothing; give the record of them.")
+        self.add_training_events(events)
+        self._runs += 1
+        # What is compared afterwards is what the training leaves.
+        self._sealed = self._fingerprint = None
+        try:
+            yield
+        finally:
+            self._runs -= 1
+            if not self._runs:
+                self.derive()
+                self._seal()
+
+    def add_training_events(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Add to the record what weights that will be taken over have learnt from.
+
+        Args:
+            events: as :attr:`training_events` gives them.
+
+        Raises:
+            ValueError: if they are no such records.
+        """
+        self._notice_changes()
+        self._events |= as_texts(events)
+
+    def derive(self) -> None:
+        """Make the buffers again that are derived from others."""
+        for module in self.modules():
+            if hasattr(module, "derived"):
+                module.derive()  # type: ignore[operator]
+
+    def round_to_half(self, name: str) -> None:
+        """Round a tensor to the numbers of half precision, in place; whoever stores it may store it as such.
+
+        Args:
+            name: of the tensor, as in the state dict.
+        """
+        self._notice_changes()
+        tensor = self.state_dict()[name]
+        tensor.copy_(tensor.half())
+        self.derive()
+        if not self._runs:
+            self._seal()
+
+    def _seal(self) -> None:
+        self._sealed, self._fingerprint = WeightsSnapshot(self), None
+
+    def _notice_changes(self) -> None:
+        """Record a change of weights that nobody has recorded."""
+        if self._runs or self._sealed is None or self._sealed.matches(self):
+            return
+        self.derive()
+        self._seal()
+        self._fingerprint = self._digest()
+        self._events |= as_texts([derived_event(UNRECORDED, self._fingerprint)])
+
+    def _apply(self, fn: Any, recurse: bool = True) -> InvertibleNetwork:
+        """Follow a move to another device or type, which changes weights and adds nothing that was learnt."""
+        if self._runs or self._sealed is None:
+            return super()._apply(fn, recurse)
+        self._notice_changes()
+        before = self._sealed
+        super()._apply(fn, recurse)
+        if before.matches_converted(self):
+            self._seal()
+        return self
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds besides tensors: the architecture, and what the network has learnt from."""
+        fingerprint, events = self.identity()
+        record = {"events": list(events), "fingerprint": fingerprint}
+        return {"kind": type(self).__name__, "config": self.config, "training_data": record}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Refuse the checkpoint of another architecture, and add what it has learnt from.
+
+        Raises:
+            ValueError: if the checkpoint was made by a network of another kind or other sizes, or its record is
+                damaged.
         """
         if state["kind"] != type(self).__name__:
             raise ValueError(
@@ -157,7 +319,11 @@ class InvertibleNetwork(nn.Module, ABC):
                     f"The checkpoint was trained with {name} = {trained}, but the network was built with {value}; "
                     "build the network that the checkpoint was trained with."
                 )
-        self.training_data = Provenance(**state["training_data"])
+        record = state.get("training_data")
+        if not isinstance(record, Mapping) or "events" not in record:
+            record = {"events": None, "fingerprint": None}
+        self._events |= as_texts(record["events"] or [])
+        self._incoming = dict(record)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # FrEIA's own blocks hold functions that do not pickle; a description and the tensors always do.
@@ -190,5 +356,39 @@ def _rebuild(
     cls: type[InvertibleNetwork], config: dict[str, Any], state: dict[str, Tensor], training: bool
 ) -> InvertibleNetwork:
     network = cls(**config)
+    kinds = [tensor.dtype for tensor in state.values() if isinstance(tensor, Tensor) and tensor.is_floating_point()]
+    if kinds and kinds[0] != torch.float32:
+        network.to(kinds[0])
     network.load_state_dict(state)
     return network.train(training)
+
+
+def _before_loading(network: nn.Module, *_: Any) -> None:
+    assert isinstance(network, InvertibleNetwork)
+    # Of what is overwritten now, too.
+    network._notice_changes()
+    network._incoming = None
+
+
+def _after_loading(network: nn.Module, _: object) -> None:
+    assert isinstance(network, InvertibleNetwork)
+    record, network._incoming = network._incoming, None
+    if record is None and not network._runs:
+        # Without a record, what came is what somebody has changed.
+        network._notice_changes()
+        return
+    network.derive()
+    fingerprint = network._digest()
+    if record is None or record["fingerprint"] != fingerprint:
+        kind = OLDER if record is not None and record["events"] is None else UNRECORDED
+        network._events |= as_texts([derived_event(kind, fingerprint)])
+        if kind == OLDER:
+            warnings.warn(
+                "The checkpoint is of an older version, which took the caller's word for how a network was trained and "
+                "forgot what it had learnt before; it counts as trained on unprotected data. Train it again to have "
+                "a record.",
+                stacklevel=2,
+            )
+    if not network._runs:
+        network._seal()
+        network._fingerprint = fingerprint

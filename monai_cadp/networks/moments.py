@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -27,7 +27,14 @@ SECONDS_WITHOUT_BAR = 5.0
 
 
 @torch.no_grad()
-def fit_moments(inn: ConditionalINN, batches: Batches, *, num_passes: int = 2, progress: bool = False) -> None:
+def fit_moments(
+    inn: ConditionalINN,
+    batches: Batches,
+    *,
+    training_data: str | Mapping[str, Any] = "unprotected",
+    num_passes: int = 2,
+    progress: bool = False,
+) -> None:
     r"""Fit the scales of the detail levels and the whitening layer of a network to data.
 
     The subspace of a large coarse image is found by randomised subspace iteration on the covariance, which is never
@@ -40,6 +47,8 @@ def fit_moments(inn: ConditionalINN, batches: Batches, *, num_passes: int = 2, p
     Args:
         inn: the network, changed in place.
         batches: called once a pass; yields (images (B, C, \*spatial), condition) in any order.
+        training_data: how these data are protected, "public" or "unprotected", or the record of the training of which
+            this is a part; as for :meth:`~InvertibleNetwork.learning`.
         num_passes: passes of subspace iteration.
         progress: show a progress bar, if it takes more than a moment.
 
@@ -57,7 +66,7 @@ def fit_moments(inn: ConditionalINN, batches: Batches, *, num_passes: int = 2, p
         >>> bool((z.std(0) - 1).abs().max() < 0.05)
         True
     """
-    with _bar(progress) as bar:
+    with inn.learning(training_data, "moments"), _bar(progress) as bar:
 
         def counted() -> Iterator[tuple[Tensor, Tensor | None]]:
             for batch in batches():
@@ -68,7 +77,13 @@ def fit_moments(inn: ConditionalINN, batches: Batches, *, num_passes: int = 2, p
 
 
 @torch.no_grad()
-def refit_subspace(inn: ConditionalINN, batches: Batches, *, progress: bool = False) -> None:
+def refit_subspace(
+    inn: ConditionalINN,
+    batches: Batches,
+    *,
+    training_data: str | Mapping[str, Any] = "unprotected",
+    progress: bool = False,
+) -> None:
     r"""Whiten the subspace of a trained network once more, behind its local flow; without one, do nothing.
 
     The local flow sees the subspace through voxels, of whose variance it is a small share: training leaves it narrower
@@ -78,6 +93,8 @@ def refit_subspace(inn: ConditionalINN, batches: Batches, *, progress: bool = Fa
     Args:
         inn: the network, changed in place.
         batches: called once; yields (images (B, C, \*spatial), condition) in any order.
+        training_data: how these data are protected, "public" or "unprotected", or the record of the training of which
+            this is a part; as for :meth:`~InvertibleNetwork.learning`.
         progress: show a progress bar, if it takes more than a moment.
 
     Raises:
@@ -94,15 +111,15 @@ def refit_subspace(inn: ConditionalINN, batches: Batches, *, progress: bool = Fa
     if inn.rewhitening is None:
         return
     sums = _GroupSums(inn.condition_space, inn.whitening.rank, by_class=False)
-    with _bar(progress) as bar:
+    with inn.learning(training_data, "moments"), _bar(progress) as bar:
         for x, condition in batches():
             sums.add(inn.before_rewhitening(x, condition), condition)
             bar.update()
-    if not bool(sums.count.any()):
-        raise ValueError("No data came to fit the moments of the network; expected at least one batch.")
-    if not bool(sums.second.isfinite().all()):
-        raise ValueError("The data hold NaN or infinity; expected finite pixels to fit the moments of the network.")
-    sums.fit(inn.rewhitening)
+        if not bool(sums.count.any()):
+            raise ValueError("No data came to fit the moments of the network; expected at least one batch.")
+        if not bool(sums.second.isfinite().all()):
+            raise ValueError("The data hold NaN or infinity; expected finite pixels to fit the moments of the network.")
+        sums.fit(inn.rewhitening)
 
 
 def _bar(progress: bool) -> tqdm[Any]:

@@ -38,6 +38,8 @@ class GroupWhitening(InvertibleModule):
     slope: Tensor
     factor: Tensor
     inverse_factor: Tensor
+    # Buffers that follow from others.
+    derived = ("inverse_factor",)
 
     def __init__(
         self,
@@ -78,6 +80,10 @@ class GroupWhitening(InvertibleModule):
         self.factor.copy_(factor)
         # By Cholesky; the threads of some BLAS libraries break inv.
         self.inverse_factor.copy_(torch.cholesky_inverse(torch.linalg.cholesky(self.factor.double())))
+
+    def derive(self) -> None:
+        """Make the inverses again from the factors."""
+        self.set_factor(self.factor)
 
     def log_volume(self) -> Tensor:
         """Return log |det| of the linear map from z to a, for every group (G,)."""
@@ -173,7 +179,7 @@ class LowRankWhitening(InvertibleModule):
 
 def _after_loading(layer: nn.Module, incompatible_keys: object) -> None:
     assert isinstance(layer, GroupWhitening)
-    layer.set_factor(layer.factor)
+    layer.derive()
 
 
 def orthonormal_cosines(size: int, rank: int) -> Tensor:

@@ -13,6 +13,7 @@ from monai_cadp.privacy.mechanism import Mechanism
 from monai_cadp.privacy.prior_only import PriorOnly
 from monai_cadp.privacy.randomized_response import RandomizedResponse
 from monai_cadp.privacy.subset_selection import SubsetSelection, select_candidates
+from monai_cadp.privacy.training_data import TrainingData
 
 __all__ = [
     "AttributeResponse",
@@ -27,6 +28,7 @@ __all__ = [
     "PrivacyLedger",
     "RandomizedResponse",
     "SubsetSelection",
+    "TrainingData",
     "compose",
     "include_training",
     "select_candidates",

@@ -10,8 +10,9 @@ from fractions import Fraction
 
 from monai_cadp.privacy.checks import checked_delta
 from monai_cadp.privacy.exact_numbers import as_written, rounded_up
-from monai_cadp.privacy.guarantee import TRAININGS, PrivacyGuarantee
+from monai_cadp.privacy.guarantee import PrivacyGuarantee
 from monai_cadp.privacy.loss_distribution import composed_epsilon
+from monai_cadp.privacy.training_data import UNPROTECTED, TrainingData
 
 __all__ = ["compose", "include_training"]
 
@@ -36,8 +37,8 @@ def compose(
     fixed before the first release; their inputs may depend on earlier outcomes. A plain sum is given up only for an
     epsilon that is at least a hundredth smaller: pure results stay pure where they can.
 
-    The weakest training is stated: private before dp-sgd before public. Several dp-sgd trainings whose guarantees
-    differ count as private, because no single one of them covers everybody. Public facts are united.
+    What the networks have learnt from is united (:class:`TrainingData`): the same training met twice is one, and two
+    trainings with equal settings are two. Public facts are united.
 
     Args:
         guarantees: one or more, with the same relation.
@@ -89,10 +90,6 @@ def compose(
             "The epsilon of the releases together has no bound, which promises nothing; compose fewer releases, or "
             "allow a larger delta."
         )
-    training = min((part.training for part in parts), key=TRAININGS.index)
-    covers = [part.training_guarantee for part in parts if part.training == "dp-sgd"]
-    if training == "dp-sgd" and any(cover != covers[0] for cover in covers):
-        training = "private"
     fingerprints = {part.fingerprint for part in parts if part.fingerprint is not None}
     return PrivacyGuarantee(
         unit=unit,
@@ -102,8 +99,7 @@ def compose(
         mechanism="composition",
         parameters={"parts": [part.to_dict() for part in parts]},
         public=tuple(dict.fromkeys(fact for part in parts for fact in part.public)),
-        training=training,
-        training_guarantee=covers[0] if training == "dp-sgd" else None,
+        training_data=TrainingData(frozenset().union(*(part.training_data.entries for part in parts))),
         fingerprint=fingerprints.pop() if len(fingerprints) == 1 else None,
     )
 
@@ -111,9 +107,8 @@ def compose(
 def include_training(guarantee: PrivacyGuarantee, *, unit: str | None = None) -> PrivacyGuarantee:
     r"""Return what is promised to a person who is in the network's training set as well as among the released.
 
-    A dp-sgd training is private for adding or removing one unit, unless its guarantee states "replace-one" as
-    ``relation``. To replace is to remove and to add: :math:`\Pr[S] \le e^\epsilon (e^\epsilon \Pr''[S] + \delta) +
-    \delta`, so the training counts as :math:`(2 \epsilon, (1 + e^\epsilon) \delta)`. Release and training compose.
+    The guarantee of all trainings with differential privacy together, brought to a replacement
+    (:attr:`TrainingData.guarantee`), composes with that of the releases.
 
     Args:
         guarantee: of releases by the network.
@@ -123,33 +118,33 @@ def include_training(guarantee: PrivacyGuarantee, *, unit: str | None = None) ->
         The guarantee that covers both; of a network trained on public data, the guarantee itself.
 
     Raises:
-        ValueError: if the network was trained on private data without protection, which nothing can cover, or the
-            units differ and none is named.
+        ValueError: if the network has learnt from unprotected data, which nothing can cover, or the units differ and
+            none is named.
 
     References:
         Dwork, Roth: The algorithmic foundations of differential privacy, 2014, theorem 2.2 (groups).
 
     Example:
-        >>> cover = {"epsilon": 1.0, "delta": 1e-6, "unit": "image"}
-        >>> release = PrivacyGuarantee(4.0, "SubsetSelection", training="dp-sgd", training_guarantee=cover)
+        >>> trained = TrainingData.dp(epsilon=2.0, delta=1e-6, unit="image")
+        >>> release = PrivacyGuarantee(4.0, "SubsetSelection", training_data=trained)
         >>> include_training(release).epsilon
         6.0
     """
-    if guarantee.training == "private":
-        raise ValueError("The network was trained on private data without protection; no guarantee covers its people.")
-    cover = guarantee.training_guarantee
+    trained = guarantee.training_data
+    if trained.protection == UNPROTECTED:
+        raise ValueError(
+            "The network has learned from unprotected data, or from data under guarantees that cannot be added up; no "
+            "guarantee covers its people."
+        )
+    cover = trained.guarantee
     if cover is None:
         return guarantee
-    epsilon, delta = float(cover["epsilon"]), float(cover["delta"])
-    if cover.get("relation") != "replace-one":
-        epsilon, delta = 2 * epsilon, math.nextafter((1 + math.exp(epsilon)) * delta * (1 + 2.0**-50), math.inf)
     training = PrivacyGuarantee(
-        epsilon,
-        "dp-sgd training",
-        unit=str(cover["unit"]),
-        delta=delta if cover["delta"] else 0.0,
-        training="dp-sgd",
-        training_guarantee=cover,
+        cover["epsilon"],
+        "training with differential privacy",
+        unit=cover["unit"],
+        delta=cover["delta"],
+        training_data=trained,
         fingerprint=guarantee.fingerprint,
     )
     return compose([guarantee, training], unit=unit)

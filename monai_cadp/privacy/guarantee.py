@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from monai_cadp.privacy.shuffling import shuffled_epsilon
+from monai_cadp.privacy.training_data import TrainingData
 
-__all__ = ["TRAININGS", "PrivacyGuarantee"]
+__all__ = ["PrivacyGuarantee"]
 
-TRAININGS = ("private", "dp-sgd", "public")  # weakest first
+OLDER = "training", "training_guarantee"
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,7 @@ class PrivacyGuarantee:
         delta: 0 or more, below 1.
         parameters: plain data (numbers, strings, lists, dictionaries) that define the mechanism; public.
         public: names of the facts that are released as they are.
-        training: how the network was trained: on public data, by dp-sgd, or on private data without protection.
-        training_guarantee: epsilon, delta and unit of the training; exactly if training is dp-sgd.
+        training_data: all that the network has learnt from; unprotected unless somebody knows better.
         fingerprint: of the network.
 
     Raises:
@@ -54,8 +54,7 @@ class PrivacyGuarantee:
     delta: float = 0.0
     parameters: dict[str, Any] = field(default_factory=dict, hash=False)
     public: tuple[str, ...] = ()
-    training: str = "private"
-    training_guarantee: dict[str, Any] | None = field(default=None, hash=False)
+    training_data: TrainingData = field(default_factory=lambda: TrainingData.UNDECLARED)
     fingerprint: str | None = None
 
     def __post_init__(self) -> None:
@@ -71,16 +70,12 @@ class PrivacyGuarantee:
         if isinstance(self.public, str) or not all(isinstance(fact, str) for fact in self.public):
             raise ValueError("The public facts are not usable; expected a tuple of names.")
         keep(self, "public", tuple(self.public))
-        if self.training not in TRAININGS:
-            raise ValueError(f"The training is {self.training!r}; expected one of {', '.join(TRAININGS)}.")
-        if (self.training == "dp-sgd") != (self.training_guarantee is not None):
-            raise ValueError("A training guarantee belongs to dp-sgd training and to no other; give both or neither.")
-        if self.training_guarantee is not None:
-            _check_training(self.training_guarantee)
+        if not isinstance(self.training_data, TrainingData):
+            kind = type(self.training_data).__name__
+            raise ValueError(f"The training data of a guarantee are of type {kind}; expected TrainingData.")
         if self.fingerprint is not None and not isinstance(self.fingerprint, str):
             raise ValueError(f"The fingerprint is of type {type(self.fingerprint).__name__}; expected text or None.")
-        for name in ("parameters", "training_guarantee"):
-            keep(self, name, _plain(name, getattr(self, name)))
+        keep(self, "parameters", _plain("parameters", self.parameters))
 
     @property
     def attacker_auc_bound(self) -> float:
@@ -129,18 +124,23 @@ class PrivacyGuarantee:
     def to_dict(self) -> dict[str, Any]:
         """Return the guarantee as plain data."""
         plain = {item.name: copy.deepcopy(getattr(self, item.name)) for item in fields(self)}
-        plain["public"] = list(self.public)
-        return plain
+        return plain | {"public": list(self.public), "training_data": self.training_data.to_dict()}
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> PrivacyGuarantee:
-        """Return the guarantee that ``to_dict`` has written; raises ValueError for anything else."""
+        """Return the guarantee that ``to_dict`` has written; raises ValueError for anything else.
+
+        A document of an older version, whose ``training`` was a caller's word, counts as one of unprotected training.
+        """
+        if isinstance(plain, dict) and "training_data" not in plain:
+            plain = {name: value for name, value in plain.items() if name not in OLDER}
         known = {item.name for item in fields(cls)}
         if not isinstance(plain, dict) or set(plain) - known or not {"epsilon", "mechanism"} <= set(plain):
             raise ValueError("This is not a guarantee; expected the plain data that to_dict writes.")
         if not isinstance(plain.get("public", []), (list, tuple)):
             raise ValueError("The public facts are not usable; expected a list of names.")
-        return cls(**{**plain, "public": tuple(plain.get("public", ()))})
+        record = {"training_data": TrainingData.from_dict(plain["training_data"])} if "training_data" in plain else {}
+        return cls(**{**plain, **record, "public": tuple(plain.get("public", ()))})
 
     def to_json(self) -> str:
         """Return the guarantee as JSON text, with sorted keys."""
@@ -182,23 +182,12 @@ class PrivacyGuarantee:
             facts = f"Not protected, because declared public and released as it is: {', '.join(self.public)}."
         else:
             facts = "No fact was declared public."
-        training = {
-            "public": "The network was trained on public data, so its training puts nobody at risk.",
-            "private": (
-                "The network was trained on private data without protection: this guarantee does not cover the people "
-                "in its training set."
-            ),
-        }.get(self.training) or (
-            "The people in the training set of the network are covered by a separate guarantee of its dp-sgd training: "
-            + ", ".join(f"{name} = {value}" for name, value in sorted((self.training_guarantee or {}).items()))
-            + "."
-        )
         adding = (
             f"The promise holds for one release of one {self.unit}: if several {self.unit}s show the same person, or "
             "one is released several times, the epsilons and the deltas add up."
         )
         general = "It does not hide what is true of people in general, nor anything that is published elsewhere."
-        return " ".join([promise, facts, training, adding, general])
+        return " ".join([promise, facts, self.training_data.explain(), adding, general])
 
     def _local_epsilon(self) -> float:
         return float(self.parameters.get("local", {}).get("epsilon", math.inf))
@@ -210,13 +199,6 @@ def _number(name: str, value: Any, limit: float) -> float:
     if not 0 <= value < limit:
         raise ValueError(f"The {name} of a guarantee is {value}; expected a number of 0 or more, below {limit:g}.")
     return float(value)
-
-
-def _check_training(training: Any) -> None:
-    if not isinstance(training, dict) or not {"epsilon", "delta", "unit"} <= set(training):
-        raise ValueError("The training guarantee is not usable; expected a dictionary with epsilon, delta and unit.")
-    _number("epsilon", training["epsilon"], math.inf)
-    _number("delta", training["delta"], 1.0)
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from monai_cadp.privacy.guarantee import PrivacyGuarantee
+from monai_cadp.privacy.training_data import TrainingData
 
 __all__ = ["Mechanism", "width"]
 
@@ -102,8 +103,7 @@ class Mechanism:
         self,
         unit: str = "image",
         public: tuple[str, ...] = (),
-        training: str = "private",
-        training_guarantee: dict[str, Any] | None = None,
+        training_data: TrainingData = TrainingData.UNDECLARED,
         fingerprint: str | None = None,
     ) -> PrivacyGuarantee:
         """Return the guarantee of one release as a document.
@@ -111,8 +111,8 @@ class Mechanism:
         Args:
             unit: what one row of latents is made from: image, volume or patient.
             public: names of the facts that are released as they are.
-            training: how the network around the mechanism was trained: public, dp-sgd or private.
-            training_guarantee: epsilon, delta and unit of the training, if it was dp-sgd.
+            training_data: all that the network around the mechanism has learnt from; unprotected unless somebody knows
+                better.
             fingerprint: of the network.
 
         Returns:
@@ -128,8 +128,7 @@ class Mechanism:
             mechanism=type(self).__name__,
             parameters=self.parameters(),
             public=tuple(public),
-            training=training,
-            training_guarantee=training_guarantee,
+            training_data=training_data,
             fingerprint=fingerprint,
         )
 

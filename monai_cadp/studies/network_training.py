@@ -11,7 +11,7 @@ from monai.handlers import ValidationHandler
 
 from monai_cadp.engines import ColumnNoise, FlowEvaluator, FlowTrainer, GaussianNoise
 from monai_cadp.handlers import ExportPrivatizer, MLflowTracking, ProgressBar, TrackedRun, TrainingCheckpoint
-from monai_cadp.networks import InvertibleNetwork, Provenance
+from monai_cadp.networks import InvertibleNetwork
 from monai_cadp.studies.variant import Split
 
 __all__ = ["NetworkTraining"]
@@ -24,7 +24,7 @@ class NetworkTraining:
 
     Args:
         network: untrained.
-        provenance: how the images are protected: "public" or "private".
+        training_data: how the images are protected: "public" or "unprotected".
         max_epochs: passes over the training images.
         max_minutes: stop after this time at the latest.
         batch_size: images of a step.
@@ -41,7 +41,7 @@ class NetworkTraining:
     def __init__(
         self,
         network: InvertibleNetwork,
-        provenance: str,
+        training_data: str,
         *,
         max_epochs: int,
         max_minutes: float | None = None,
@@ -52,7 +52,9 @@ class NetworkTraining:
         averaging: float = 0.998,
         num_directions: int = 32,
     ) -> None:
-        self.network, self.provenance = network, Provenance(provenance).training
+        if training_data not in FlowTrainer.declarable:
+            raise ValueError(f"training_data is {training_data!r}; expected 'public' or 'unprotected'.")
+        self.network, self.training_data = network, training_data
         self.max_epochs, self.max_minutes, self.batch_size = max_epochs, max_minutes, batch_size
         self.learning_rate, self.weight_decay, self.averaging = learning_rate, weight_decay, averaging
         self.noise, self.num_directions = noise or GaussianNoise(), num_directions
@@ -81,9 +83,10 @@ class NetworkTraining:
             weight_decay=self.weight_decay,
             noise=self.noise,
             averaging=self.averaging,
+            training_data=self.training_data,
         )
         evaluator = FlowEvaluator(trainer.averaged, val.loader(256), noise=self.noise)
-        export = ExportPrivatizer(output_dir / "model.pt", self.provenance, evaluator, self.num_directions)
+        export = ExportPrivatizer(output_dir / "model.pt", evaluator=evaluator, num_directions=self.num_directions)
         trainer.attach_all(
             [
                 ValidationHandler(1, evaluator),

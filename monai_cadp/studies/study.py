@@ -156,7 +156,7 @@ class Study:
                 ]
             figures, page = self.output_dir / "results.json", self.output_dir / "report.html"
             figures.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-            public = (released, test) if self.training.provenance == "public" else None
+            public = (released, test) if self.training.training_data == "public" else None
             write_report(page, results, self.illustrations, partial(_picture_path, state_dir), public)
             for artifact in (figures, page):
                 runs.parent.artifact(artifact)
@@ -255,7 +255,7 @@ class Study:
 
         Originals are never drawn here; the page has its own, where they are public.
         """
-        return variant.epsilon == 0 or (self.training.provenance == "public" and not variant.is_original)
+        return variant.epsilon == 0 or (self.training.training_data == "public" and not variant.is_original)
 
 
 def _picture_path(state_dir: Path, name: str, illustration: Illustration) -> Path:
