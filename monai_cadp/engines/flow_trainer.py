@@ -252,21 +252,20 @@ class FlowTrainer(Trainer):
             count, loss = torch.tensor(float(len(bits))), bits.detach().sum().cpu()
         sum_over_ranks([count, loss])
         loss /= count
-        if not math.isfinite(loss.item()):
-            raise NonFiniteLossError(
-                f"The loss became {loss.item()} at iteration {self.state.iteration}; the last checkpoint is from "
-                "before: resume from it with a lower learning rate, or look for images that are not finite."
-            )
+        self._check_finite(loss.item(), "loss")
         if bits is not None:
             (bits.sum() / count.item()).backward()
         add_gradients(self.network.parameters())
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.largest_gradient)
-        if not math.isfinite(norm.item()):
-            raise NonFiniteLossError(
-                f"The gradient became {norm.item()} at iteration {self.state.iteration}; the last checkpoint is from "
-                "before: resume from it with a lower learning rate."
-            )
+        self._check_finite(norm.item(), "gradient")
         return {"loss": loss.item()}
+
+    def _check_finite(self, value: float, what: str) -> None:
+        if not math.isfinite(value):
+            raise NonFiniteLossError(
+                f"The {what} became {value} at iteration {self.state.iteration}; the last checkpoint is from before: "
+                "resume from it with a lower learning rate, or look for images that are not finite."
+            )
 
     def _start(self) -> None:
         self.started = time.monotonic()

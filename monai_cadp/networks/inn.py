@@ -261,48 +261,33 @@ class ConditionalINN(InvertibleNetwork):
 
     @property
     def num_parts(self) -> int:
-        """The coarse image and the levels."""
-        return 1 + len(self.detail_flows)
+        """The coarse image and the levels; one where a local flow whitens the subspace once more."""
+        return 1 if self.rewhitening is not None else 1 + len(self.detail_flows)
 
-    def part_log_probs(
-        self, x: Tensor, condition: Tensor | None = None, num_samples: Sequence[int] | None = None
+    def part_of(self, name: str) -> int:
+        """Return the part to which a tensor of the state dict belongs: 0, or 1 and more for the levels."""
+        first, _, rest = name.partition(".")
+        return 1 + int(rest.partition(".")[0]) if first == "detail_flows" and self.num_parts > 1 else 0
+
+    def _part_log_probs(
+        self, x: Tensor, embedding: Tensor, group: Tensor, counts: Sequence[int], context: Tensor
     ) -> list[Tensor]:
-        r"""Return the log-likelihood of the coarse image, and that of every level's details given the coarser image.
-
-        Their sum is :meth:`log_prob`, and none shares a parameter with another.
-
-        Args:
-            x: images (B, C, \*spatial).
-            condition: as in :meth:`encode`.
-            num_samples: how many of the images each part sees, the first ones; all if left out. Finer levels cost more
-                and learn more from one image.
-
-        Returns:
-            For each part a tensor (min(B, num_samples),), in nats.
-
-        Raises:
-            ValueError: if a shape does not fit, ``num_samples`` has not one number a part, or the network is one that
-                whitens its subspace once more behind a local flow.
-        """
-        self.check_images(x)
-        if self.rewhitening is not None:
-            raise ValueError("The network has a local flow, whose parts are not apart; use log_prob.")
-        counts = [len(x)] * self.num_parts if num_samples is None else list(num_samples)
-        if len(counts) != self.num_parts or min(counts) < 0:
-            raise ValueError(f"num_samples is {counts}; expected {self.num_parts} numbers of 0 or more.")
-        embedding, group = self.embed(condition, x)
+        if self.num_parts == 1:
+            return super()._part_log_probs(x, embedding, group, counts, context)
         coarser, details = self.split(x)
+        seen = coarser if context is x else self.split(context)[0]
         scale = self.input_scale.log_det(x[:1]) / x[0].numel()
         parts = []
         for part, count in enumerate(counts):
-            e, g = embedding[:count], group[:count]
+            if count == 0:
+                parts.append(x.new_zeros(0))
+                continue
             if part == 0:
-                latent, log_det = self._encode_coarse(coarser[0][:count], e, g)
+                latent, log_det = self._encode_coarse(coarser[0][:count], embedding[:count], group[:count])
             else:
-                (latent,), log_det = self.detail_flows[part - 1](
-                    [details[part - 1][:count]], c=[coarser[part - 1][:count], e]
-                )
-            size = latent[0].numel()
+                conditions = [seen[part - 1][:count], embedding[:count]]
+                (latent,), log_det = self.detail_flows[part - 1]([details[part - 1][:count]], c=conditions)
+            size = math.prod(latent.shape[1:])
             log_prior = -0.5 * (latent.flatten(1).square().sum(1) + size * math.log(2 * math.pi))
             parts.append(log_prior + log_det + scale * size)
         return parts

@@ -137,6 +137,25 @@ def test_shapes_are_those_of_the_contract(network, case):
     assert network.log_prob(x, condition).shape == (4,)
 
 
+def test_the_likelihoods_of_parts_add_up_and_share_no_parameter(network, case):
+    x, condition = case.batch(3)
+    parts = network.part_log_probs(x, condition)
+    assert len(parts) == network.num_parts
+    assert torch.allclose(sum(parts), network.log_prob(x, condition), rtol=1e-4, atol=1e-3)
+    for part, log_prob in enumerate(parts):
+        gradients = torch.autograd.grad(log_prob.sum(), trained(network).values(), allow_unused=True, retain_graph=True)
+        for name, gradient in zip(trained(network), gradients, strict=True):
+            assert gradient is None or network.part_of(name) == part
+
+
+def test_a_part_may_see_some_of_the_images_only(network, case):
+    x, condition = case.batch(4)
+    all_of_them = network.part_log_probs(x, condition)
+    some = network.part_log_probs(x, condition, num_samples=[3] * network.num_parts)
+    for whole, part in zip(all_of_them, some, strict=True):
+        assert torch.allclose(whole[:3], part, rtol=1e-4, atol=1e-3)
+
+
 def test_decode_is_the_inverse_of_encode(network, case):
     x, condition = case.batch(16)
     z, _ = network.encode(x, condition)
