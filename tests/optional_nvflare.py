@@ -18,8 +18,8 @@ import torch
 from monai_cadp.checkpoint import load_network, save_privatizer
 from monai_cadp.data import Digits
 from monai_cadp.engines import bits_per_dimension
-from monai_cadp.networks import ConditionalINN, ContentBasis, Provenance, fit_moments
-from monai_cadp.privacy import PriorOnly
+from monai_cadp.networks import ConditionalINN, ContentBasis, fit_moments
+from monai_cadp.privacy import PriorOnly, TrainingData
 from monai_cadp.privatizer import Privatizer
 
 ROOT = Path(__file__).parents[1]
@@ -39,8 +39,7 @@ def test_weights_travel_and_images_stay(tmp_path, budget):
         np.savez(tmp_path / f"{site}.npz", **arrays)
     network = ConditionalINN((8, 8), 1, num_classes=10, num_levels=0, rank=8, num_couplings=2, width=16)
     # Others than those of the sites: mirrored.
-    fit_moments(network, lambda: [(digits("val")[0].flip(3), digits("val")[1])])
-    network.training_data = Provenance("public")
+    fit_moments(network, lambda: [(digits("val")[0].flip(3), digits("val")[1])], training_data="public")
     save_privatizer(Privatizer(network, PriorOnly(), ContentBasis.leading(network, 4)), tmp_path / "public.pt")
 
     command = [sys.executable, str(ROOT / "examples" / "federated" / "simulate.py"), "--output", str(tmp_path / "out")]
@@ -52,7 +51,8 @@ def test_weights_travel_and_images_stay(tmp_path, budget):
 
     public = load_network(tmp_path / "public.pt")
     averaged = load_network(tmp_path / "public.pt")
-    averaged.load_state_dict({**averaged.state_dict(), **torch.load(tmp_path / "out" / "averaged.pt")})
+    averaged.load_state_dict(torch.load(tmp_path / "out" / "averaged.pt", weights_only=True))
+    assert TrainingData.of(averaged).protection == ("dp" if budget else "unprotected")
     with torch.no_grad():
         before, after = (float(bits_per_dimension(one, *digits("test")).mean()) for one in (public, averaged))
     assert after != before and (budget or after < before)

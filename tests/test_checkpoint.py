@@ -12,7 +12,7 @@ import torch
 
 from monai_cadp import Privatizer
 from monai_cadp.checkpoint import KEY, load_privatizer, save_privatizer
-from monai_cadp.networks import ConditionalINN, ContentBasis, DeclaredContent, PaperINN, Provenance
+from monai_cadp.networks import ConditionalINN, ContentBasis, DeclaredContent, PaperINN, new_event
 from monai_cadp.privacy import PriorOnly, RandomizedResponse, SubsetSelection
 
 CONDITIONS = {"none": {}, "class": {"num_classes": 3}, "vector": {"condition_size": 2}}
@@ -42,7 +42,7 @@ def path(tmp_path):
 @pytest.mark.parametrize("paper", [False, True])
 def test_what_was_saved_is_what_is_loaded(tmp_path, kind, paper):
     inn = network(kind, paper)
-    inn.training_data = Provenance("dp-sgd", {"epsilon": 2.0, "delta": 1e-6, "unit": "patient"})
+    inn.add_training_events([new_event("flow", "dp", {"epsilon": 2.0, "delta": 1e-6, "unit": "patient"})])
     original = privatizer(inn)
     save_privatizer(original, tmp_path / "model.pt")
     loaded = load_privatizer(tmp_path / "model.pt", MECHANISM)
@@ -158,7 +158,8 @@ DAMAGES = {
     ),
     "a broken basis": lambda path: altered(path, lambda c: c[KEY]["content.directions"].mul_(2)),
     "an unknown training": lambda path: altered(
-        path, lambda c: c[KEY]["inn._extra_state"]["training_data"].update(training="harmless")
+        path,
+        lambda c: c[KEY]["inn._extra_state"]["training_data"].update(events=[new_event("flow") | {"protection": "no"}]),
     ),
 }
 

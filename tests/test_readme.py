@@ -13,7 +13,7 @@ import yaml
 from monai_cadp import Privatizer
 from monai_cadp.checkpoint import save_privatizer
 from monai_cadp.data import Digits
-from monai_cadp.networks import ConditionalINN, ContentBasis, Provenance
+from monai_cadp.networks import ConditionalINN, ContentBasis
 from monai_cadp.privacy import PriorOnly
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +30,6 @@ def blocks(language, text=README):
 
 def test_the_pipeline_example_runs(tmp_path, monkeypatch, capsys):
     inn = ConditionalINN((8, 8), 1, num_classes=10, width=16, num_couplings=2)
-    inn.training_data = Provenance("public")
     save_privatizer(
         Privatizer(inn, PriorOnly(), ContentBasis.leading(inn, 8)), tmp_path / "results" / "quickstart" / "model.pt"
     )

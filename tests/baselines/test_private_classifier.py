@@ -38,7 +38,7 @@ def test_the_guarantee_is_what_dp_accounting_says_about_its_own_parameters():
     guarantee = train(*few(), epochs=3, unit="patient").guarantee
     parts = guarantee.parameters
     assert (guarantee.epsilon, guarantee.delta, guarantee.unit) == (2.0, 1e-3, "patient")
-    assert (guarantee.relation, guarantee.training) == ("replace-one", "dp-sgd")
+    assert (guarantee.relation, guarantee.training_data.protection) == ("replace-one", "dp")
     assert (parts["sampling_rate"], parts["steps"]) == (6 / 24, 12)
     step = dp_accounting.PoissonSampledDpEvent(0.25, dp_accounting.GaussianDpEvent(parts["noise_multiplier"]))
     replace, add = (

@@ -16,7 +16,7 @@ from PIL import Image
 
 from monai_cadp.checkpoint import load_network, load_privatizer
 from monai_cadp.data import Digits
-from monai_cadp.privacy import SubsetSelection
+from monai_cadp.privacy import SubsetSelection, TrainingData
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "cadp_2d"
 CONFIGS = BUNDLE / "configs"
@@ -257,7 +257,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
 
 
 def private_training(checkpoint):
-    return load_privatizer(checkpoint, SubsetSelection(1.0, num_candidates=64)).guarantee.training_guarantee
+    return load_privatizer(checkpoint, SubsetSelection(1.0, num_candidates=64)).guarantee.training_data.guarantee
 
 
 def test_private_training_spends_its_budget_and_every_release_says_so(tmp_path):
@@ -266,15 +266,16 @@ def test_private_training_spends_its_budget_and_every_release_says_so(tmp_path):
     assert 0.98 * 6.0 < spent["epsilon"] <= 6.0 and spent["delta"] == 1e-5 and spent["unit"] == "image"
     released = release(tmp_path / "released", trained)
     card = json.loads(next(released.rglob("*_privacy.json")).read_text())
-    assert card["guarantee"]["training"] == "dp-sgd"
-    assert card["guarantee"]["training_guarantee"]["epsilon"] == spent["epsilon"]
+    assert card["guarantee"]["training_data"]["protection"] == "dp"
+    assert card["guarantee"]["training_data"]["guarantee"]["epsilon"] == spent["epsilon"]
 
 
 def test_a_network_of_public_images_is_trained_further_privately(tmp_path):
-    public = train(tmp_path / "public", training="public")
+    public = train(tmp_path / "public", training_data="public")
     trained = train_privately(tmp_path / "private", "finetune_dp", pretrained=str(public), epsilon=6.0, delta=1e-5)
     # Nothing was spent on moments.
-    assert [part[1] < 1 for part in private_training(trained)["sums"]] == [True]
+    (event,) = [event for event in load_network(trained).training_events if event["protection"] == "dp"]
+    assert [part[1] < 1 for part in event["guarantee"]["sums"]] == [True]
     assert load_network(trained).fingerprint() != load_network(public).fingerprint()
 
 
@@ -299,4 +300,4 @@ def test_two_processes_train_one_network(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert load_network(tmp_path / "model.pt").training_data.training == "private"
+    assert TrainingData.of(load_network(tmp_path / "model.pt")).protection == "unprotected"

@@ -82,7 +82,7 @@ def test_the_network_takes_and_gives_what_the_metadata_say():
 
 def test_training_leaves_a_checkpoint_that_says_public(checkpoint):
     privatizer = load_privatizer(checkpoint, PriorOnly())
-    assert privatizer.inn.training_data.training == "public"
+    assert privatizer.training_data.protection == "public"
     assert privatizer.content.directions.shape == (6 * 8 * 6, 4)
 
 
@@ -109,8 +109,8 @@ def test_the_network_is_trained_further_privately_on_scans_of_people(checkpoint,
         num_content_samples=16,
         **SMALL,
     )
-    trained = load_privatizer(tmp_path / "model.pt", PriorOnly()).inn.training_data
-    assert trained.training == "dp-sgd" and trained.guarantee["unit"] == "patient"
+    trained = load_privatizer(tmp_path / "model.pt", PriorOnly()).training_data
+    assert trained.protection == "dp" and trained.guarantee["unit"] == "patient"
     # Two patients have three scans.
     assert trained.guarantee["sums"][0][1:3] == [0.5, 2] and trained.guarantee["epsilon"] <= 8.0
 

@@ -223,6 +223,6 @@ def test_private_training_spends_its_budget_on_rows(tmp_path):
         max_epochs=1,
         **SMALL,
     )
-    trained = load_privatizer(tmp_path / "model.pt", PriorOnly()).inn.training_data
-    assert trained.training == "dp-sgd" and trained.guarantee["unit"] == "row"
+    trained = load_privatizer(tmp_path / "model.pt", PriorOnly()).training_data
+    assert trained.protection == "dp" and trained.guarantee["unit"] == "row"
     assert 0.98 * 6.0 < trained.guarantee["epsilon"] <= 6.0

@@ -38,7 +38,7 @@ def test_the_checkpoint_is_small_and_holds_tensors_and_plain_data_only():
 
 
 def test_the_weights_are_those_of_the_configurations_and_leak_nobody(shipped):
-    assert shipped.inn.training_data.training == "public"
+    assert shipped.training_data.protection == "public"
     for options in (TRAINED["network"], OPTIONS["inn"]):
         chosen = {name: value for name, value in options.items() if name not in ("_target_", "spatial_shape")}
         assert chosen.items() <= shipped.inn.config.items()

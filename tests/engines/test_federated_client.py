@@ -13,9 +13,9 @@ from monai.fl.utils.exchange_object import ExchangeObject
 
 from monai_cadp.checkpoint import save_privatizer
 from monai_cadp.data import Digits
-from monai_cadp.engines import FederatedFlowClient, bits_per_dimension
-from monai_cadp.networks import ConditionalINN, ContentBasis, Provenance, fit_moments
-from monai_cadp.privacy import PriorOnly
+from monai_cadp.engines import FederatedFlowClient, average_weights, bits_per_dimension, take_weights
+from monai_cadp.networks import ConditionalINN, ContentBasis, fit_moments
+from monai_cadp.privacy import PriorOnly, TrainingData
 from monai_cadp.privatizer import Privatizer
 
 CONFIGS = Path(__file__).parents[2] / "bundles" / "cadp_2d" / "configs"
@@ -39,8 +39,7 @@ def sites(tmp_path):
     network = ConditionalINN((8, 8), 1, num_classes=10, **SMALL)
     images, labels = digits("val")
     # Others than those of the sites: mirrored.
-    fit_moments(network, lambda: [(images.flip(3), labels)])
-    network.training_data = Provenance("public")
+    fit_moments(network, lambda: [(images.flip(3), labels)], training_data="public")
     save_privatizer(Privatizer(network, PriorOnly(), ContentBasis.leading(network, 4)), tmp_path / "public.pt")
     return tmp_path
 
@@ -60,17 +59,19 @@ def weights(network):
     return {name: value.numpy() for name, value in network.state_dict().items() if isinstance(value, torch.Tensor)}
 
 
+def exchanged(network):
+    return ExchangeObject(weights=weights(network), statistics={"training_events": list(network.training_events)})
+
+
 def federated(clients, start, rounds=2):
     """Average the weights of the clients after every round, by the steps that they made."""
-    current = weights(start)
+    current = exchanged(start)
     for _ in range(rounds):
         for one in clients:
-            one.train(ExchangeObject(weights=current))
+            one.train(current)
         sent = [one.get_weights() for one in clients]
-        steps = np.array([list(one.statistics.values())[0] for one in sent], dtype=float)
-        shares = steps / steps.sum()
-        current = {n: sum(s * one.weights[n] for s, one in zip(shares, sent, strict=True)) for n in current}
-    start.load_state_dict({**start.state_dict(), **{name: torch.as_tensor(value) for name, value in current.items()}})
+        current = average_weights(sent)
+    take_weights(start, current)
     return sent
 
 
@@ -89,7 +90,7 @@ def test_a_network_learns_from_two_sites_and_only_weights_travel(sites):
     assert bits(start) < before - 0.02
     for one in sent:
         assert one.weights.keys() == weights(start).keys() and one.metrics is None and one.optim is None
-        assert list(one.statistics) == ["num_executed_iterations"]
+        assert list(one.statistics) == ["num_executed_iterations", "training_events"]
     # Linear parts are those of the server.
     assert torch.equal(clients[0].trainer.network.whitening.basis, start.whitening.basis)
     assert clients[0].guarantee() is None
@@ -103,11 +104,35 @@ def test_each_site_states_what_it_has_spent_in_all_rounds(sites):
     # Started again, they go on with what is left.
     clients = [client(sites, site, "train_dp", **private) for site in range(2)]
     assert [one.trainer.state.epoch for one in clients] == [2, 2]
-    federated(clients, copy.deepcopy(clients[0].trainer.network), rounds=1)
+    averaged = copy.deepcopy(clients[0].trainer.network)
+    federated(clients, averaged, rounds=1)
+    # Every site is one training, in however many rounds and processes; both together are two.
+    trained = TrainingData.of(averaged)
+    assert trained.protection == "dp" and trained.guarantee["epsilon"] == sum(c.guarantee()["epsilon"] for c in clients)
     for one in clients:
         assert 3.9 < one.guarantee()["epsilon"] <= 4.0
     with pytest.raises(ValueError, match="epochs are over"):
         clients[0].train(ExchangeObject(weights=weights(clients[0].trainer.network)))
+
+
+@pytest.mark.parametrize("statistics", [{}, None, {"training_events": None}, {"training_events": []}])
+def test_weights_of_a_server_without_a_record_count_as_unprotected(sites, statistics):
+    one = client(sites, 0)
+    network = one.trainer.network
+    sent = {name: value + 0.01 for name, value in weights(network).items()}
+    take_weights(network, ExchangeObject(weights=sent, statistics=statistics))
+    assert TrainingData.of(network).protection == "unprotected"
+
+
+def test_one_site_without_a_record_makes_the_average_unprotected(sites):
+    one = client(sites, 0)
+    sent = one.get_weights()
+    older = ExchangeObject(weights=sent.weights, statistics={"num_executed_iterations": 3})
+    network = one.trainer.network
+    take_weights(network, average_weights([sent, sent]))
+    assert TrainingData.of(network).protection == "public"
+    take_weights(network, average_weights([sent, older]))
+    assert TrainingData.of(network).protection == "unprotected"
 
 
 def test_sites_with_other_networks_and_new_networks_are_refused(sites, refused):

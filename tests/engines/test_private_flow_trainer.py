@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
 import os
 import signal
@@ -17,8 +18,8 @@ from torch.utils.data import DataLoader
 from monai_cadp.checkpoint import load_privatizer
 from monai_cadp.engines import FlowTrainer, GaussianNoise, PrivateFlowTrainer, PrivateMoments, private_flow_trainer
 from monai_cadp.handlers import ExportPrivatizer, TrainingCheckpoint
-from monai_cadp.networks import ConditionalINN, Provenance, fit_moments
-from monai_cadp.privacy import SubsetSelection
+from monai_cadp.networks import ConditionalINN, fit_moments, new_event
+from monai_cadp.privacy import SubsetSelection, TrainingData
 from monai_cadp.privacy.auditing import epsilon_lower_bound
 
 DELTA = 1e-4
@@ -38,8 +39,7 @@ def public_network():
     inn = network()
     items = rows(200, seed=9)
     x, y = (torch.stack([item[key] for item in items]) for key in ("image", "label"))
-    fit_moments(inn, lambda: [(x, y)])
-    inn.training_data = Provenance("public")
+    fit_moments(inn, lambda: [(x, y)], training_data="public")
     return inn
 
 
@@ -64,7 +64,7 @@ def accounted(spent, delta):
 def test_a_whole_training_spends_its_budget_as_the_accountant_counts_it():
     training = trainer()
     training.run()
-    guarantee = training.provenance.guarantee
+    guarantee = training.guarantee
     assert 0.98 * 3.0 < guarantee["epsilon"] <= 3.0
     assert guarantee["epsilon"] == pytest.approx(accounted(guarantee["sums"], DELTA), rel=0.005)
     assert guarantee["sums"][-1][1:3] == [0.25, 12]
@@ -76,7 +76,7 @@ def test_a_training_that_stops_early_counts_as_a_whole_one():
     training = trainer()
     training.add_event_handler(Events.ITERATION_COMPLETED(once=2), lambda engine: engine.terminate())
     training.run()
-    assert training.provenance.guarantee["sums"][-1][2] == 12 and training.provenance.guarantee["epsilon"] > 2.9
+    assert training.guarantee["sums"][-1][2] == 12 and training.guarantee["epsilon"] > 2.9
 
 
 def images_seen(monkeypatch, secret=True):
@@ -106,13 +106,16 @@ def test_input_noise_cannot_be_foretold_and_a_twin_with_that_of_a_public_seed_is
 def test_a_network_does_not_keep_a_word_that_is_no_longer_true(refused):
     private = public_network()
     FlowTrainer(private, DataLoader(rows(), 8), max_epochs=1).run()
-    assert private.training_data.training == "private"
+    assert TrainingData.of(private).protection == "unprotected"
+    with refused(ValueError, "nothing can undo"):
+        trainer(private)
     once = public_network()
     trainer(once, max_epochs=1).run()
-    assert once.training_data.training == "dp-sgd"
-    for inn in (private, once):
-        with refused(ValueError, "nothing can undo"):
-            trainer(inn)
+    assert TrainingData.of(once).protection == "dp"
+    FlowTrainer(once, DataLoader(rows(), 8), max_epochs=1, training_data="public").run()
+    assert TrainingData.of(once).protection == "dp"
+    FlowTrainer(once, DataLoader(rows(), 8), max_epochs=1).run()
+    assert TrainingData.of(once).protection == "unprotected"
     trained = network()
     with torch.no_grad():
         next(iter(trained.whitening.flow.steps)).subnet.last.weight.add_(0.1)
@@ -129,8 +132,16 @@ def test_what_private_training_cannot_have_is_refused(option, refused):
 def test_published_budgets_are_those_of_one_person_more_or_less():
     training = trainer(add_or_remove_one=True)
     training.run()
-    guarantee = training.provenance.guarantee
+    guarantee = training.guarantee
     assert 0.98 * 3.0 < guarantee["add_or_remove_one_epsilon"] <= 3.0 < guarantee["epsilon"]
+
+
+def test_two_private_trainings_of_one_network_add_up():
+    inn = public_network()
+    for _ in range(2):
+        trainer(inn, max_epochs=1).run()
+    single, total = trainer(public_network(), max_epochs=1).guarantee, TrainingData.of(inn).guarantee
+    assert total["epsilon"] == pytest.approx(2 * single["epsilon"]) and total["delta"] == 2 * DELTA
 
 
 def test_nothing_of_the_images_is_logged():
@@ -145,8 +156,9 @@ def test_the_guarantee_is_in_the_checkpoint_and_in_everything_that_is_made_with_
     training = trainer().attach_all([ExportPrivatizer(tmp_path / "model.pt", num_directions=2, progress=False)])
     training.run()
     guarantee = load_privatizer(tmp_path / "model.pt", SubsetSelection(1.0, num_candidates=64)).guarantee
-    assert guarantee.training == "dp-sgd"
-    assert guarantee.training_guarantee == training.provenance.guarantee
+    assert guarantee.training_data.protection == "dp"
+    assert [event["guarantee"] for event in guarantee.training_data.events] == [training.guarantee]
+    assert guarantee.training_data.guarantee["epsilon"] == training.guarantee["epsilon"]
 
 
 def moved(people, count):
@@ -188,7 +200,7 @@ def train_and_be_killed(folder, at):
         event = Events.ITERATION_COMPLETED(once=at)
         training.add_event_handler(event, lambda: os.kill(os.getpid(), signal.SIGKILL))
     training.run()
-    torch.save(training.provenance.guarantee, folder / "guarantee.pt")
+    torch.save(training.guarantee, folder / "guarantee.pt")
 
 
 def test_a_training_that_was_killed_goes_on_and_spends_what_one_that_was_not_does(tmp_path):
@@ -199,7 +211,7 @@ def test_a_training_that_was_killed_goes_on_and_spends_what_one_that_was_not_doe
         assert process.exitcode == (0 if at is None else -signal.SIGKILL)
     uninterrupted = trainer()
     uninterrupted.run()
-    assert torch.load(tmp_path / "guarantee.pt") == uninterrupted.provenance.guarantee
+    assert torch.load(tmp_path / "guarantee.pt") == uninterrupted.guarantee
 
 
 def test_a_training_goes_on_with_its_own_noise_only(tmp_path, refused):
@@ -212,7 +224,7 @@ def test_a_training_goes_on_with_its_own_noise_only(tmp_path, refused):
 
 def test_what_no_promise_covers_is_refused(refused):
     private = public_network()
-    private.training_data = Provenance("private")
+    private.add_training_events([new_event("flow")])
     with refused(ValueError, "nothing can undo"):
         trainer(private)
     with refused(ValueError, "needs moments"):
@@ -231,17 +243,16 @@ def likelihoods(image, canary, epsilon, trials):
     """Of the canary, under networks that learnt from this image and three others, less what it was before."""
     data = [{"image": image, "label": torch.tensor(0)}, *rows(3, seed=4)]
     inn = public_network()
-    start = {name: value.clone() for name, value in inn.state_dict().items() if isinstance(value, torch.Tensor)}
+    start = copy.deepcopy(inn.state_dict())
     # The last step has a learning rate of zero.
     options = {"batch_size": 4, "max_epochs": 3, "learning_rate": 0.5, "noise": GaussianNoise(0.0)}
     training = trainer(inn, data, epsilon=epsilon, **options)
     optimizer = training.optimizer.state_dict()
     label, found = torch.tensor([0]), []
     for _ in range(trials):
-        inn.load_state_dict({**inn.state_dict(), **start})
+        inn.load_state_dict(start)
         training.optimizer.load_state_dict(optimizer)
         training.state.iteration = training.state.epoch = 0
-        inn.training_data = Provenance("public")
         before = inn.log_prob(canary[None], label)
         training.run()
         found.append((inn.log_prob(canary[None], label) - before).detach()[0])

@@ -15,17 +15,18 @@ from monai_cadp.checkpoint import KEY, load_privatizer
 from monai_cadp.engines import FlowTrainer, GaussianNoise
 from monai_cadp.handlers import EarlyStopping, ExportPrivatizer, SamplePreview, TrainingCheckpoint
 from monai_cadp.networks import ConditionalINN
-from monai_cadp.privacy import SubsetSelection
+from monai_cadp.privacy import SubsetSelection, TrainingData
 
 CONDITIONS = {"none": {}, "class": {"num_classes": 3}, "vector": {"condition_size": 2}}
 
 
-def trainer(kind="class", shape=(1, 4, 4), max_epochs=2):
+def trainer(kind="class", shape=(1, 4, 4), max_epochs=2, **options):
     torch.manual_seed(0)
     labels = {"none": lambda i: {}, "class": lambda i: {"label": i % 3}, "vector": lambda i: {"label": torch.randn(2)}}
     rows = [{"image": torch.rand(shape)} | labels[kind](i) for i in range(24)]
     inn = ConditionalINN(shape[1:], shape[0], **CONDITIONS[kind], num_couplings=1, width=8)
-    return FlowTrainer(inn, DataLoader(Dataset(rows), batch_size=8), max_epochs=max_epochs, learning_rate=1e-2)
+    options = {"max_epochs": max_epochs, "learning_rate": 1e-2} | options
+    return FlowTrainer(inn, DataLoader(Dataset(rows), batch_size=8), **options)
 
 
 @pytest.mark.parametrize("kind", CONDITIONS)
@@ -60,14 +61,15 @@ def test_a_preview_of_nothing_is_refused(tmp_path, refused, options):
 
 @pytest.mark.parametrize("kind", CONDITIONS)
 def test_the_exported_file_makes_releases_and_says_how_it_was_trained(tmp_path, kind):
-    training = trainer(kind)
+    training = trainer(kind, training_data="public")
     path = tmp_path / "new" / "model.pt"
-    ExportPrivatizer(path, training="public", num_directions=4, progress=False).attach(training)
+    ExportPrivatizer(path, num_directions=4, progress=False).attach(training)
     training.run()
     state = torch.load(path, weights_only=True)[KEY]
     assert all(isinstance(value, (torch.Tensor, dict)) for value in state.values())
     privatizer = load_privatizer(path, SubsetSelection(4.0, num_candidates=64))
-    assert privatizer.guarantee.training == "public"
+    assert privatizer.guarantee.training_data == TrainingData.of(training.averaged_network)
+    assert privatizer.guarantee.training_data.protection == "public"
     assert privatizer.content.num_directions == 4
     condition = {"none": None, "class": torch.tensor([0, 2]), "vector": torch.zeros(2, 2)}[kind]
     assert privatizer(torch.rand(2, 1, 4, 4), condition).shape == (2, 1, 4, 4)
@@ -101,7 +103,7 @@ def exported(training, path, **options):
 def test_without_validation_the_last_average_is_exported(tmp_path):
     training = trainer()
     inn = exported(training, tmp_path / "model.pt")
-    assert inn.training_data.training == "private"
+    assert TrainingData.of(inn).protection == "unprotected"
     assert inn.fingerprint() == training.averaged_network.fingerprint()
     assert inn.fingerprint() != training.network.fingerprint()
 
@@ -182,17 +184,16 @@ def test_a_handler_that_is_new_to_a_training_begins_with_it(tmp_path):
 
 def test_an_epoch_without_a_number_does_not_hide_better_ones(tmp_path):
     training = trainer(max_epochs=2)
-    (handler,) = judged(
-        training, [float("nan"), 2.0], partial(ExportPrivatizer, tmp_path / "a", "private", progress=False)
-    )
+    (handler,) = judged(training, [float("nan"), 2.0], partial(ExportPrivatizer, tmp_path / "a", progress=False))
     training.attach_all([handler])
     training.run()
     assert handler.best_state is not None
 
 
-def test_an_unknown_word_for_the_training_is_refused_before_the_training(tmp_path, refused):
-    with refused(ValueError, "training is 'open'; expected"):
-        ExportPrivatizer(tmp_path / "model.pt", training="open")
+@pytest.mark.parametrize("word", ["open", "private", "dp", None])
+def test_an_unknown_word_for_the_training_data_is_refused_before_the_training(refused, word):
+    with refused(ValueError, "training_data is .*; expected 'public' or 'unprotected'"):
+        trainer(training_data=word)
 
 
 def test_a_training_that_breaks_exports_nothing(tmp_path):

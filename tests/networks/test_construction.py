@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_cadp.networks import ConditionalINN, ConditionSpace, PaperINN, Provenance
+from monai_cadp.networks import ConditionalINN, ConditionSpace, PaperINN
 
 PAPER = {"depths": (1, 1), "num_dense": 1, "dense_width": 8}
 
@@ -67,25 +67,6 @@ def test_a_new_network_is_exactly_its_whitening():
     flow_free = ConditionalINN((4, 4), num_levels=0, num_couplings=0)
     x = torch.rand(3, 1, 4, 4)
     torch.testing.assert_close(inn.encode(x)[0], flow_free.encode(x)[0], rtol=0, atol=1e-6)
-
-
-def test_a_network_is_private_until_somebody_says_otherwise():
-    assert ConditionalINN((4, 4)).training_data == Provenance("private")
-
-
-def test_provenance_travels_with_the_state_dict():
-    inn, other = ConditionalINN((4, 4)), ConditionalINN((4, 4))
-    inn.training_data = Provenance("dp-sgd", {"epsilon": 2.0, "delta": 1e-6, "unit": "patient"})
-    other.load_state_dict(inn.state_dict())
-    assert other.training_data == inn.training_data
-
-
-@pytest.mark.parametrize(
-    "arguments", [("open",), ("dp-sgd",), ("public", {"epsilon": 1.0}), ("private", {"epsilon": 1.0})]
-)
-def test_a_provenance_that_says_nothing_or_too_much_is_refused(refused, arguments):
-    with refused(ValueError, "expected|exactly when"):
-        Provenance(*arguments)
 
 
 def test_sampled_conditions_belong_to_their_space():

@@ -15,7 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from monai_cadp.privacy import GaussianMechanism, PrivacyGuarantee, SubsetSelection, compose, include_training
+from monai_cadp.privacy import (
+    GaussianMechanism,
+    PrivacyGuarantee,
+    SubsetSelection,
+    TrainingData,
+    compose,
+    include_training,
+)
 from monai_cadp.privacy.calibration import gaussian_delta
 
 
@@ -56,16 +63,21 @@ def test_one_guarantee_stays_as_it_is():
     assert compose([guarantee(3.0)]) == guarantee(3.0)
 
 
-def test_the_weakest_training_is_stated():
-    cover = {"epsilon": 1.0, "delta": 1e-5, "unit": "image"}
-    sgd = guarantee(training="dp-sgd", training_guarantee=cover)
-    other = guarantee(training="dp-sgd", training_guarantee={**cover, "epsilon": 2.0})
-    public, private = guarantee(training="public"), guarantee(training="private")
-    assert compose([public, public]).training == "public"
-    assert compose([public, private]).training == "private"
-    assert compose([sgd, private]).training == "private"
-    assert compose([sgd, public, sgd]).training_guarantee == cover
-    assert compose([sgd, other]).training == "private"
+def test_what_all_networks_have_learned_from_is_united():
+    public, unprotected = guarantee(training_data=TrainingData.public()), guarantee()
+    first, second = (guarantee(training_data=TrainingData.dp(1.0, 1e-5, "image")) for _ in range(2))
+    assert compose([public, public]).training_data == public.training_data
+    assert compose([public, unprotected]).training_data.protection == "unprotected"
+    assert compose([first, unprotected]).training_data.protection == "unprotected"
+    assert compose([first, public, first]).training_data.guarantee == first.training_data.guarantee
+    assert compose([first, second]).training_data.guarantee["epsilon"] == 2.0
+
+
+def test_two_trainings_with_equal_settings_count_twice_and_the_same_one_once():
+    """For somebody in both training sets and among the released: 4 + 4 + 8 + 8, and 4 + 4 + 8."""
+    first, second = (guarantee(4.0, training_data=TrainingData.dp(8.0, 1e-6, "image")) for _ in range(2))
+    assert include_training(compose([first, second])).epsilon == 24.0
+    assert include_training(compose([first, first])).epsilon == 16.0
 
 
 def test_different_units_are_refused():
@@ -143,12 +155,12 @@ def test_all_images_of_a_patient_are_a_release_of_the_patient():
 
 
 def test_a_person_in_the_training_set_has_the_guarantee_of_training_and_release_together():
-    cover = {"epsilon": 0.5, "delta": 1e-6, "unit": "patient"}
-    release = guarantee(2.0, unit="patient", training="dp-sgd", training_guarantee=cover)
+    added = TrainingData.dp(0.5, 1e-6, "patient", relation="add-or-remove-one")
+    release = guarantee(2.0, unit="patient", training_data=added)
     both = include_training(release)
     assert both.epsilon == 3.0
     assert both.delta == pytest.approx((1 + math.exp(0.5)) * 1e-6)
-    replaced = guarantee(2.0, training="dp-sgd", training_guarantee=cover | {"relation": "replace-one"})
+    replaced = guarantee(2.0, training_data=TrainingData.dp(0.5, 1e-6, "patient"))
     assert include_training(replaced, unit="patient").epsilon == 2.5
     assert include_training(replaced, unit="patient").delta == 1e-6
 
@@ -156,22 +168,42 @@ def test_a_person_in_the_training_set_has_the_guarantee_of_training_and_release_
 def test_training_that_nothing_covers_is_refused_and_public_training_costs_nothing(refused):
     with refused(ValueError, "no guarantee covers"):
         include_training(guarantee())
-    public = guarantee(training="public")
+    public = guarantee(training_data=TrainingData.public())
     assert include_training(public) == public
 
 
 def test_the_published_schema_takes_what_is_written_and_nothing_else():
     schema = json.loads((Path(__file__).parents[2] / "docs" / "privacy_guarantee.schema.json").read_text())
-    cover = {"epsilon": 0.5, "delta": 1e-6, "unit": "patient"}
-    sgd = guarantee(training="dp-sgd", training_guarantee=cover)
+    sgd = guarantee(training_data=TrainingData.dp(0.5, 1e-6, "patient"))
     gaussian = GaussianMechanism(1.0, 1e-6, 1.0).guarantee()
     for document in (guarantee(), sgd, gaussian, compose([sgd, gaussian]), guarantee(1.0).shuffled(1000, 1e-6)):
         jsonschema.validate(document.to_dict(), schema)
-    for change in ({"epsilon": -1}, {"delta": 1}, {"training": "dp-sgd"}, {"relation": "add"}, {"seed": 3}):
+    for change in (
+        {"epsilon": -1},
+        {"delta": 1},
+        {"training": "public"},
+        {"training_data": "public"},
+        {"relation": "add"},
+        {"seed": 3},
+    ):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(guarantee().to_dict() | change, schema)
         with pytest.raises(ValueError):
             PrivacyGuarantee.from_dict(guarantee().to_dict() | change)
+
+
+def test_the_schema_of_older_versions_takes_their_documents_still():
+    folder = Path(__file__).parents[2] / "docs"
+    current, older = (
+        json.loads((folder / f"privacy_guarantee.schema{version}.json").read_text()) for version in ("", ".v1")
+    )
+    cover = {"epsilon": 0.5, "delta": 1e-6, "unit": "patient"}
+    for training in ({"training": "private"}, {"training": "dp-sgd", "training_guarantee": cover}):
+        document = {"epsilon": 1.0, "mechanism": "x", **training}
+        jsonschema.validate(document, older)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(document, current)
+        assert PrivacyGuarantee.from_dict(document).epsilon == 1.0
 
 
 def test_rounding_errors_of_the_accountant_are_not_promised():

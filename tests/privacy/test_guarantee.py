@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monai_cadp.privacy import GaussianMechanism, PrivacyGuarantee, RandomizedResponse, SubsetSelection
+from monai_cadp.privacy import GaussianMechanism, PrivacyGuarantee, RandomizedResponse, SubsetSelection, TrainingData
 
 FULL = PrivacyGuarantee(
     epsilon=4.0,
@@ -21,8 +21,7 @@ FULL = PrivacyGuarantee(
     unit="patient",
     parameters={"clipping_bound": 2.0, "sizes": [1, 2]},
     public=("diagnosis", "sex"),
-    training="dp-sgd",
-    training_guarantee={"epsilon": 8.0, "delta": 1e-5, "unit": "patient"},
+    training_data=TrainingData.dp(epsilon=8.0, delta=1e-5, unit="patient"),
     fingerprint="abc",
 )
 
@@ -42,7 +41,8 @@ def test_every_mechanism_writes_a_guarantee_that_survives_json(mechanism):
     assert PrivacyGuarantee.from_json(guarantee.to_json()) == guarantee
     assert guarantee.mechanism == type(mechanism).__name__
     assert (guarantee.epsilon, guarantee.delta) == (mechanism.epsilon, mechanism.delta)
-    assert (guarantee.unit, guarantee.public, guarantee.training) == ("volume", ("age",), "private")
+    assert (guarantee.unit, guarantee.public) == ("volume", ("age",))
+    assert guarantee.training_data.protection == "unprotected"
 
 
 def test_a_guarantee_cannot_be_changed_afterwards():
@@ -72,16 +72,38 @@ def test_the_auc_bound_of_pure_privacy_is_that_of_binary_randomized_response(eps
 
 def test_the_explanation_names_what_is_promised_and_what_is_not():
     text = FULL.explain()
-    for words in ("patient", "epsilon = 4", "delta = 1e-06", "diagnosis, sex", "dp-sgd", "add up", "ROC curve"):
+    for words in ("patient", "epsilon = 4", "delta = 1e-06", "diagnosis, sex", "epsilon = 8.0", "add up", "ROC curve"):
         assert words in text
     assert text.count(". ") >= 4
 
 
-@pytest.mark.parametrize(("training", "words"), [("private", "does not cover the people"), ("public", "public data")])
-def test_the_explanation_says_whether_the_training_set_is_covered(training, words):
-    text = PrivacyGuarantee(epsilon=1.0, mechanism="x", training=training).explain()
+@pytest.mark.parametrize(
+    ("training_data", "words"),
+    [
+        (TrainingData.UNDECLARED, "does not cover the people"),
+        (TrainingData.unprotected("flow"), "unprotected data (flow)"),
+        (TrainingData.public(), "public data"),
+        (TrainingData(), "never trained"),
+    ],
+)
+def test_the_explanation_says_whether_the_training_set_is_covered(training_data, words):
+    text = PrivacyGuarantee(epsilon=1.0, mechanism="x", training_data=training_data).explain()
     assert words in text
-    assert ("does not cover" in text) == (training == "private")
+    assert ("does not cover" in text) == (training_data.protection == "unprotected")
+
+
+@pytest.mark.parametrize("word", ["public", "private"])
+def test_a_document_of_an_older_version_is_read_and_its_word_for_the_training_is_not_believed(word):
+    older = {"epsilon": 1.0, "mechanism": "x", "training": word, "training_guarantee": None}
+    assert PrivacyGuarantee.from_dict(older) == PrivacyGuarantee(1.0, "x")
+    assert PrivacyGuarantee.from_dict(older).training_data.protection == "unprotected"
+
+
+def test_a_document_that_states_better_training_data_than_its_events_have_is_refused(refused):
+    document = PrivacyGuarantee(1.0, "x", training_data=TrainingData.unprotected()).to_dict()
+    document["training_data"]["protection"] = "public"
+    with refused(ValueError, "state another protection"):
+        PrivacyGuarantee.from_dict(document)
 
 
 def test_the_explanation_of_no_content_says_so():
@@ -103,11 +125,8 @@ def test_the_explanation_of_no_content_says_so():
         {"relation": "add-remove"},
         {"public": "label"},
         {"public": (1,)},
-        {"training": "none"},
-        {"training": "dp-sgd"},
-        {"training_guarantee": {"epsilon": 1.0, "delta": 0.0, "unit": "image"}},
-        {"training": "dp-sgd", "training_guarantee": {"epsilon": 1.0}},
-        {"training": "dp-sgd", "training_guarantee": {"epsilon": -1.0, "delta": 0.0, "unit": "image"}},
+        {"training_data": "public"},
+        {"training_data": None},
         {"parameters": {"a": float("nan")}},
         {"parameters": {"a": object()}},
         {"fingerprint": 3},

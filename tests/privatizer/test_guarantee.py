@@ -6,11 +6,12 @@ from __future__ import annotations
 import pytest
 
 from monai_cadp import Privatizer
-from monai_cadp.networks import DeclaredContent, Provenance
+from monai_cadp.networks import ConditionalINN, DeclaredContent, new_event
 from monai_cadp.privacy import (
     PriorOnly,
     RandomizedResponse,
     SubsetSelection,
+    TrainingData,
 )
 from tests.privatizer.toys import (
     MECHANISMS,
@@ -43,14 +44,21 @@ def test_a_condition_is_called_public_exactly_where_it_is_released_as_it_is(netw
 
 
 @pytest.mark.parametrize(
-    "provenance",
-    [Provenance("private"), Provenance("public"), Provenance("dp-sgd", {"epsilon": 2, "delta": 1e-6, "unit": "image"})],
+    "event",
+    [
+        new_event("flow", "unprotected"),
+        new_event("flow", "public"),
+        new_event("flow", "dp", {"epsilon": 2, "delta": 1e-6, "unit": "image"}),
+    ],
+    ids=lambda event: event["protection"],
 )
-def test_the_guarantee_says_how_the_network_was_trained(inn, provenance):
-    inn.training_data = provenance
+def test_the_guarantee_says_how_the_network_was_trained(event):
+    inn = ConditionalINN((4, 4), num_levels=0, num_couplings=1, width=8)
+    inn.add_training_events([event])
     guarantee = Privatizer(inn, PriorOnly(), basis(inn)).guarantee
-    assert (guarantee.training, guarantee.training_guarantee) == (provenance.training, provenance.guarantee)
-    assert ("does not cover" in guarantee.explain()) == (provenance.training == "private")
+    assert guarantee.training_data == TrainingData.of([event])
+    assert guarantee.training_data.protection == event["protection"]
+    assert ("does not cover" in guarantee.explain()) == (event["protection"] == "unprotected")
 
 
 def test_the_guarantee_names_the_number_of_directions(inn):

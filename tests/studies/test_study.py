@@ -103,7 +103,7 @@ def test_the_page_needs_nothing_but_itself_and_says_every_guarantee_in_words(res
 
 def test_the_network_that_it_leaves_behind_can_release(results):
     privatizer = load_privatizer(results / "model.pt", PriorOnly())
-    assert privatizer.inn.training_data.training == "public"
+    assert privatizer.training_data.protection == "public"
     assert privatizer(torch.rand(2, 1, 8, 8), torch.tensor([3, 7])).shape == (2, 1, 8, 8)
 
 
@@ -121,10 +121,10 @@ class Counted:
         return {"accuracy_p_o": float(len(self._calls))}
 
 
-def small_study(folder, counted, provenance="public", methods=None, measurements=(), **options):
+def small_study(folder, counted, training_data="public", methods=None, measurements=(), **options):
     digits = Digits("val")
     torch.manual_seed(0)
-    training = NetworkTraining(ConditionalINN((8, 8), 1, num_classes=10), provenance, max_epochs=1)
+    training = NetworkTraining(ConditionalINN((8, 8), 1, num_classes=10), training_data, max_epochs=1)
     methods = [NetworkContent([2.0]), CellNoise([2.0], cell=4)] if methods is None else methods
     measurements = [counted, *measurements]
     return Study("Small", training, digits, digits, digits, folder, methods, measurements, [ReleaseStrip()], **options)
@@ -204,14 +204,14 @@ def test_originals_are_on_the_page_of_public_images_and_on_no_other(tmp_path):
         return any(picture.shape == originals.shape and np.array_equal(picture, originals) for picture in shown)
 
     small_study(tmp_path / "public", Counted(), methods=[]).run()
-    small_study(tmp_path / "private", Counted(), "private", methods=[]).run()
+    small_study(tmp_path / "private", Counted(), "unprotected", methods=[]).run()
     assert shows_originals(tmp_path / "public") and not shows_originals(tmp_path / "private")
     assert "not declared public" in (tmp_path / "private" / "report.html").read_text()
 
 
 def test_of_private_images_samples_of_the_prior_are_drawn_and_no_release_of_a_person(tmp_path):
     methods = [NetworkContent([2.0]), CellNoise([2.0]), WithoutGuarantee("mosaic", Mosaic(1))]
-    small_study(tmp_path, Counted(), "private", methods=methods).run()
+    small_study(tmp_path, Counted(), "unprotected", methods=methods).run()
     assert captions(tmp_path / "report.html") == ["prior only"]
     assert [path.name for path in tmp_path.glob("state/*/pictures/*")] == ["prior_only_releasestrip.png"]
     client, _, nested = children(tmp_path)
@@ -223,7 +223,7 @@ def test_who_has_the_same_images_cannot_tell_so_from_the_name_of_the_study(tmp_p
     """The name is a code of the images; without the salt it says nothing of them."""
     names = set()
     for folder in (tmp_path / "one", tmp_path / "other"):
-        small_study(folder, Counted(), "private", methods=[]).run()
+        small_study(folder, Counted(), "unprotected", methods=[]).run()
         (state,) = [path.name for path in (folder / "state").iterdir() if path.is_dir()]
         _, parent, _ = children(folder)
         assert parent.data.tags["monai_cadp.key"] == state
@@ -236,9 +236,9 @@ def test_what_was_drawn_while_images_were_public_is_not_on_the_page_once_they_ar
     mosaic = WithoutGuarantee("mosaic", Mosaic(1))
     small_study(tmp_path, Counted(), methods=[mosaic]).run()
     assert "mosaic" in captions(tmp_path / "report.html")
-    small_study(tmp_path, Counted(), "private", methods=[mosaic]).run()
+    small_study(tmp_path, Counted(), "unprotected", methods=[mosaic]).run()
     assert captions(tmp_path / "report.html") == ["prior only"]
-    assert load_privatizer(tmp_path / "model.pt", PriorOnly()).inn.training_data.training == "private"
+    assert load_privatizer(tmp_path / "model.pt", PriorOnly()).training_data.protection == "unprotected"
 
 
 def captions(page):
