@@ -81,7 +81,9 @@ class ExportPrivatizer:
             # Parts share nothing, and a part that overfits is not kept for the sake of one that still learns.
             kept = self.best_state or {}
             self.best_state = {
-                name: kept[name] if name in kept and isinstance(value, Tensor) and network.part_of(name) not in better else value
+                name: kept[name]
+                if name in kept and isinstance(value, Tensor) and network.part_of(name) not in better
+                else value
                 for name, value in state.items()
             }
 

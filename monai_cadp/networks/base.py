@@ -124,6 +124,23 @@ class InvertibleNetwork(nn.Module, metaclass=_RecordedFromTheStart):
         self._check(z, (self.num_latents,), "latents")
         return self._decode(z, *self.embed(condition, z))
 
+    def draw(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        r"""Map latents to images as they are released: decoded, without the noise that training added to images.
+
+        Args:
+            z: latents (B, D), float.
+            condition: as in :meth:`encode`.
+
+        Returns:
+            Images (B, C, \*spatial); those of :meth:`decode` where the network knows of no noise.
+
+        Raises:
+            ValueError: if a shape or a class does not fit the network.
+            TypeError: if a dtype does not.
+        """
+        self._check(z, (self.num_latents,), "latents")
+        return self._draw(z, *self.embed(condition, z))
+
     def log_prob(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return the log-likelihood (B,) of images, in nats."""
         self.check_images(x)
@@ -193,6 +210,9 @@ class InvertibleNetwork(nn.Module, metaclass=_RecordedFromTheStart):
     @abstractmethod
     def _encode(self, x: Tensor, embedding: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
         """Map checked images to latents (B, D) and log-determinants (B,)."""
+
+    def _draw(self, z: Tensor, embedding: Tensor, group: Tensor) -> Tensor:
+        return self._decode(z, embedding, group)
 
     @abstractmethod
     def _decode(self, z: Tensor, embedding: Tensor, group: Tensor) -> Tensor:

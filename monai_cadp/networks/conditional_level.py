@@ -17,8 +17,9 @@ from monai_cadp.networks.detail import ChannelScale
 from monai_cadp.networks.folding import fold, unfold
 from monai_cadp.networks.reversible import ReversibleModule
 from monai_cadp.networks.rotation import ChannelRotation
+from monai_cadp.networks.subnets import bounded
 
-__all__ = ["ConditionalLevel"]
+__all__ = ["LARGEST_INPUT", "LARGEST_LOG_SCALE", "ConditionalLevel"]
 
 # Bounds of the logarithm of scale: of what the coarser image predicts, and of every coupling.
 LARGEST_PREDICTED_LOG_SCALE = 2.5
@@ -110,19 +111,58 @@ class ConditionalLevel(InvertibleModule):
     ) -> tuple[tuple[Tensor], Tensor | None]:
         """Map details to latents of their shape, or back with ``rev``; the conditions are (coarser image, embedding)."""
         (x,) = x_or_z
-        features, shift, log_scale = self._context(*c)
-        if rev:
-            (y,), log_det = self.couplings([self._fold(x)], c=[features], rev=True, jac=jac)
-            (y,), _ = self.scale([self._unfold(y * torch.exp(log_scale) + shift)], rev=True, jac=False)
-        else:
-            (scaled,), _ = self.scale([x], jac=False)
-            y = (self._fold(scaled) - shift) * torch.exp(-log_scale)
-            (y,), log_det = self.couplings([y], c=[features], jac=jac)
-            y = self._unfold(y)
-        if log_det is None:
-            return (y,), None
-        linear = self.scale.log_det(x) - log_scale.flatten(1).sum(1)
-        return (y,), log_det - linear if rev else log_det + linear
+        context = self._context(*c)
+        y, log_det = self._inverse(x, *context, jac) if rev else self._forward(x, *context, jac)
+        return (y,), log_det
+
+    @torch.no_grad()
+    def denoised(self, latent: Tensor, coarser: Tensor, embedding: Tensor, deviation: Tensor) -> Tensor:
+        r"""Draw details, and take from them the noise with which they were learnt.
+
+        Of details d with normal noise of deviation sigma, whose density is p(d | x), the expected details without it
+        are :math:`d + \sigma^2 \nabla_d \log p(d \mid x)`.
+
+        Args:
+            latent: (B, C, \*spatial).
+            coarser: the coarser image (B, context channels, \*spatial).
+            embedding: the embedded condition (B, E).
+            deviation: sigma, for every channel of the image (context channels, 1, ...).
+
+        Returns:
+            Details (B, C, \*spatial).
+
+        References:
+            Efron: Tweedie's formula and selection bias, JASA 106, 2011, equation 1.4.
+        """
+        context = self._context(coarser, embedding)
+        details, _ = self._inverse(latent, *context, jac=False)
+        with torch.enable_grad():
+            details.requires_grad_()
+            again, log_det = self._forward(details, *context, jac=True)
+            log_prob = log_det - 0.5 * again.flatten(1).square().sum(1)
+            (score,) = torch.autograd.grad(log_prob.sum(), details)
+        # Haar's details are ordered by kind, then by the channel of the image.
+        variance = deviation.square().repeat(details.shape[1] // len(deviation), *(1 for _ in details.shape[2:]))
+        return details.detach() + variance * score
+
+    def _forward(
+        self, x: Tensor, features: Tensor, shift: Tensor, log_scale: Tensor, jac: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        (scaled,), _ = self.scale([x], jac=False)
+        y = (self._fold(scaled) - shift) * torch.exp(-log_scale)
+        (y,), log_det = self.couplings([y], c=[features], jac=jac)
+        if log_det is not None:
+            log_det = log_det + self.scale.log_det(x) - log_scale.flatten(1).sum(1)
+        return self._unfold(y), log_det
+
+    def _inverse(
+        self, z: Tensor, features: Tensor, shift: Tensor, log_scale: Tensor, jac: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        (y,), log_det = self.couplings([self._fold(z)], c=[features], rev=True, jac=jac)
+        (x,), _ = self.scale([self._unfold(y * torch.exp(log_scale) + shift)], rev=True, jac=False)
+        if log_det is not None:
+            log_det = log_det - self.scale.log_det(x) + log_scale.flatten(1).sum(1)
+        return x, log_det
 
     def _context(self, coarser: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         (coarser,), _ = self.context_scale([coarser], jac=False)
@@ -157,8 +197,3 @@ class _Subnet(nn.Module):
     def forward(self, x: Tensor, features: Tensor) -> Tensor:
         h = nn.functional.silu(self.first(bounded(x, LARGEST_INPUT)) + self.of_context(features))
         return self.last(nn.functional.silu(self.hidden(h)))
-
-
-def bounded(x: Tensor, largest: float) -> Tensor:
-    """Return x where it is small, and nothing beyond ``largest``."""
-    return largest * torch.tanh(x / largest)

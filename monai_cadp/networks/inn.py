@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from monai_cadp.networks.base import InvertibleNetwork
 from monai_cadp.networks.chain import Chain
-from monai_cadp.networks.conditional_level import ConditionalLevel
+from monai_cadp.networks.conditional_level import LARGEST_INPUT, LARGEST_LOG_SCALE, ConditionalLevel
 from monai_cadp.networks.coupling import AffineCoupling
 from monai_cadp.networks.detail import ChannelScale, DetailFlow
 from monai_cadp.networks.haar import HaarLevel
@@ -96,6 +96,8 @@ class ConditionalINN(InvertibleNetwork):
         True
     """
 
+    input_noise: Tensor
+
     def __init__(
         self,
         spatial_shape: Sequence[int],
@@ -171,7 +173,7 @@ class ConditionalINN(InvertibleNetwork):
             rank=rank,
             num_groups=self.condition_space.num_groups,
             embedding_size=embedding_size,
-            flow=_dense_flow(rank, num_couplings, width, dropout, embedding_size),
+            flow=_dense_flow(rank, num_couplings, width, dropout, embedding_size, is_bounded=context_width > 0),
         )
         self.local_flow = (
             LocalFlow(
@@ -189,6 +191,9 @@ class ConditionalINN(InvertibleNetwork):
         self.rewhitening = (
             GroupWhitening([(rank,)], num_groups=1, embedding_size=embedding_size) if num_local_couplings else None
         )
+        if context_width:
+            # The standard deviation of the noise that training added to images.
+            self.register_buffer("input_noise", torch.zeros(()))
         # Index 0 is the coarsest level, next to the whitened coarse image.
         self.haar_levels = nn.ModuleList()
         self.detail_flows = nn.ModuleList()
@@ -308,6 +313,13 @@ class ConditionalINN(InvertibleNetwork):
         return self._encode_coarse(self.split(x)[0][0], *self.embed(condition, x))[0] @ self.whitening.basis
 
     def _decode(self, z: Tensor, embedding: Tensor, group: Tensor) -> Tensor:
+        return self._from_latents(z, embedding, group, denoised=False)
+
+    def _draw(self, z: Tensor, embedding: Tensor, group: Tensor) -> Tensor:
+        # A traced program holds no gradients.
+        return self._from_latents(z, embedding, group, denoised=not torch.jit.is_tracing())
+
+    def _from_latents(self, z: Tensor, embedding: Tensor, group: Tensor, denoised: bool) -> Tensor:
         sizes = [self.whitening.size, *(math.prod(cast(DetailFlow, flow).dims_in[0]) for flow in self.detail_flows)]
         latents = z.split(sizes, dim=1)
         latent = latents[0]
@@ -323,7 +335,11 @@ class ConditionalINN(InvertibleNetwork):
             (coarse,), _ = self.coarse_scale([coarse], rev=True, jac=False)
         for haar, flow, latent in zip(self.haar_levels, self.detail_flows, latents[1:], strict=True):
             latent = latent.reshape(-1, *cast(DetailFlow, flow).dims_in[0])
-            (detail,), _ = flow([latent], c=[coarse, embedding], rev=True, jac=False)
+            if denoised and isinstance(flow, ConditionalLevel):
+                # The Haar levels are orthonormal: noise of pixels is noise of details.
+                detail = flow.denoised(latent, coarse, embedding, self.input_noise / self.input_scale.scale)
+            else:
+                (detail,), _ = flow([latent], c=[coarse, embedding], rev=True, jac=False)
             (coarse,), _ = haar([coarse, detail], rev=True, jac=False)
         (x,), _ = self.input_scale([coarse], rev=True, jac=False)
         return x
@@ -382,16 +398,22 @@ def _context_widths(width: int, spatial_shape: Sequence[int]) -> list[int]:
     return [width, width * 3 // 2, width * 2][:sizes]
 
 
-def _dense_flow(rank: int, num_couplings: int, width: int, dropout: float, embedding_size: int) -> Chain | None:
+def _dense_flow(
+    rank: int, num_couplings: int, width: int, dropout: float, embedding_size: int, is_bounded: bool
+) -> Chain | None:
     """Couplings over random halves; every second one swaps the halves of the one before."""
     if rank < 2 or num_couplings == 0:
         return None
     generator = torch.Generator().manual_seed(0)
     subnet = partial(DenseSubnet, width=width, dropout=dropout, embedding_size=embedding_size)
+    coupling = AffineCoupling
+    if is_bounded:
+        subnet = partial(subnet, largest_input=LARGEST_INPUT)
+        coupling = partial(coupling, largest_log_scale=LARGEST_LOG_SCALE)
     couplings = []
     for index in range(num_couplings):
         if index % 2 == 0:
             order = torch.randperm(rank, generator=generator).tolist()
         passive = order[: rank // 2] if index % 2 == 0 else order[rank // 2 :]
-        couplings.append(AffineCoupling([(rank,)], [(embedding_size,)], passive=passive, subnet=subnet))
+        couplings.append(coupling([(rank,)], [(embedding_size,)], passive=passive, subnet=subnet))
     return Chain(couplings)
