@@ -277,7 +277,7 @@ class FlowTrainer(Trainer):
             self.averaged.module.load_state_dict(self.network.state_dict())
 
     def _fit_moments(self) -> None:
-        if hasattr(self.network, "input_noise"):
+        if isinstance(self.network, ConditionalINN) and self.network.knows_noise:
             self.network.input_noise.fill_(getattr(self.noise, "deviation", 0.0))
         if isinstance(self.network, ConditionalINN) and self.network.is_new:
             fit_moments(self.network, self.moment_batches(), training_data=self.training_event(), progress=True)

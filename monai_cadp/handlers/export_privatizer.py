@@ -25,10 +25,10 @@ VALUES_AT_ONCE = 2**21
 
 
 class ExportPrivatizer:
-    """Keep the averaged network of the best validation, part by part; at the end finish it, fit its content and write the checkpoint.
+    """Keep the averaged network of the best validation, part by part, and write a checkpoint of it at the end.
 
-    The trained network is finished by its trainer, on the training images, and carries the record of what it has learnt
-    from.
+    Before, the network is finished by its trainer, on the training images, and its content basis is fitted. It carries
+    the record of what it has learnt from.
 
     Args:
         path: of the checkpoint.

@@ -109,7 +109,7 @@ class ConditionalLevel(InvertibleModule):
     def forward(
         self, x_or_z: Sequence[Tensor], c: Sequence[Tensor] = (), rev: bool = False, jac: bool = True
     ) -> tuple[tuple[Tensor], Tensor | None]:
-        """Map details to latents of their shape, or back with ``rev``; the conditions are (coarser image, embedding)."""
+        """Map details to latents, or back with ``rev``; the conditions are (coarser image, embedding)."""
         (x,) = x_or_z
         context = self._context(*c)
         y, log_det = self._inverse(x, *context, jac) if rev else self._forward(x, *context, jac)
@@ -139,6 +139,7 @@ class ConditionalLevel(InvertibleModule):
         with torch.enable_grad():
             details.requires_grad_()
             again, log_det = self._forward(details, *context, jac=True)
+            assert log_det is not None
             log_prob = log_det - 0.5 * again.flatten(1).square().sum(1)
             (score,) = torch.autograd.grad(log_prob.sum(), details)
         # Haar's details are ordered by kind, then by the channel of the image.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from monai_cadp.networks.reversible import ReversibleModule
 
-__all__ = ["AffineCoupling"]
+__all__ = ["CLAMP", "AffineCoupling"]
 
 CLAMP = 2.0
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from monai_cadp.networks.base import InvertibleNetwork
 from monai_cadp.networks.chain import Chain
 from monai_cadp.networks.conditional_level import LARGEST_INPUT, LARGEST_LOG_SCALE, ConditionalLevel
-from monai_cadp.networks.coupling import AffineCoupling
+from monai_cadp.networks.coupling import CLAMP, AffineCoupling
 from monai_cadp.networks.detail import ChannelScale, DetailFlow
 from monai_cadp.networks.haar import HaarLevel
 from monai_cadp.networks.local_flow import LocalFlow
@@ -191,7 +191,8 @@ class ConditionalINN(InvertibleNetwork):
         self.rewhitening = (
             GroupWhitening([(rank,)], num_groups=1, embedding_size=embedding_size) if num_local_couplings else None
         )
-        if context_width:
+        self.knows_noise = context_width > 0
+        if self.knows_noise:
             # The standard deviation of the noise that training added to images.
             self.register_buffer("input_noise", torch.zeros(()))
         # Index 0 is the coarsest level, next to the whitened coarse image.
@@ -405,15 +406,20 @@ def _dense_flow(
     if rank < 2 or num_couplings == 0:
         return None
     generator = torch.Generator().manual_seed(0)
-    subnet = partial(DenseSubnet, width=width, dropout=dropout, embedding_size=embedding_size)
-    coupling = AffineCoupling
-    if is_bounded:
-        subnet = partial(subnet, largest_input=LARGEST_INPUT)
-        coupling = partial(coupling, largest_log_scale=LARGEST_LOG_SCALE)
+    subnet = partial(
+        DenseSubnet,
+        width=width,
+        dropout=dropout,
+        embedding_size=embedding_size,
+        largest_input=LARGEST_INPUT if is_bounded else None,
+    )
+    bound = LARGEST_LOG_SCALE if is_bounded else CLAMP
     couplings = []
     for index in range(num_couplings):
         if index % 2 == 0:
             order = torch.randperm(rank, generator=generator).tolist()
         passive = order[: rank // 2] if index % 2 == 0 else order[rank // 2 :]
-        couplings.append(coupling([(rank,)], [(embedding_size,)], passive=passive, subnet=subnet))
+        couplings.append(
+            AffineCoupling([(rank,)], [(embedding_size,)], passive=passive, subnet=subnet, largest_log_scale=bound)
+        )
     return Chain(couplings)
