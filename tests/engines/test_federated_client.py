@@ -108,7 +108,8 @@ def test_each_site_states_what_it_has_spent_in_all_rounds(sites):
     federated(clients, averaged, rounds=1)
     # Every site is one training, in however many rounds and processes; both together are two.
     trained = TrainingData.of(averaged)
-    assert trained.protection == "dp" and trained.guarantee["epsilon"] == sum(c.guarantee()["epsilon"] for c in clients)
+    spent = sum(one.guarantee()["epsilon"] for one in clients)
+    assert trained.protection == "dp" and trained.guarantee["epsilon"] == pytest.approx(spent, rel=1e-12)
     for one in clients:
         assert 3.9 < one.guarantee()["epsilon"] <= 4.0
     with pytest.raises(ValueError, match="epochs are over"):

@@ -138,7 +138,7 @@ def judged(training, scores, *handlers):
 
 def test_a_training_that_is_killed_after_its_best_epoch_still_exports_that_epoch(tmp_path):
     last, path = tmp_path / "last.pt", tmp_path / "model.pt"
-    export = partial(ExportPrivatizer, path, "private", num_directions=2, progress=False)
+    export = partial(ExportPrivatizer, path, num_directions=2, progress=False)
     killed, fingerprints = trainer(max_epochs=4), []
     handlers = judged(killed, [3.0, 1.0], export)
     killed.attach_all([TrainingCheckpoint(last), *handlers])
@@ -176,7 +176,7 @@ def test_a_handler_that_is_new_to_a_training_begins_with_it(tmp_path):
     first.attach_all([TrainingCheckpoint(tmp_path / "last.pt")])
     first.run()
     second = trainer(max_epochs=2)
-    (handler,) = judged(second, [2.0], partial(ExportPrivatizer, tmp_path / "model.pt", "private", progress=False))
+    (handler,) = judged(second, [2.0], partial(ExportPrivatizer, tmp_path / "model.pt", progress=False))
     second.attach_all([TrainingCheckpoint(tmp_path / "last.pt", resume=True), handler])
     second.run()
     assert handler.validations == [2.0]
