@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -113,7 +114,11 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _write(path: Path, content: Any) -> None:
-    try:
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    except OSError:
-        raise ValueError("The file could not be written; check its folder and its permissions.") from None
+    from monai_cadp.privacy.private_files import write_private
+
+    written = False
+    with contextlib.suppress(OSError):
+        write_private(path, json.dumps(content, indent=2) + "\n")
+        written = True
+    if not written:
+        raise ValueError("The file could not be written; check its folder and its permissions.")

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from monai_cadp.data.decoding import decode_image
 from monai_cadp.data.item_code import item_code
+from monai_cadp.data.silence import read_silently
 
 __all__ = ["ACDC"]
 
@@ -68,7 +69,10 @@ class ACDC(Dataset):
             )
         self.spatial_shape, self.spacing, self.slices = tuple(spatial_shape), tuple(spacing), slices
         folder = Path(root) / FOLDERS[split]
-        patients = sorted(path for path in folder.glob("patient*") if path.is_dir())
+        patients = read_silently(
+            lambda: sorted(path for path in folder.glob("patient*") if path.is_dir()),
+            "The folder could not be read; check its path and its permissions.",
+        )
         if not patients:
             raise ValueError(f"The folder holds no patient; expected {FOLDERS[split]}/patient001 and so on in it.")
         self._frames = []
@@ -103,7 +107,10 @@ class ACDC(Dataset):
         volume = MetaTensor(decoded.voxels.astype("float32"), affine=torch.as_tensor(decoded.affine))
         scaled = [ScaleIntensityRangePercentiles(1, 99, 0.0, 1.0, clip=True)] if mode == "bilinear" else []
         spaced = Spacing(self.spacing, mode=mode, padding_mode="zeros")
-        return Compose([spaced, *scaled, ResizeWithPadOrCrop(self.spatial_shape)])(volume).as_tensor()
+        steps = Compose([spaced, *scaled, ResizeWithPadOrCrop(self.spatial_shape)])
+        return read_silently(
+            lambda: steps(volume).as_tensor(), "A frame could not be brought to its size; download the data again."
+        )
 
 
 def _info(path: Path) -> dict[str, str]:

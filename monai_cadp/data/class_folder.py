@@ -13,9 +13,12 @@ from torch.utils.data import Dataset
 
 from monai_cadp.data.decoding import IMAGE_SUFFIXES
 from monai_cadp.data.image_reading import ReadImage
+from monai_cadp.data.silence import read_silently
 from monai_cadp.data.subjects import subjects_by_name
 
 __all__ = ["ClassFolder", "FlatFolder", "class_folder_names"]
+
+UNREADABLE = "The image folder could not be read; check its path and its permissions."
 
 
 class ClassFolder(Dataset):
@@ -158,20 +161,27 @@ def class_folder_names(root: str | os.PathLike[str]) -> list[str]:
     Raises:
         ValueError: if there is no such folder.
     """
-    return sorted(path.name for path in _existing(root).iterdir() if path.is_dir() and not path.name.startswith("."))
+    folder = _existing(root)
+    return read_silently(
+        lambda: sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")),
+        UNREADABLE,
+    )
 
 
 def _existing(root: str | os.PathLike[str]) -> Path:
-    if not Path(root).is_dir():
+    if not read_silently(Path(root).is_dir, UNREADABLE):
         raise ValueError("The image folder does not exist; give the path of a folder.")
     return Path(root)
 
 
 def _image_files(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.is_file() and not path.name.startswith(".") and path.name.lower().endswith(IMAGE_SUFFIXES)
+    return read_silently(
+        lambda: sorted(
+            path
+            for path in folder.iterdir()
+            if path.is_file() and not path.name.startswith(".") and path.name.lower().endswith(IMAGE_SUFFIXES)
+        ),
+        UNREADABLE,
     )
 
 

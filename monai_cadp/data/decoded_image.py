@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every decoder returns, and how it refuses."""
+"""What every decoder returns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
-__all__ = ["DecodedImage", "Refusal", "numeric", "to_ras"]
+from monai_cadp.data.silence import Refusal
+
+__all__ = ["DecodedImage", "numeric", "to_ras"]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -32,10 +34,6 @@ class DecodedImage:
     is_color: bool = False
     is_inverted: bool = False
     affine: np.ndarray | None = None
-
-
-class Refusal(Exception):
-    """A sentence that is safe to show."""
 
 
 def numeric(array: np.ndarray) -> np.ndarray:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +12,9 @@ import numpy as np
 import SimpleITK
 from PIL import Image, ImageOps
 
-from monai_cadp.data.decoded_image import DecodedImage, Refusal, numeric, to_ras
+from monai_cadp.data.decoded_image import DecodedImage, numeric, to_ras
 from monai_cadp.data.dicom_reading import decode_dicom, decode_dicom_series, is_dicom
+from monai_cadp.data.silence import Refusal, read_silently, silenced_descriptors
 
 __all__ = ["IMAGE_SUFFIXES", "decode_image"]
 
@@ -46,19 +46,7 @@ def decode_image(path: str | os.PathLike[str], spatial_dims: int) -> DecodedImag
     if not isinstance(path, str | os.PathLike):
         raise ValueError(f"An image was given as {type(path).__name__}; expected the path of a file.")
     reason = "The image file could not be decoded: it is damaged or of another format; replace or remove it."
-    # The refusal is raised after the except clauses: an inner error, even a suppressed one, may hold the path.
-    # Warnings may hold it too, those about files that a library left open even after the error is gone.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            decoded = _decode(Path(path), spatial_dims)
-            _check(decoded.voxels, spatial_dims)
-            return decoded
-        except Refusal as refusal:
-            reason = str(refusal)
-        except Exception:
-            pass
-    raise ValueError(reason)
+    return read_silently(lambda: _checked(_decode(Path(path), spatial_dims), spatial_dims), reason)
 
 
 def _decode(path: Path, spatial_dims: int) -> DecodedImage:
@@ -75,13 +63,15 @@ def _decode(path: Path, spatial_dims: int) -> DecodedImage:
     raise Refusal(f"An image file has an unknown format; expected DICOM or one of {', '.join(DECODERS)}.")
 
 
-def _check(voxels: np.ndarray, spatial_dims: int) -> None:
+def _checked(decoded: DecodedImage, spatial_dims: int) -> DecodedImage:
+    voxels = decoded.voxels
     if voxels.ndim != spatial_dims + 1:
         raise Refusal(
             f"An image has {voxels.ndim - 1} spatial dimensions; expected {spatial_dims}, as many as in spatial_shape."
         )
     if voxels.size == 0:
         raise Refusal("An image file holds no voxels; replace or remove it.")
+    return decoded
 
 
 def _decode_picture(path: Path, spatial_dims: int) -> DecodedImage:
@@ -115,7 +105,8 @@ def _decode_nifti(path: Path, spatial_dims: int) -> DecodedImage:
 
 
 def _decode_itk(path: Path, spatial_dims: int) -> DecodedImage:
-    image = SimpleITK.ReadImage(str(path))
+    with silenced_descriptors():
+        image = SimpleITK.ReadImage(str(path))
     array = numeric(SimpleITK.GetArrayFromImage(image))
     voxels = np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array[None]
     if image.GetDimension() != 3:

@@ -10,7 +10,8 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_color_lut, apply_rescale, pixel_array
 
-from monai_cadp.data.decoded_image import DecodedImage, Refusal, numeric, to_ras
+from monai_cadp.data.decoded_image import DecodedImage, numeric, to_ras
+from monai_cadp.data.silence import Refusal, silenced_descriptors
 
 __all__ = ["decode_dicom", "decode_dicom_series", "is_dicom"]
 
@@ -22,7 +23,7 @@ PLACE_TOLERANCE = 0.05
 
 
 def is_dicom(path: Path) -> bool:
-    """Return whether a file begins as a DICOM file does."""
+    """Return whether a file begins as a DICOM file does; raises OSError, which names it, if it may not be read."""
     return pydicom.misc.is_dicom(path)
 
 
@@ -82,7 +83,9 @@ def _decode(header: Dataset) -> DecodedImage:
     if "PixelData" not in header:
         raise Refusal("A DICOM file holds no image; leave it out.")
     try:
-        array = pixel_array(header)
+        # Decoders of compressed pixels are libraries in C.
+        with silenced_descriptors():
+            array = pixel_array(header)
     except (RuntimeError, NotImplementedError, AttributeError, ValueError):
         raise Refusal(
             "A DICOM image's pixels could not be decoded: they are damaged, or compressed by a syntax that is not "

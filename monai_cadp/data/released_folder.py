@@ -95,7 +95,7 @@ class ReleasedFolder:
         self._software = software_versions()
         with nameless_errors():
             self._stage = Stage(self.output_dir)
-            (self._stage.path / "drafts").mkdir()
+            (self._stage.path / "drafts").mkdir(mode=0o700)
         return self
 
     def __exit__(
@@ -230,9 +230,12 @@ def nameless_errors() -> Iterator[None]:
     try:
         yield
     except OSError:
-        raise OSError(
-            "The released files could not be written; check space and permissions of the output folder."
-        ) from None
+        error = OSError("The released files could not be written; check space and permissions of the output folder.")
+        try:
+            raise error from None
+        finally:
+            # A suppressed inner error still holds the path.
+            error.__context__ = None
 
 
 def software_versions() -> dict[str, str]:

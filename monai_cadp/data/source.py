@@ -9,10 +9,11 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from monai_cadp.data.class_folder import ClassFolder, FlatFolder, class_folder_names
+from monai_cadp.data.class_folder import UNREADABLE, ClassFolder, FlatFolder, class_folder_names
 from monai_cadp.data.datalist import ImageList
 from monai_cadp.data.digits import Digits
 from monai_cadp.data.medmnist import NpzImages
+from monai_cadp.data.silence import read_silently
 
 __all__ = ["open_images"]
 
@@ -75,9 +76,9 @@ def open_images(
     if split not in SPLITS:
         raise ValueError(f"The split is {split!r}; expected one of {', '.join(SPLITS)}.")
     path = Path(source)
-    if archive is not None and (path / archive).is_file():
+    if archive is not None and read_silently((path / archive).is_file, UNREADABLE):
         path = path / archive
-    is_folder = path.is_dir()
+    is_folder = read_silently(path.is_dir, UNREADABLE)
     is_list = not is_folder and path.suffix.lower() == ".json"
     if classes is not None and not is_folder:
         raise ValueError("classes were given, but the source is not a folder; leave them out.")
@@ -108,7 +109,7 @@ def _open_folder(
     classes: Sequence[str] | None,
     subject_pattern: str | None,
 ) -> Dataset:
-    available = [name for name in SPLITS if (root / name).is_dir()]
+    available = [name for name in SPLITS if read_silently((root / name).is_dir, UNREADABLE)]
     if available and split not in available:
         raise ValueError(f"The image folder has no split {split!r}; it has {', '.join(available)}.")
     folder = root / split if available else root

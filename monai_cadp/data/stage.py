@@ -18,8 +18,8 @@ LOCKED = ".lock"
 class Stage:
     """A hidden folder beside a future output folder, with a lock beside it that is held by the process that fills it.
 
-    A process that is killed leaves its stage behind, and the system opens the lock; the next stage for the same output
-    folder removes it. Stages that are still being filled are left alone.
+    Its owner alone may look into it. A process that is killed leaves its stage behind, and the system opens the lock;
+    the next stage for the same output folder removes it. Stages that are still being filled are left alone.
 
     Args:
         output_dir: the future folder; the stage lies in its nearest parent that exists, on the same disk.
@@ -48,7 +48,8 @@ class Stage:
         # The lock comes before the folder and goes after it: whenever a process is killed, the lock names what is left.
         self._lock = FileLock(self.path.with_name(self.path.name + LOCKED))
         self._lock.acquire()
-        self.path.mkdir()
+        # Nobody else looks in: the order in which drafts appear is that of the source.
+        self.path.mkdir(mode=0o700)
 
     def remove(self) -> None:
         """Remove the folder and what is left in it."""

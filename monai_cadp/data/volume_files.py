@@ -13,11 +13,13 @@ from torch.utils.data import Dataset
 
 from monai_cadp.data.dicom_reading import is_dicom
 from monai_cadp.data.item_code import item_code
+from monai_cadp.data.silence import Refusal, read_silently
 from monai_cadp.data.subjects import subjects_by_name
 from monai_cadp.data.volume_reading import ReadVolume
 
 __all__ = ["VolumeFiles"]
 
+UNREADABLE = "The input could not be read; check its path and its permissions."
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mha", ".nrrd")
 
 
@@ -62,7 +64,7 @@ class VolumeFiles(Dataset):
     ) -> None:
         if subject is not None and subject_pattern is not None:
             raise ValueError("A subject and a subject_pattern were given; give one of them, or none.")
-        self._paths, self._read = _scans(Path(source)), read
+        self._paths, self._read = read_silently(lambda: _scans(Path(source)), UNREADABLE), read
         self._label: dict[str, Tensor] = {} if label is None else {"label": torch.tensor(label)}
         # The name of "." is that of its folder.
         names = [os.path.basename(os.path.abspath(path)) for path in self._paths]
@@ -85,11 +87,11 @@ def _scans(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
     if not source.is_dir():
-        raise ValueError("The input does not exist; give a NIfTI file, the folder of a DICOM series, or a folder.")
+        raise Refusal("The input does not exist; give a NIfTI file, the folder of a DICOM series, or a folder.")
     entries = [path for path in sorted(source.iterdir()) if not path.name.startswith(".")]
     if any(path.is_file() and is_dicom(path) for path in entries):
         return [source]
     scans = [path for path in entries if path.is_dir() or path.name.lower().endswith(VOLUME_SUFFIXES)]
     if not scans:
-        raise ValueError("The folder holds no scan; expected NIfTI files, or folders with one DICOM series each.")
+        raise Refusal("The folder holds no scan; expected NIfTI files, or folders with one DICOM series each.")
     return scans

@@ -12,8 +12,10 @@ import torch
 from monai.transforms import Transform
 from torch import Tensor
 
+from monai_cadp.data.decoded_image import DecodedImage
 from monai_cadp.data.decoding import decode_image
 from monai_cadp.data.public_grid import PublicGrid
+from monai_cadp.data.silence import Refusal, read_silently, silenced_descriptors
 
 __all__ = ["ReadVolume"]
 
@@ -61,24 +63,30 @@ class ReadVolume(Transform):
     def __call__(self, path: str | os.PathLike[str]) -> Tensor:
         r"""Read the file, or the folder of a DICOM series, at ``path``."""
         decoded = decode_image(path, 3)
+        return read_silently(
+            lambda: self._on_grid(decoded), "A scan could not be brought to the grid; check where its voxels lie."
+        )
+
+    def _on_grid(self, decoded: DecodedImage) -> Tensor:
         if len(decoded.voxels) != 1:
-            raise ValueError(f"A scan has {len(decoded.voxels)} channels or times; expected one volume.")
+            raise Refusal(f"A scan has {len(decoded.voxels)} channels or times; expected one volume.")
         if decoded.affine is None:
-            raise ValueError(
+            raise Refusal(
                 "A scan does not say where its voxels lie; give a NIfTI file, or the folder of a DICOM series."
             )
         voxels = np.nan_to_num(decoded.voxels[0].astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
         voxels = -voxels if decoded.is_inverted else voxels
         spacing = np.linalg.norm(decoded.affine[:3, :3], axis=0)
         if not np.isfinite(decoded.affine).all() or spacing.min() < 1e-3 or min(voxels.shape) < FEWEST_VOXELS:
-            raise ValueError("A scan has no usable geometry; expected three axes of 4 voxels or more, in millimetres.")
+            raise Refusal("A scan has no usable geometry; expected three axes of 4 voxels or more, in millimetres.")
         voxels = voxels - voxels.min()
         head = voxels > FOREGROUND * np.percentile(voxels, 99.9)
         if not head.any():
-            raise ValueError("A scan is the same everywhere; expected a head.")
+            raise Refusal("A scan is the same everywhere; expected a head.")
         voxels = (voxels * (self.bright / np.percentile(voxels[head], BRIGHT_PERCENTILE))).clip(0, 1)
         mass = decoded.affine[:3, :3] @ np.argwhere(head).mean(0) + decoded.affine[:3, 3]
-        return torch.from_numpy(self._resampled(voxels, decoded.affine, spacing, mass))[None]
+        with silenced_descriptors():
+            return torch.from_numpy(self._resampled(voxels, decoded.affine, spacing, mass))[None]
 
     def _resampled(self, voxels: np.ndarray, affine: np.ndarray, spacing: np.ndarray, mass: np.ndarray) -> np.ndarray:
         # The axes of both images are named as they come: SimpleITK need not know that they point right and anterior.

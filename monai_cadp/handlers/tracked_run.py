@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import secrets
@@ -11,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+
+from monai_cadp.privacy.private_files import create_private
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -85,7 +88,12 @@ class TrackedRun:
         location = None
         if self._embedded:
             self.store_dir.mkdir(parents=True, exist_ok=True)
-            location = (self.store_dir / "mlartifacts").resolve().as_uri()
+            artifacts = self.store_dir / "mlartifacts"
+            # Figures of a study are not covered by its guarantees: the store is for its owner's eyes.
+            artifacts.mkdir(mode=0o700, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.close(create_private(self.store_dir / "mlflow.db"))
+            location = artifacts.resolve().as_uri()
         client = MlflowClient(tracking_uri=self.tracking_uri)
         experiment = client.get_experiment_by_name(self.experiment)
         if experiment is not None:

@@ -113,7 +113,9 @@ class Study:
         limits = (QUICK_TRAIN, QUICK_TEST, QUICK_TEST) if self.quick else (None, None, self.num_test)
         train, val, test = (_split(images, limit) for images, limit in zip(self.images, limits, strict=True))
         states = self.output_dir / "state"
-        states.mkdir(parents=True, exist_ok=True)
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        # Networks and figures that no guarantee covers.
+        states.mkdir(mode=0o700, exist_ok=True)
         key = self.key(_salt(states), train, val, test)
         # Of this study only: another network, or images that may be shown, must never be met here.
         state_dir = states / key

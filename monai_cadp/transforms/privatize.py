@@ -100,26 +100,40 @@ class Privatize(Transform):
         self, img: np.ndarray | Tensor, condition: Any = None, subject: Any = None, item: Any = None
     ) -> tuple[np.ndarray | MetaTensor, Any]:
         """Release one image, and return the condition that it was made for as well."""
-        image, batched = _as_image(img), _as_condition(condition)
+        return self.release_together([img], condition, subject, None if item is None else [item])[0]
+
+    def release_together(
+        self, images: Sequence[np.ndarray | Tensor], condition: Any, subject: Any, items: Sequence[Any] | None
+    ) -> list[tuple[np.ndarray | MetaTensor, Any]]:
+        """Release images of one subject and one condition, all of them or none; as :meth:`release` each.
+
+        With a ledger the budget of all of them is reserved at once, before any of them is drawn.
+        """
+        tensors, batched = [_as_image(img) for img in images], _as_condition(condition)
+        for tensor in tensors:
+            # Each by itself, so that the error is about the one that does not fit.
+            self.privatizer.inputs(tensor[None], batched)
+        x = torch.stack([tensor.to(tensors[0].device) for tensor in tensors])
+        conditions = None if batched is None else batched.expand(len(x), *batched.shape[1:])
         if self.ledger is None:
-            released, used = self.privatizer.release(image[None], batched)
+            released, used = self.privatizer.release(x, conditions)
         else:
-            released, used = recorded_release(
-                self.privatizer,
-                self.ledger,
-                image[None],
-                batched,
-                [_as_plain(subject)],
-                None if item is None else [_as_plain(item)],
-            )
-        used = None if used is None else used[0].cpu()
-        released = released[0].cpu()
+            names = None if items is None else [_as_plain(item) for item in items]
+            subjects = [_as_plain(subject)] * len(x)
+            released, used = recorded_release(self.privatizer, self.ledger, x, conditions, subjects, names)
+        known = items is not None
+        return [
+            (self._like(img, released[i].cpu(), known), None if used is None else used[i].cpu())
+            for i, img in enumerate(images)
+        ]
+
+    def _like(self, img: np.ndarray | Tensor, released: Tensor, by_item: bool) -> np.ndarray | MetaTensor:
         if isinstance(img, np.ndarray):
-            return released.numpy(), used
+            return released.numpy()
         source = img.meta if isinstance(img, MetaTensor) else {}
         meta: dict[str, Any] = {key: source[key] for key in self.public_meta if key in source}
-        meta["privacy"] = self.guarantee(by_item=item is not None)
-        return MetaTensor(released, affine=meta.get("affine"), meta=meta), used
+        meta["privacy"] = self.guarantee(by_item)
+        return MetaTensor(released, affine=meta.get("affine"), meta=meta)
 
     def guarantee(self, by_item: bool = False) -> dict[str, Any]:
         """Return the guarantee of one release as plain data, without entries that say nothing."""
@@ -130,9 +144,10 @@ class Privatize(Transform):
 class Privatized(MapTransform):
     """Dictionary-based :class:`Privatize`: releases stand in the place of originals.
 
-    Every key is a release of its own, and spends a budget of its own. Meta dictionaries of a source
-    (``image_meta_dict``, ``image_transforms``) are removed, and so are the subject and the item. With a label mechanism
-    the randomized label replaces the original one. What stands under other keys is passed on as it is.
+    Every key is a release of its own, and spends a budget of its own; all keys of an item are released, or none. Meta
+    dictionaries of a source (``image_meta_dict``, ``image_transforms``) are removed, and so are the subject and the
+    item. With a label mechanism the randomized label replaces the original one. What stands under other keys is passed
+    on as it is.
 
     Args:
         keys: of the images.
@@ -213,9 +228,11 @@ class Privatized(MapTransform):
                 f"{len(keys)} images share one private label; release them by a transform each, with a label each."
             )
         item = None if self.item_key is None else item_name(_as_plain(released.pop(self.item_key)))
-        for key in keys:
-            name = None if item is None else f"{key} {item}"
-            released[key], used = self.transform.release(data[key], condition, subject, name)
+        names = None if item is None else [f"{key} {item}" for key in keys]
+        images = [data[key] for key in keys]
+        together = self.transform.release_together(images, condition, subject, names) if keys else []
+        for key, (release, used) in zip(keys, together, strict=True):
+            released[key] = release
             for suffix in ("meta_dict", "transforms"):
                 released.pop(f"{key}_{suffix}", None)
             if randomized:

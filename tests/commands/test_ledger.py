@@ -81,6 +81,7 @@ def test_export_writes_all_entries_and_no_content(run, ledger, tmp_path):
 )
 def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(run, tmp_path, options, message):
     if options[0] != "init":
+        (tmp_path / "secret").touch(mode=0o600)
         (tmp_path / "secret").write_text("00" * 32)
     code, printed = run(*options)
     assert code == 2 and message in printed.err

@@ -17,7 +17,7 @@ from monai.transforms import Compose, EnsureTyped
 from monai_cadp import Privatizer
 from monai_cadp.checkpoint import save_privatizer
 from monai_cadp.networks import ConditionalINN, ContentBasis
-from monai_cadp.privacy import Budget, PrivacyLedger, SubsetSelection
+from monai_cadp.privacy import Budget, BudgetExceededError, PrivacyLedger, SubsetSelection
 from monai_cadp.transforms import Privatize, Privatized
 
 SHAPE = (1, 4, 4)
@@ -202,6 +202,28 @@ def test_two_keys_of_one_item_are_two_releases(privatizer, ledger):
     released = transform({"a": image, "b": image, "label": 1, "who": "anna", "scan": 3})
     assert not torch.equal(released["a"], released["b"]) and ledger.spent("anna") == (4.0, 0.0)
     assert released["a"].meta["privacy"]["public"] == ["condition"]
+
+
+def test_two_keys_of_one_subject_spend_all_or_nothing(privatizer, tmp_path):
+    """The cap is enough for one of them."""
+    ledger = PrivacyLedger.create(tmp_path / "small.db", bytes(32), Budget(epsilon=3.0))
+    data = {"a": torch.rand(SHAPE), "b": torch.rand(SHAPE), "label": 1, "who": "anna", "scan": 3}
+    for item_key in ("scan", None):
+        transform = Privatized(["a", "b"], privatizer, "label", ledger=ledger, subject_key="who", item_key=item_key)
+        with pytest.raises(BudgetExceededError):
+            transform(data)
+        assert ledger.spent("anna") == (0.0, 0.0) and ledger.summary()["reserved"] == 0
+    ledger.set_budget("anna", 4.0)
+    assert transform(data).keys() == {"a", "b", "label", "scan"} and ledger.spent("anna") == (4.0, 0.0)
+
+
+@pytest.mark.parametrize("bad", [torch.rand(1, 5, 4), torch.zeros(SHAPE, dtype=torch.bool), "no image"])
+@pytest.mark.parametrize("keys", [("good", "bad"), ("bad", "good")])
+def test_a_key_that_cannot_be_released_costs_the_other_nothing(privatizer, ledger, bad, keys):
+    transform = Privatized(keys, privatizer, "label", ledger=ledger, subject_key="who")
+    with pytest.raises((ValueError, TypeError)):
+        transform({"good": torch.rand(SHAPE), "bad": bad, "label": 1, "who": "anna"})
+    assert ledger.summary()["reserved"] == 0
 
 
 def test_without_items_the_guarantee_in_meta_says_what_shows(privatizer, ledger):

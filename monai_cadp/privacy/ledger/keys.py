@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -10,7 +11,8 @@ import os
 import secrets
 import unicodedata
 from collections.abc import Sequence
-from pathlib import Path
+
+from monai_cadp.privacy.private_files import check_private, create_private
 
 __all__ = ["LedgerKeys", "digest", "read_secret", "write_secret"]
 
@@ -101,10 +103,11 @@ def write_secret(path: str | os.PathLike[str]) -> bytes:
         True
     """
     secret = secrets.token_bytes(SECRET_BYTES)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError:
-        raise ValueError("The file of the secret exists or cannot be written; give the path of a new one.") from None
+    descriptor = None
+    with contextlib.suppress(OSError):
+        descriptor = create_private(path)
+    if descriptor is None:
+        raise ValueError("The file of the secret exists or cannot be written; give the path of a new one.")
     with os.fdopen(descriptor, "w") as file:
         file.write(secret.hex() + "\n")
         file.flush()
@@ -116,15 +119,18 @@ def read_secret(path: str | os.PathLike[str]) -> bytes:
     """Read a secret.
 
     Args:
-        path: of a file of :func:`write_secret`.
+        path: of a file of :func:`write_secret`, or of a link to one.
 
     Raises:
-        ValueError: if the file is missing or holds something else.
+        ValueError: if the file is missing or holds something else, or others than its owner may read or write it.
     """
-    try:
-        secret = bytes.fromhex(Path(path).read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        secret = b""
+    secret, status = b"", None
+    with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:
+        # Of the file that is open, which is the one that is read, whatever the path means by now.
+        status = os.fstat(file.fileno())
+        secret = bytes.fromhex(file.read())
+    if status is not None:
+        check_private(status, "The file of the ledger's secret")
     if len(secret) < SECRET_BYTES:
         raise ValueError("The file of the ledger's secret is missing or holds none; give the one made with the ledger.")
     return secret

@@ -294,10 +294,10 @@ class PrivacyLedger:
     def _account(self, subject: str | int) -> Account:
         with self._reading() as connection:
             code = self.subject(subject)
-            return accounts(connection, [code], self.budget)[code]
+            return accounts(connection, self._keys, [code], self.budget)[code]
 
     def _check_budgets(self, connection: Connection, requests: Sequence[ReleaseRequest]) -> None:
-        found = accounts(connection, {request.subject for request in requests}, self.budget)
+        found = accounts(connection, self._keys, {request.subject for request in requests}, self.budget)
         for request in requests:
             found[request.subject].releases[request.guarantee] += 1
         try:

@@ -6,10 +6,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, func, insert, select, update
-from sqlalchemy.engine import Connection
+from sqlalchemy import Select, bindparam, insert, select, update
+from sqlalchemy.engine import Connection, Row
 
 from monai_cadp.privacy.guarantee import PrivacyGuarantee
 from monai_cadp.privacy.ledger.budget import Budget
@@ -28,18 +28,34 @@ __all__ = [
 ]
 
 # Built once: building a statement takes longer than running it.
+_previous = entries.alias()
+# What the code of an entry is made of, and the code.
+_WRITTEN = (
+    _previous.c.code.label("previous"),
+    entries.c.sequence,
+    entries.c.kind,
+    entries.c.subject,
+    entries.c.key,
+    entries.c.body,
+    entries.c.code,
+)
 OF_KEYS = (
-    select(entries.c.kind, entries.c.key, entries.c.subject, entries.c.body, contents.c.content)
+    select(*_WRITTEN, contents.c.content)
+    .join(_previous, _previous.c.sequence == entries.c.sequence - 1, isouter=True)
     .join(contents, contents.c.sequence == entries.c.sequence, isouter=True)
     .where(entries.c.key.in_(bindparam("keys", expanding=True)))
 )
 OF_SUBJECTS = (
-    select(entries.c.subject, entries.c.kind, entries.c.body, guarantees.c.document, func.count())
-    .join(guarantees, guarantees.c.digest == entries.c.body, isouter=True)
-    .where(entries.c.subject.in_(bindparam("subjects", expanding=True)), entries.c.kind != "released")
-    .group_by(entries.c.subject, entries.c.kind, entries.c.body, guarantees.c.document)
-    .order_by(func.max(entries.c.sequence))
+    select(*_WRITTEN)
+    .join(_previous, _previous.c.sequence == entries.c.sequence - 1, isouter=True)
+    .where(entries.c.subject.in_(bindparam("subjects", expanding=True)))
+    .order_by(entries.c.sequence)
 )
+DOCUMENTS = select(guarantees).where(guarantees.c.digest.in_(bindparam("digests", expanding=True)))
+LAST = select(head, entries.c.code.label("entry")).join(
+    entries, entries.c.sequence == head.c.sequence, isouter=True
+)
+CHANGED = "An entry of the ledger is not as it was written; nothing is spent or released by it, see 'ledger verify'."
 
 
 class Entry(NamedTuple):
@@ -63,10 +79,16 @@ class Account(NamedTuple):
 
 
 def append(connection: Connection, keys: LedgerKeys, new: Sequence[Entry]) -> range:
-    """Add entries to the chain, sign the last one, and return their numbers."""
+    """Add entries to the chain, sign the last one, and return their numbers.
+
+    Raises:
+        LedgerError: if the last entry of before is not the signed one.
+    """
     if not new:
         return range(0)
-    last = connection.execute(select(head)).one_or_none()
+    last = connection.execute(LAST).one_or_none()
+    if last and (last.signature != keys.entry(last.code, ["head", last.sequence]) or last.entry != last.code):
+        raise LedgerError(CHANGED)
     sequence, code = (last.sequence, last.code) if last else (0, "")
     rows = []
     for entry in new:
@@ -79,19 +101,46 @@ def append(connection: Connection, keys: LedgerKeys, new: Sequence[Entry]) -> ra
     return range(sequence - len(new) + 1, sequence + 1)
 
 
-def accounts(connection: Connection, subjects: Iterable[str], budget: Budget) -> dict[str, Account]:
-    """Return the accounts of subjects; ``budget`` is that of a subject without one of its own."""
+def accounts(
+    connection: Connection, keys: LedgerKeys, subjects: Iterable[str], budget: Budget
+) -> dict[str, Account]:
+    """Return the accounts of subjects; ``budget`` is that of a subject without one of its own.
+
+    Raises:
+        LedgerError: if an entry or a guarantee is not what was written.
+    """
     found = {subject: Account(Counter(), budget) for subject in subjects}
-    parsed: dict[str, PrivacyGuarantee] = {}
-    for subject, kind, body, document, number in connection.execute(OF_SUBJECTS, {"subjects": list(found)}):
-        if kind == "reserved":
-            if body not in parsed:
-                parsed[body] = PrivacyGuarantee.from_json(document)
-            found[subject].releases[parsed[body]] += number
+    rows = _as_written(connection, keys, OF_SUBJECTS, {"subjects": list(found)})
+    costs = _documents(connection, {row.body for row in rows if row.kind == "reserved"})
+    for row in rows:
+        if row.kind == "reserved":
+            found[row.subject].releases[costs[row.body]] += 1
         else:
             # In the order of time, so that the last one holds.
-            found[subject] = found[subject]._replace(budget=Budget(**json.loads(body), accounting=budget.accounting))
+            own = Budget(**json.loads(row.body), accounting=budget.accounting)
+            found[row.subject] = found[row.subject]._replace(budget=own)
     return found
+
+
+def _as_written(
+    connection: Connection, keys: LedgerKeys, statement: Select[Any], values: Mapping[str, Any]
+) -> Sequence[Row[Any]]:
+    """Return entries that are what was written, one by one: none was changed, or moved to another place.
+
+    That none is missing is what ``verify`` sees, which reads them all.
+    """
+    rows = connection.execute(statement, values).all()
+    for row in rows:
+        if row.code != keys.entry(row.previous or "", [row.sequence, row.kind, row.subject, row.key, row.body]):
+            raise LedgerError(CHANGED)
+    return rows
+
+
+def _documents(connection: Connection, digests: Iterable[str]) -> dict[str, PrivacyGuarantee]:
+    documents = {row.digest: row.document for row in connection.execute(DOCUMENTS, {"digests": list(digests)})}
+    if documents.keys() != set(digests) or any(digest(text.encode()) != code for code, text in documents.items()):
+        raise LedgerError("A guarantee in the ledger is not the written one; look at it with 'ledger verify'.")
+    return {code: PrivacyGuarantee.from_json(text) for code, text in documents.items()}
 
 
 def made_before(
@@ -104,16 +153,16 @@ def made_before(
         recorded.
 
     Raises:
-        LedgerError: if a content is not what was recorded.
+        LedgerError: if an entry is not what was written, or a content not what was recorded.
     """
     reserved, recorded = {}, {}
-    for kind, key, subject, body, content in connection.execute(OF_KEYS, {"keys": list(release_keys)}):
-        if kind == "reserved":
-            reserved[key] = (subject, body)
-        elif content is None or keys.content(bytes(content)) != body:
+    for row in _as_written(connection, keys, OF_KEYS, {"keys": list(release_keys)}):
+        if row.kind == "reserved":
+            reserved[row.key] = (row.subject, row.body)
+        elif row.content is None or keys.content(bytes(row.content)) != row.body:
             raise LedgerError("A stored release is not the recorded one; look at the ledger with 'ledger verify'.")
         else:
-            recorded[key] = bytes(content)
+            recorded[row.key] = bytes(row.content)
     return reserved, recorded
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Strin
 from sqlalchemy.engine import Connection, Engine
 
 from monai_cadp.privacy.ledger.request import LedgerError
+from monai_cadp.privacy.private_files import check_folder, check_private, create_private
 
 __all__ = [
     "METADATA",
@@ -76,7 +77,8 @@ def open_engine(location: str, *, new: bool = False) -> Engine:
         new: whether an SQLite file may be made.
 
     Raises:
-        ValueError: if the database is of another kind, there is no such file, or the driver is not installed.
+        ValueError: if the database is of another kind, there is no such file, others than its owner may read or write
+            it, everybody may write into its folder, or the driver is not installed.
     """
     try:
         url = sqlalchemy.make_url(location) if "://" in location else sqlalchemy.URL.create("sqlite", database=location)
@@ -85,8 +87,8 @@ def open_engine(location: str, *, new: bool = False) -> Engine:
         kind = ""
     if kind not in ("sqlite", "postgresql"):
         raise ValueError("The ledger's place is of no known kind; expected a file, or a URL of SQLite or PostgreSQL.")
-    if kind == "sqlite" and not new and not os.path.isfile(url.database or ""):
-        raise ValueError("There is no ledger at this place; make one with 'python -m monai_cadp ledger init'.")
+    if kind == "sqlite":
+        _check_file(url.database or "", new)
     options: dict[str, Any] = {"isolation_level": "READ COMMITTED"}
     if kind == "sqlite":
         options = {"connect_args": {"timeout": SECONDS_TO_WAIT}}
@@ -98,6 +100,26 @@ def open_engine(location: str, *, new: bool = False) -> Engine:
         sqlalchemy.event.listen(engine, "connect", _prepare_connection)
         sqlalchemy.event.listen(engine, "begin", _begin)
     return engine
+
+
+def _check_file(path: str, new: bool) -> None:
+    """Make the file where it is new: SQLite would let everybody read it, and the files beside it have its mode."""
+    if new and path and not path.startswith(":"):
+        try:
+            os.close(create_private(path))
+        except FileExistsError:
+            # Of an earlier attempt that was stopped, or a ledger, which the caller will find in it.
+            pass
+        except OSError:
+            path = ""
+    if not os.path.isfile(path):
+        raise ValueError(
+            "The ledger's file could not be made; give a path in a folder that is there and may be written to."
+            if new
+            else "There is no ledger at this place; make one with 'python -m monai_cadp ledger init'."
+        )
+    check_folder(path, "The ledger's database")
+    check_private(os.stat(path), "The ledger's database")
 
 
 def prepare(engine: Engine) -> None:
@@ -140,6 +162,11 @@ def readable_errors() -> Iterator[None]:
     try:
         yield
     except (sqlalchemy.exc.SQLAlchemyError, sqlite3.Error):
-        raise LedgerError(
+        error = LedgerError(
             "The ledger's database could not be read or written; check that it is there, undamaged and within reach."
-        ) from None
+        )
+        try:
+            raise error from None
+        finally:
+            # A suppressed inner error still holds what was written.
+            error.__context__ = None

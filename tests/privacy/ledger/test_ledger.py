@@ -148,10 +148,11 @@ def test_a_name_that_no_encoding_knows_has_a_code_and_no_error_that_tells_it(led
 
 
 def test_errors_show_no_inner_error_that_tells_the_place(tmp_path):
+    (tmp_path / "notes.db").touch(mode=0o600)
     (tmp_path / "notes.db").write_text("not a database at all" * 100)
     with pytest.raises(LedgerError) as caught:
         PrivacyLedger(tmp_path / "notes.db", bytes(32))
-    assert caught.value.__cause__ is None and caught.value.__suppress_context__
+    assert caught.value.__cause__ is None and caught.value.__context__ is None
 
 
 def test_a_forked_process_loses_nothing_when_its_parent_closes_the_ledger(ledger, ask, tmp_path):
@@ -242,6 +243,7 @@ def test_a_second_ledger_at_one_place_and_a_wrong_secret_are_refused(ledger, ask
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path, refused):
+    (tmp_path / "notes.txt").touch(mode=0o600)
     (tmp_path / "notes.txt").write_text("not a database, but a text that is long enough to be one" * 10)
     for use in (PrivacyLedger, lambda *place: PrivacyLedger.create(*place, Budget(1.0))):
         with refused(LedgerError, "could not be read or written"):
@@ -267,7 +269,7 @@ def test_a_secret_is_made_once_and_for_its_owner_alone(tmp_path, refused):
     assert (tmp_path / "secret").stat().st_mode & 0o077 == 0
     with refused(ValueError, "exists or cannot be written"):
         write_secret(tmp_path / "secret")
-    (tmp_path / "empty").write_text("")
+    (tmp_path / "empty").touch(mode=0o600)
     for name in ("empty", "missing"):
         with refused(ValueError, "missing or holds none"):
             read_secret(tmp_path / name)

@@ -55,6 +55,72 @@ def test_every_change_of_a_row_is_found(filled, tmp_path, change):
     assert filled.verify()
 
 
+# What each change makes of the next spending and the next release of those whom it touches; all of it fails by a word.
+SPENT_BY = {
+    "a cheaper guarantee": (CHANGES["a guarantee"], 3),
+    "a missing guarantee": ("DELETE FROM guarantees", 0),
+    "another kind": (CHANGES["a kind"], 0),
+    "a hidden reservation": ("UPDATE entries SET kind = 'released', key = NULL WHERE sequence = 2", 0),
+    "another subject's reservation": (
+        "UPDATE entries SET body = (SELECT body FROM entries WHERE sequence = 2) WHERE sequence = 8",
+        3,
+    ),
+    "a cap of one's own": ("UPDATE entries SET body = replace(body, '5.0', '500.0') WHERE kind = 'budget'", 1),
+    "an added cap": (
+        "INSERT INTO entries SELECT 99, 'budget', subject, NULL, '{\"epsilon\": 500.0}', 'x' FROM entries "
+        "WHERE sequence = 2",
+        0,
+    ),
+    "the last entry removed": (CHANGES["the last row"], 0),
+    "the signature": (CHANGES["the signature"], 0),
+}
+
+
+@pytest.mark.parametrize("change", SPENT_BY)
+def test_no_budget_is_spent_by_a_record_that_is_not_as_it_was_written(filled, ask, tmp_path, refused, change):
+    statement, number = SPENT_BY[change]
+    before = filled.summary()["reserved"]
+    edit(tmp_path, statement)
+    with pytest.raises(LedgerError, match="as it was written|not the written one") as caught:
+        filled.reserve([ask.request(filled, f"subject {number}", b"another image", 0.1)])
+    assert type(caught.value) is LedgerError
+    connection = sqlite3.connect(tmp_path / "ledger.db")
+    assert connection.execute("SELECT count(*) FROM entries WHERE key IS NOT NULL AND kind = 'reserved'").fetchone()[
+        0
+    ] <= before
+    connection.close()
+
+
+@pytest.mark.parametrize("asked", ["spent", "budget_of"])
+def test_nothing_is_said_of_a_subject_by_a_record_that_is_not_as_it_was_written(filled, tmp_path, asked):
+    edit(tmp_path, CHANGES["a guarantee"])
+    with pytest.raises(LedgerError, match="not the written one"):
+        getattr(filled, asked)("subject 3")
+
+
+def test_a_release_that_was_put_in_the_place_of_another_is_not_returned(filled, ask, tmp_path):
+    """Content and code are those of a true release, but of another image."""
+    first, second = (ask.request(filled, f"subject {number}", b"image", 1.0 + number) for number in (0, 1))
+    assert filled.reserve([second]) == {second.key: bytes([1]) * 50}
+    edit(
+        tmp_path,
+        "UPDATE entries SET body = (SELECT body FROM entries WHERE sequence = 3) WHERE sequence = 5",
+        "UPDATE contents SET content = (SELECT content FROM contents WHERE sequence = 3) WHERE sequence = 5",
+    )
+    assert filled.reserve([first]) == {first.key: bytes([0]) * 50}
+    for ask_for_it in (lambda: filled.reserve([second]), lambda: filled.record({second.key: b"new"})):
+        with pytest.raises(LedgerError, match="as it was written"):
+            ask_for_it()
+
+
+@pytest.mark.parametrize("change", ["a content", "a missing content"])
+def test_a_content_that_is_not_the_recorded_one_is_not_returned(filled, ask, tmp_path, change):
+    last = ask.request(filled, "subject 3", b"image", 4.0)
+    edit(tmp_path, CHANGES[change])
+    with pytest.raises(LedgerError, match="not the recorded one"):
+        filled.reserve([last])
+
+
 def test_rows_that_changed_places_are_found(filled, tmp_path):
     swap = "UPDATE entries SET sequence = {} WHERE sequence = {}"
     edit(tmp_path, swap.format(100, 2), swap.format(2, 4), swap.format(4, 100))
@@ -64,7 +130,7 @@ def test_rows_that_changed_places_are_found(filled, tmp_path):
 def test_an_older_copy_is_told_by_a_head_that_was_kept(filled, ask, tmp_path):
     filled.close()
     older = tmp_path / "older.db"
-    shutil.copyfile(tmp_path / "ledger.db", older)
+    shutil.copy(tmp_path / "ledger.db", older)
     kept_before = filled.head()
     filled.reserve([ask.request(filled, "subject 9", b"image")])
     kept_after = filled.head()
@@ -100,6 +166,7 @@ def test_every_byte_that_changes_anything_a_reader_sees_is_found(filled, ask, tm
     original = (tmp_path / "ledger.db").read_bytes()
     before = everything(tmp_path / "ledger.db")
     path = tmp_path / "flipped.db"
+    path.touch(mode=0o600)
     found = silent = 0
     for position in range(0, len(original), 13):
         flipped = bytearray(original)
