@@ -262,7 +262,7 @@ class Privatizer(nn.Module):
         z, _ = self.inn.encode(x, condition)
         # Pixels of any size reach the mechanism as finite content.
         content = self.mechanism(self.content.project(torch.nan_to_num(z, nan=0.0, posinf=0.0, neginf=0.0)))
-        return self.inn.decode(self.content.complete(content, self._temper(random_normal(z))), condition)
+        return self.inn.draw(self.content.complete(content, self._temper(random_normal(z))), condition)
 
     def _temper(self, latents: Tensor) -> Tensor:
         if self.detail_temperature != 1:

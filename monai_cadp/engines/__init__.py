@@ -6,6 +6,7 @@ from monai_cadp.engines.flow_batch import bits_per_dimension, flow_batches, prep
 from monai_cadp.engines.flow_evaluator import FlowEvaluator
 from monai_cadp.engines.flow_trainer import FlowTrainer, NonFiniteLossError
 from monai_cadp.engines.input_noise import ColumnNoise, Dequantization, GaussianNoise
+from monai_cadp.engines.level_trainer import LevelTrainer
 from monai_cadp.engines.likelihood_gradients import likelihood_gradients
 from monai_cadp.engines.private_flow_trainer import PrivateFlowTrainer
 from monai_cadp.engines.private_moments import PrivateMoments
@@ -17,6 +18,7 @@ __all__ = [
     "FlowEvaluator",
     "FlowTrainer",
     "GaussianNoise",
+    "LevelTrainer",
     "NonFiniteLossError",
     "PrivateFlowTrainer",
     "PrivateMoments",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from ignite.engine import Engine, Events
 from monai.engines.evaluator import Evaluator
 from torch import Tensor, nn
 
-from monai_cadp.engines.flow_batch import bits_per_dimension, prepare_flow_batch
+from monai_cadp.engines.flow_batch import prepare_flow_batch
 from monai_cadp.engines.input_noise import GaussianNoise
 from monai_cadp.metrics import BitsPerDimension
 from monai_cadp.networks import InvertibleNetwork
@@ -21,6 +22,9 @@ __all__ = ["FlowEvaluator"]
 
 class FlowEvaluator(Evaluator):
     r"""Mean negative log-likelihood in bits per dimension, under the same noise at every evaluation.
+
+    Beside the metric ``bits_per_dimension`` there is ``bits_of_part_0`` and so on, which add up to it, where the
+    network has several parts.
 
     Args:
         network: a network, or the trainer's average of networks.
@@ -42,6 +46,7 @@ class FlowEvaluator(Evaluator):
         val_handlers: Sequence[Any] = (),
     ) -> None:
         self.network = network
+        num_parts = self._module.num_parts
         self.noise = noise or GaussianNoise()
         self.seed = seed
         self.generator = torch.Generator()
@@ -50,6 +55,10 @@ class FlowEvaluator(Evaluator):
             val_data_loader=val_data_loader,
             prepare_batch=prepare_flow_batch,
             key_val_metric={"bits_per_dimension": BitsPerDimension(output_transform=lambda output: output["bits"])},
+            additional_metrics={
+                f"bits_of_part_{part}": BitsPerDimension(output_transform=lambda output, p=part: output["parts"][p])
+                for part in range(num_parts if num_parts > 1 else 0)
+            },
             metric_cmp_fn=lambda current, best: current < best,
             val_handlers=list(val_handlers),
             decollate=False,
@@ -60,12 +69,19 @@ class FlowEvaluator(Evaluator):
         self.generator.manual_seed(self.seed)
 
     @torch.no_grad()
-    def _iteration(self, engine: Engine, batchdata: Mapping[str, Any]) -> dict[str, Tensor]:
-        # torch's average of networks wraps the network.
-        network = getattr(self.network, "module", self.network)
-        assert isinstance(network, InvertibleNetwork)
+    def _iteration(self, engine: Engine, batchdata: Mapping[str, Any]) -> dict[str, Any]:
+        network = self._module
         network.eval()
         x, condition = prepare_flow_batch(batchdata)
         x = self.noise(x, generator=self.generator).to(self.state.device)
         condition = None if condition is None else condition.to(self.state.device)
-        return {"bits": bits_per_dimension(network, x, condition).cpu()}
+        parts = [log_prob.cpu() for log_prob in network.part_log_probs(x, condition)]
+        parts = [log_prob / (-math.log(2) * network.num_latents) for log_prob in parts]
+        return {"bits": torch.stack(parts).sum(0), "parts": parts}
+
+    @property
+    def _module(self) -> InvertibleNetwork:
+        # torch's average of networks wraps the network.
+        network = getattr(self.network, "module", self.network)
+        assert isinstance(network, InvertibleNetwork)
+        return network

@@ -252,21 +252,20 @@ class FlowTrainer(Trainer):
             count, loss = torch.tensor(float(len(bits))), bits.detach().sum().cpu()
         sum_over_ranks([count, loss])
         loss /= count
-        if not math.isfinite(loss.item()):
-            raise NonFiniteLossError(
-                f"The loss became {loss.item()} at iteration {self.state.iteration}; the last checkpoint is from "
-                "before: resume from it with a lower learning rate, or look for images that are not finite."
-            )
+        self._check_finite(loss.item(), "loss")
         if bits is not None:
             (bits.sum() / count.item()).backward()
         add_gradients(self.network.parameters())
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.largest_gradient)
-        if not math.isfinite(norm.item()):
-            raise NonFiniteLossError(
-                f"The gradient became {norm.item()} at iteration {self.state.iteration}; the last checkpoint is from "
-                "before: resume from it with a lower learning rate."
-            )
+        self._check_finite(norm.item(), "gradient")
         return {"loss": loss.item()}
+
+    def _check_finite(self, value: float, what: str) -> None:
+        if not math.isfinite(value):
+            raise NonFiniteLossError(
+                f"The {what} became {value} at iteration {self.state.iteration}; the last checkpoint is from before: "
+                "resume from it with a lower learning rate, or look for images that are not finite."
+            )
 
     def _start(self) -> None:
         self.started = time.monotonic()
@@ -278,6 +277,8 @@ class FlowTrainer(Trainer):
             self.averaged.module.load_state_dict(self.network.state_dict())
 
     def _fit_moments(self) -> None:
+        if isinstance(self.network, ConditionalINN) and self.network.knows_noise:
+            self.network.input_noise.fill_(getattr(self.noise, "deviation", 0.0))
         if isinstance(self.network, ConditionalINN) and self.network.is_new:
             fit_moments(self.network, self.moment_batches(), training_data=self.training_event(), progress=True)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
+from torch import Tensor
 
 from monai_cadp.checkpoint import save_privatizer
 from monai_cadp.engines.flow_trainer import FlowTrainer
@@ -24,10 +25,10 @@ VALUES_AT_ONCE = 2**21
 
 
 class ExportPrivatizer:
-    """Keep the averaged network of the best validation; at the end finish it, fit its content and write the checkpoint.
+    """Keep the averaged network of the best validation, part by part, and write a checkpoint of it at the end.
 
-    The trained network is finished by its trainer, on the training images, and carries the record of what it has learnt
-    from.
+    Before, the network is finished by its trainer, on the training images, and its content basis is fitted. It carries
+    the record of what it has learnt from.
 
     Args:
         path: of the checkpoint.
@@ -57,6 +58,7 @@ class ExportPrivatizer:
         self.in_subspace, self.weight_power = in_subspace, weight_power
         self.progress = progress
         self.validations: list[float] = []
+        self.best_of_parts: dict[int, float] = {}
         self.best_state: dict[str, Any] | None = None
 
     def attach(self, engine: FlowTrainer) -> None:
@@ -68,18 +70,35 @@ class ExportPrivatizer:
             engine.add_event_handler(Events.COMPLETED, self._export)
 
     def _keep_best(self, evaluator: Engine, trainer: FlowTrainer) -> None:
-        bits = evaluator.state.metrics["bits_per_dimension"]
-        if bits < min((earlier for earlier in self.validations if not math.isnan(earlier)), default=math.inf):
-            self.best_state = copy.deepcopy(trainer.averaged_network.state_dict())
-        self.validations.append(bits)
+        network, metrics = trainer.averaged_network, evaluator.state.metrics
+        parts = range(network.num_parts)
+        bits = [metrics["bits_per_dimension"] if len(parts) == 1 else metrics[f"bits_of_part_{p}"] for p in parts]
+        self.validations.append(metrics["bits_per_dimension"])
+        better = {p for p in parts if bits[p] < self.best_of_parts.get(p, math.inf)}
+        self.best_of_parts |= {p: bits[p] for p in better}
+        if better:
+            state = copy.deepcopy(network.state_dict())
+            # Parts share nothing, and a part that overfits is not kept for the sake of one that still learns.
+            kept = self.best_state or {}
+            self.best_state = {
+                name: kept[name]
+                if name in kept and isinstance(value, Tensor) and network.part_of(name) not in better
+                else value
+                for name, value in state.items()
+            }
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed training needs to know of earlier epochs."""
-        return {"validations": self.validations, "best_state": self.best_state}
+        return {
+            "validations": self.validations,
+            "best_of_parts": self.best_of_parts,
+            "best_state": self.best_state,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from an earlier ``state_dict``."""
         self.validations, self.best_state = list(state["validations"]), state["best_state"]
+        self.best_of_parts = dict(state["best_of_parts"])
 
     def _export(self, engine: FlowTrainer) -> None:
         network = copy.deepcopy(engine.averaged_network)

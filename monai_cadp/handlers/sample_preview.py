@@ -51,7 +51,7 @@ class SamplePreview:
             if space.num_classes
             else space.sample(count, generator)
         )
-        images = network.decode(z, None if condition is None else condition.to(z.device))
+        images = network.draw(z, None if condition is None else condition.to(z.device))
         save_image_grid(
             images.cpu(), self.output_dir / f"samples_epoch_{engine.state.epoch:04d}.png", columns=self.num_samples
         )

@@ -124,10 +124,73 @@ class InvertibleNetwork(nn.Module, metaclass=_RecordedFromTheStart):
         self._check(z, (self.num_latents,), "latents")
         return self._decode(z, *self.embed(condition, z))
 
+    def draw(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        r"""Map latents to images as they are released: decoded, without the noise that training added to images.
+
+        Args:
+            z: latents (B, D), float.
+            condition: as in :meth:`encode`.
+
+        Returns:
+            Images (B, C, \*spatial); those of :meth:`decode` where the network knows of no noise.
+
+        Raises:
+            ValueError: if a shape or a class does not fit the network.
+            TypeError: if a dtype does not.
+        """
+        self._check(z, (self.num_latents,), "latents")
+        return self._draw(z, *self.embed(condition, z))
+
     def log_prob(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return the log-likelihood (B,) of images, in nats."""
         self.check_images(x)
         return self.embedded_log_prob(x, *self.embed(condition, x))
+
+    @property
+    def num_parts(self) -> int:
+        """Number of parts that share no parameter, and whose log-likelihoods add up to that of the image."""
+        return 1
+
+    def part_of(self, name: str) -> int:
+        """Return the part to which a tensor of the state dict belongs, by its name."""
+        return 0
+
+    def part_log_probs(
+        self,
+        x: Tensor,
+        condition: Tensor | None = None,
+        *,
+        num_samples: Sequence[int] | None = None,
+        context: Tensor | None = None,
+    ) -> list[Tensor]:
+        r"""Return the log-likelihood of every part, which add up to :meth:`log_prob`.
+
+        Args:
+            x: images (B, C, \*spatial).
+            condition: as in :meth:`encode`.
+            num_samples: how many of the images each part sees, the first ones; all if left out. Finer levels cost more
+                and learn more from one image.
+            context: images (B, C, \*spatial) whose coarser images take the place of those of x where details are
+                predicted, such as x with other noise; x itself if left out.
+
+        Returns:
+            For each part a tensor (min(B, num_samples),), in nats.
+
+        Raises:
+            ValueError: if a shape does not fit, or ``num_samples`` has not one number a part.
+        """
+        self.check_images(x)
+        counts = [len(x)] * self.num_parts if num_samples is None else list(num_samples)
+        if len(counts) != self.num_parts or min(counts) < 0:
+            raise ValueError(f"num_samples is {counts}; expected {self.num_parts} numbers of 0 or more.")
+        if context is not None:
+            self.check_images(context)
+        return self._part_log_probs(x, *self.embed(condition, x), counts, x if context is None else context)
+
+    def _part_log_probs(
+        self, x: Tensor, embedding: Tensor, group: Tensor, counts: Sequence[int], context: Tensor
+    ) -> list[Tensor]:
+        return [self.embedded_log_prob(x[: counts[0]], embedding[: counts[0]], group[: counts[0]])]
 
     def embedded_log_prob(self, x: Tensor, embedding: Tensor, group: Tensor) -> Tensor:
         """Return what :meth:`log_prob` does of images that were checked and conditions that went through
@@ -147,6 +210,9 @@ class InvertibleNetwork(nn.Module, metaclass=_RecordedFromTheStart):
     @abstractmethod
     def _encode(self, x: Tensor, embedding: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
         """Map checked images to latents (B, D) and log-determinants (B,)."""
+
+    def _draw(self, z: Tensor, embedding: Tensor, group: Tensor) -> Tensor:
+        return self._decode(z, embedding, group)
 
     @abstractmethod
     def _decode(self, z: Tensor, embedding: Tensor, group: Tensor) -> Tensor:

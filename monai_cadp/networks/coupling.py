@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from monai_cadp.networks.reversible import ReversibleModule
 
-__all__ = ["AffineCoupling"]
+__all__ = ["CLAMP", "AffineCoupling"]
 
 CLAMP = 2.0
 
@@ -20,7 +20,7 @@ class AffineCoupling(ReversibleModule):
 
     With the channels split into passive :math:`x_p` and active :math:`x_a`,
 
-    .. math:: y_a = x_a \, e^{s} + t, \qquad y_p = x_p, \qquad (s', t) = f(x_p; c), \qquad s = 2 \tanh(s' / 2).
+    .. math:: y_a = x_a \, e^{s} + t, \qquad y_p = x_p, \qquad (s', t) = f(x_p; c), \qquad s = b \tanh(s' / b).
 
     Unlike FrEIA's own blocks it conditions its subnetwork by an embedded bias and not by extra input channels, keeps
     the order of the channels, and is the identity when the subnetwork returns zeros, so that a new network is exactly
@@ -32,6 +32,7 @@ class AffineCoupling(ReversibleModule):
         passive: indices of the channels that stay as they are.
         subnet: called with (number of input channels, number of output channels), returns a module that maps
             (x_p, \*conditions) to (B, 2 \* active channels, \*spatial).
+        largest_log_scale: b, the bound of the logarithm of the scale.
 
     References:
         Dinh, Sohl-Dickstein, Bengio: Density estimation using Real NVP, ICLR 2017, equations 7 and 8.
@@ -44,6 +45,7 @@ class AffineCoupling(ReversibleModule):
         *,
         passive: Sequence[int],
         subnet: Callable[[int, int], nn.Module],
+        largest_log_scale: float = CLAMP,
     ) -> None:
         super().__init__(dims_in, dims_c)
         channels = dims_in[0][0]
@@ -51,6 +53,7 @@ class AffineCoupling(ReversibleModule):
         self.register_buffer("passive", torch.tensor(list(passive), dtype=torch.long), persistent=False)
         self.register_buffer("active", torch.tensor(active, dtype=torch.long), persistent=False)
         self.register_buffer("order", torch.tensor([*passive, *active]).argsort(), persistent=False)
+        self.largest_log_scale = largest_log_scale
         self.subnet = subnet(len(passive), 2 * len(active))
 
     def forward(
@@ -86,7 +89,7 @@ class AffineCoupling(ReversibleModule):
 
     def _scale_and_shift(self, passive: Tensor, c: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         raw_scale, shift = self.subnet(passive, *c).chunk(2, dim=1)
-        return CLAMP * torch.tanh(raw_scale / CLAMP), shift
+        return self.largest_log_scale * torch.tanh(raw_scale / self.largest_log_scale), shift
 
     def output_dims(self, input_dims: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
         """Shapes are kept."""

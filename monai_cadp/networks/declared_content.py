@@ -116,7 +116,7 @@ class DeclaredContent(nn.Module):
         """
         device = inn.device
         latents = self.latents(inn.num_latents, indices.cpu()).to(device)
-        return inn.decode(latents if temper is None else temper(latents), condition)
+        return inn.draw(latents if temper is None else temper(latents), condition)
 
     @torch.no_grad()
     def table(

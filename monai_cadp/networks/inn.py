@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from monai_cadp.networks.base import InvertibleNetwork
 from monai_cadp.networks.chain import Chain
-from monai_cadp.networks.coupling import AffineCoupling
+from monai_cadp.networks.conditional_level import LARGEST_INPUT, LARGEST_LOG_SCALE, ConditionalLevel
+from monai_cadp.networks.coupling import CLAMP, AffineCoupling
 from monai_cadp.networks.detail import ChannelScale, DetailFlow
 from monai_cadp.networks.haar import HaarLevel
 from monai_cadp.networks.local_flow import LocalFlow
@@ -22,8 +23,14 @@ from monai_cadp.networks.whitening import GroupWhitening, LowRankWhitening
 
 __all__ = ["ConditionalINN"]
 
+# Images up to this size have detail flows that see their neighbourhood, larger ones such that see the whole image.
+LARGEST_LOCAL_SIZE = 32
 LARGEST_COARSE_SIZE = 512
+# Of the coarse image, in pixels or voxels, where levels see all of it.
+LARGEST_COARSE_PLACES = {2: 64, 3: 128}
 NARROWEST_DETAIL = 8
+CONTEXT_WIDTHS = {2: 64, 3: 32}
+CONTEXT_GROUPS = 8
 
 
 class ConditionalINN(InvertibleNetwork):
@@ -32,7 +39,15 @@ class ConditionalINN(InvertibleNetwork):
     An image is split by ``num_levels`` Haar levels into a coarse image and details. The coarse image is whitened
     inside a subspace, class by class, and passes dense couplings there: all global structure for almost no
     arithmetic. Every level's details pass a convolutional flow conditioned on the coarser image. Time and memory are
-    linear in the number of pixels, no batch statistic exists in any mode, and train and eval mode are the same.
+    linear in the number of pixels, and no batch statistic exists in any mode.
+
+    Images larger than 32 are split down to a coarse image of at most 8 x 8 (or 128 voxels), and every level sees the
+    whole of its coarser image through a U-Net (:class:`ConditionalLevel`): what is drawn at one place knows what was
+    drawn at all others. Smaller images have flows that see their neighbourhood (:class:`DetailFlow`), and a table row
+    has no levels. ``context_width`` chooses.
+
+    The likelihood is a sum over the coarse image and the levels (:meth:`part_log_probs`), and no level shares a
+    parameter with another: each can be trained for as long as it learns.
 
     The latent vector holds the coarse image's latents first, then every level's details, coarsest first.
 
@@ -43,11 +58,17 @@ class ConditionalINN(InvertibleNetwork):
         condition_size: for conditions that are float vectors (B, condition_size).
         num_levels: Haar levels, each of which needs even sizes; None takes as many as make the coarse image small
             enough for the dense part, and as the sizes allow.
-        rank: dimension of the whitened subspace; cut to the size of the coarse image.
+        rank: dimension of the whitened subspace; cut to the size of the coarse image. None takes all of a coarse
+            image that levels see as a whole, and 80 otherwise.
         num_couplings: dense couplings inside the subspace.
         width: hidden features of the dense couplings.
-        num_detail_couplings: couplings of every detail level; the first predicts mean and scale from the coarser image.
-        detail_width: hidden channels at the coarsest detail level; every finer level has half as many, at least 8.
+        dropout: share of hidden features of the dense couplings that are left out in training.
+        context_width: hidden channels of the U-Net through which a level sees the whole coarser image, a multiple of
+            16. 0 for flows that see their neighbourhood; None for 64 (volumes: 32) or 0 by the size of the image.
+        num_detail_couplings: couplings of every detail level; None for 10 with a U-Net, and 4 without. Without one the
+            first of them predicts mean and scale from the coarser image.
+        detail_width: hidden channels of the couplings; without a U-Net at the coarsest level, and every finer level has
+            half as many, at least 8. None for as many as the U-Net has, or 16.
         detail_depth: further convolutions where mean and scale are predicted.
         num_maps: learned maps at every detail level, for images that share a space, such as one organ on one grid; 0
             where a place has no meaning.
@@ -75,6 +96,8 @@ class ConditionalINN(InvertibleNetwork):
         True
     """
 
+    input_noise: Tensor
+
     def __init__(
         self,
         spatial_shape: Sequence[int],
@@ -83,19 +106,33 @@ class ConditionalINN(InvertibleNetwork):
         condition_size: int | None = None,
         *,
         num_levels: int | None = None,
-        rank: int = 80,
+        rank: int | None = None,
         num_couplings: int = 20,
         width: int = 256,
-        num_detail_couplings: int = 4,
-        detail_width: int = 16,
+        dropout: float = 0.0,
+        context_width: int | None = None,
+        num_detail_couplings: int | None = None,
+        detail_width: int | None = None,
         detail_depth: int = 0,
         num_maps: int = 0,
         num_local_couplings: int = 0,
     ) -> None:
         super().__init__(spatial_shape, in_channels, num_classes, condition_size)
         spatial_shape, embedding_size = self.spatial_shape, self.condition_space.embedding_size
+        if context_width is None:
+            is_large = max(spatial_shape, default=0) > LARGEST_LOCAL_SIZE and not num_maps
+            context_width = CONTEXT_WIDTHS[len(spatial_shape)] if is_large else 0
+        if context_width < 0 or context_width % (2 * CONTEXT_GROUPS) or (context_width and num_maps):
+            raise ValueError(
+                f"context_width is {context_width} with num_maps {num_maps}; expected a multiple of "
+                f"{2 * CONTEXT_GROUPS} without learned maps, or 0."
+            )
+        if num_detail_couplings is None:
+            num_detail_couplings = 10 if context_width else 4
+        if detail_width is None:
+            detail_width = context_width or 16
         if num_levels is None:
-            num_levels = _default_levels(spatial_shape, in_channels)
+            num_levels = _default_levels(spatial_shape, in_channels, whole=context_width > 0)
         if num_levels < 0 or (num_levels and not spatial_shape):
             raise ValueError(
                 f"num_levels is {num_levels} for the sizes {spatial_shape}; expected 0 or more, and 0 for a table row."
@@ -112,12 +149,16 @@ class ConditionalINN(InvertibleNetwork):
                 f"num_local_couplings is {num_local_couplings} with num_maps {num_maps} and the coarse image "
                 f"{self.coarse_shape}; a local flow needs num_maps of 1 or more and even sizes of the coarse image."
             )
+        if rank is None:
+            rank = min(coarse_size, LARGEST_COARSE_SIZE) if context_width else 80
         rank = min(rank, coarse_size)
         self.config |= {
             "num_levels": num_levels,
             "rank": rank,
             "num_couplings": num_couplings,
             "width": width,
+            "dropout": dropout,
+            "context_width": context_width,
             "num_detail_couplings": num_detail_couplings,
             "detail_width": detail_width,
             "detail_depth": detail_depth,
@@ -132,7 +173,7 @@ class ConditionalINN(InvertibleNetwork):
             rank=rank,
             num_groups=self.condition_space.num_groups,
             embedding_size=embedding_size,
-            flow=_dense_flow(rank, num_couplings, width, embedding_size),
+            flow=_dense_flow(rank, num_couplings, width, dropout, embedding_size, is_bounded=context_width > 0),
         )
         self.local_flow = (
             LocalFlow(
@@ -150,22 +191,39 @@ class ConditionalINN(InvertibleNetwork):
         self.rewhitening = (
             GroupWhitening([(rank,)], num_groups=1, embedding_size=embedding_size) if num_local_couplings else None
         )
+        self.knows_noise = context_width > 0
+        if self.knows_noise:
+            # The standard deviation of the noise that training added to images.
+            self.register_buffer("input_noise", torch.zeros(()))
         # Index 0 is the coarsest level, next to the whitened coarse image.
         self.haar_levels = nn.ModuleList()
         self.detail_flows = nn.ModuleList()
         for level in range(num_levels):
             half = [size // 2 ** (num_levels - level) for size in spatial_shape]
             self.haar_levels.append(HaarLevel([(in_channels, *(2 * size for size in half))]))
-            flow = DetailFlow(
-                (2 ** len(half) - 1) * in_channels,
-                in_channels,
-                half,
-                num_couplings=num_detail_couplings,
-                width=max(detail_width // 2**level, NARROWEST_DETAIL),
-                depth=detail_depth,
-                num_maps=num_maps,
-                embedding_size=embedding_size,
-            )
+            channels = (2 ** len(half) - 1) * in_channels
+            flow: ConditionalLevel | DetailFlow
+            if context_width:
+                flow = ConditionalLevel(
+                    channels,
+                    in_channels,
+                    half,
+                    num_couplings=num_detail_couplings,
+                    width=detail_width,
+                    context_widths=_context_widths(context_width, half),
+                    embedding_size=embedding_size,
+                )
+            else:
+                flow = DetailFlow(
+                    channels,
+                    in_channels,
+                    half,
+                    num_couplings=num_detail_couplings,
+                    width=max(detail_width // 2**level, NARROWEST_DETAIL),
+                    depth=detail_depth,
+                    num_maps=num_maps,
+                    embedding_size=embedding_size,
+                )
             self.detail_flows.append(flow)
 
     def set_reversible(self, reversible: bool) -> None:
@@ -176,9 +234,11 @@ class ConditionalINN(InvertibleNetwork):
         Args:
             reversible: True for memory that does not grow with the number of couplings, for a third more time.
         """
-        for module in self.modules():
-            if isinstance(module, Chain):
-                module.is_reversible = reversible
+        # The dense couplings hold little, and with dropout they would not be computed twice alike.
+        for part in (self.local_flow, *self.detail_flows):
+            for module in [] if part is None else part.modules():
+                if isinstance(module, Chain):
+                    module.is_reversible = reversible
 
     @property
     def is_new(self) -> bool:
@@ -205,6 +265,39 @@ class ConditionalINN(InvertibleNetwork):
             log_det = log_det + level_log_det
         return torch.cat(latents, dim=1), log_det
 
+    @property
+    def num_parts(self) -> int:
+        """The coarse image and the levels; one where a local flow whitens the subspace once more."""
+        return 1 if self.rewhitening is not None else 1 + len(self.detail_flows)
+
+    def part_of(self, name: str) -> int:
+        """Return the part to which a tensor of the state dict belongs: 0, or 1 and more for the levels."""
+        first, _, rest = name.partition(".")
+        return 1 + int(rest.partition(".")[0]) if first == "detail_flows" and self.num_parts > 1 else 0
+
+    def _part_log_probs(
+        self, x: Tensor, embedding: Tensor, group: Tensor, counts: Sequence[int], context: Tensor
+    ) -> list[Tensor]:
+        if self.num_parts == 1:
+            return super()._part_log_probs(x, embedding, group, counts, context)
+        coarser, details = self.split(x)
+        seen = coarser if context is x else self.split(context)[0]
+        scale = self.input_scale.log_det(x[:1]) / x[0].numel()
+        parts = []
+        for part, count in enumerate(counts):
+            if count == 0:
+                parts.append(x.new_zeros(0))
+                continue
+            if part == 0:
+                latent, log_det = self._encode_coarse(coarser[0][:count], embedding[:count], group[:count])
+            else:
+                conditions = [seen[part - 1][:count], embedding[:count]]
+                (latent,), log_det = self.detail_flows[part - 1]([details[part - 1][:count]], c=conditions)
+            size = math.prod(latent.shape[1:])
+            log_prior = -0.5 * (latent.flatten(1).square().sum(1) + size * math.log(2 * math.pi))
+            parts.append(log_prior + log_det + scale * size)
+        return parts
+
     def _encode_coarse(self, coarse: Tensor, embedding: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
         """Map the coarse image to latents (B, D) before the subspace is whitened again, and to log-determinants."""
         coarse, log_det = self.scaled(coarse)
@@ -221,6 +314,13 @@ class ConditionalINN(InvertibleNetwork):
         return self._encode_coarse(self.split(x)[0][0], *self.embed(condition, x))[0] @ self.whitening.basis
 
     def _decode(self, z: Tensor, embedding: Tensor, group: Tensor) -> Tensor:
+        return self._from_latents(z, embedding, group, denoised=False)
+
+    def _draw(self, z: Tensor, embedding: Tensor, group: Tensor) -> Tensor:
+        # A traced program holds no gradients.
+        return self._from_latents(z, embedding, group, denoised=not torch.jit.is_tracing())
+
+    def _from_latents(self, z: Tensor, embedding: Tensor, group: Tensor, denoised: bool) -> Tensor:
         sizes = [self.whitening.size, *(math.prod(cast(DetailFlow, flow).dims_in[0]) for flow in self.detail_flows)]
         latents = z.split(sizes, dim=1)
         latent = latents[0]
@@ -236,7 +336,11 @@ class ConditionalINN(InvertibleNetwork):
             (coarse,), _ = self.coarse_scale([coarse], rev=True, jac=False)
         for haar, flow, latent in zip(self.haar_levels, self.detail_flows, latents[1:], strict=True):
             latent = latent.reshape(-1, *cast(DetailFlow, flow).dims_in[0])
-            (detail,), _ = flow([latent], c=[coarse, embedding], rev=True, jac=False)
+            if denoised and isinstance(flow, ConditionalLevel):
+                # The Haar levels are orthonormal: noise of pixels is noise of details.
+                detail = flow.denoised(latent, coarse, embedding, self.input_noise / self.input_scale.scale)
+            else:
+                (detail,), _ = flow([latent], c=[coarse, embedding], rev=True, jac=False)
             (coarse,), _ = haar([coarse, detail], rev=True, jac=False)
         (x,), _ = self.input_scale([coarse], rev=True, jac=False)
         return x
@@ -277,25 +381,45 @@ class ConditionalINN(InvertibleNetwork):
         return coarser or [x], details
 
 
-def _default_levels(spatial_shape: tuple[int, ...], in_channels: int) -> int:
+def _default_levels(spatial_shape: tuple[int, ...], in_channels: int, whole: bool) -> int:
     levels = 0
     sizes = list(spatial_shape)
-    while sizes and in_channels * math.prod(sizes) > LARGEST_COARSE_SIZE and not any(size % 2 for size in sizes):
+    # Channels count where the coarse image needs a covariance of its own size.
+    largest = LARGEST_COARSE_PLACES[len(sizes)] * in_channels if whole else LARGEST_COARSE_SIZE
+    while sizes and in_channels * math.prod(sizes) > largest and not any(size % 2 for size in sizes):
         sizes = [size // 2 for size in sizes]
         levels += 1
     return levels
 
 
-def _dense_flow(rank: int, num_couplings: int, width: int, embedding_size: int) -> Chain | None:
+def _context_widths(width: int, spatial_shape: Sequence[int]) -> list[int]:
+    """Return the widths of a U-Net at full, half and quarter size, as far as the image has these."""
+    # Details are folded before: an image of 8 x 8 is one of 4 x 4 to the U-Net.
+    sizes = max(1, min(3, min(spatial_shape).bit_length() - 1))
+    return [width, width * 3 // 2, width * 2][:sizes]
+
+
+def _dense_flow(
+    rank: int, num_couplings: int, width: int, dropout: float, embedding_size: int, is_bounded: bool
+) -> Chain | None:
     """Couplings over random halves; every second one swaps the halves of the one before."""
     if rank < 2 or num_couplings == 0:
         return None
     generator = torch.Generator().manual_seed(0)
-    subnet = partial(DenseSubnet, width=width, embedding_size=embedding_size)
+    subnet = partial(
+        DenseSubnet,
+        width=width,
+        dropout=dropout,
+        embedding_size=embedding_size,
+        largest_input=LARGEST_INPUT if is_bounded else None,
+    )
+    bound = LARGEST_LOG_SCALE if is_bounded else CLAMP
     couplings = []
     for index in range(num_couplings):
         if index % 2 == 0:
             order = torch.randperm(rank, generator=generator).tolist()
         passive = order[: rank // 2] if index % 2 == 0 else order[rank // 2 :]
-        couplings.append(AffineCoupling([(rank,)], [(embedding_size,)], passive=passive, subnet=subnet))
+        couplings.append(
+            AffineCoupling([(rank,)], [(embedding_size,)], passive=passive, subnet=subnet, largest_log_scale=bound)
+        )
     return Chain(couplings)

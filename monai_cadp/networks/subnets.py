@@ -7,7 +7,12 @@ import torch
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
-__all__ = ["DenseSubnet", "ConvSubnet"]
+__all__ = ["ConvSubnet", "DenseSubnet", "bounded"]
+
+
+def bounded(x: Tensor, largest: float) -> Tensor:
+    """Return x where it is small, and nothing beyond ``largest``."""
+    return largest * torch.tanh(x / largest)
 
 
 class DenseSubnet(nn.Module):
@@ -18,10 +23,23 @@ class DenseSubnet(nn.Module):
         out_features: length of the output.
         width: length of the hidden layers.
         embedding_size: length of the condition vector; 0 for none.
+        dropout: share of hidden features that are left out in training.
+        largest_input: bound of what the perceptron sees; None for no bound.
     """
 
-    def __init__(self, in_features: int, out_features: int, *, width: int, embedding_size: int) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        width: int,
+        embedding_size: int,
+        dropout: float = 0.0,
+        largest_input: float | None = None,
+    ) -> None:
         super().__init__()
+        self.largest_input = largest_input
+        self.dropout = nn.Dropout(dropout)
         self.first = nn.Linear(in_features, width)
         self.embed = nn.Linear(embedding_size, width, bias=False) if embedding_size else None
         self.hidden = nn.Linear(width, width)
@@ -29,10 +47,10 @@ class DenseSubnet(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Map (B, in_features), (B, embedding_size) to (B, out_features)."""
-        h = self.first(x)
+        h = self.first(x if self.largest_input is None else bounded(x, self.largest_input))
         if self.embed is not None:
             h = h + self.embed(condition)
-        return self.last(torch.relu(self.hidden(torch.relu(h))))
+        return self.last(self.dropout(torch.relu(self.hidden(self.dropout(torch.relu(h))))))
 
 
 class ConvSubnet(nn.Module):

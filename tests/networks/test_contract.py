@@ -16,6 +16,9 @@ SMALL = {"rank": 16, "num_couplings": 3, "width": 16, "num_detail_couplings": 3,
 # For images that share a space.
 SMALL_ALIGNED = {**SMALL, "num_levels": 1, "rank": 3, "num_maps": 2, "detail_depth": 1}
 SMALL_LOCAL = {**SMALL_ALIGNED, "num_local_couplings": 2}
+# Levels that see the whole coarser image.
+SMALL_WHOLE = {"rank": 16, "num_couplings": 3, "width": 16, "context_width": 16, "num_detail_couplings": 3}
+SMALL_WHOLE |= {"detail_width": 8}
 SMALL_PAPER = {"depths": (1,), "num_dense": 1, "dense_width": 16}
 
 
@@ -31,6 +34,7 @@ class Case:
         sizes = "x".join(map(str, self.shape)) or "row"
         levels = f"-levels{self.options['num_levels']}" if "num_levels" in self.options else ""
         maps = "-maps" if "num_maps" in self.options else ""
+        maps = "-whole" if "context_width" in self.options else maps
         local = "-local" if "num_local_couplings" in self.options else ""
         return f"{self.kind.__name__}-{sizes}-channels{self.channels}-{self.condition}{levels}{maps}{local}"
 
@@ -82,6 +86,12 @@ CASES = [
     Case((4, 4, 8), 1, ConditionalINN, SMALL_LOCAL, "class"),
     Case((4, 8), 3, ConditionalINN, SMALL_LOCAL, "vector"),
     Case((8, 4), 1, ConditionalINN, SMALL_LOCAL, "none"),
+    Case((8, 8), 1, ConditionalINN, {**SMALL_WHOLE, "num_levels": 1}, "class"),
+    Case((8, 12), 1, ConditionalINN, {**SMALL_WHOLE, "num_levels": 2}, "vector"),
+    Case((8, 4), 3, ConditionalINN, {**SMALL_WHOLE, "num_levels": 1}, "none"),
+    Case((6, 10), 1, ConditionalINN, {**SMALL_WHOLE, "num_levels": 1}, "class"),
+    Case((4, 8, 4), 1, ConditionalINN, {**SMALL_WHOLE, "num_levels": 1}, "class"),
+    Case((4, 4, 4), 2, ConditionalINN, {**SMALL_WHOLE, "num_levels": 1}, "vector"),
     Case((4, 6), 1, PaperINN, SMALL_PAPER, "class"),
     Case((4, 4), 3, PaperINN, SMALL_PAPER, "none"),
     Case((8, 4), 1, PaperINN, {**SMALL_PAPER, "depths": (1, 1)}, "vector"),
@@ -125,6 +135,25 @@ def test_shapes_are_those_of_the_contract(network, case):
     assert network.decode(z, condition).shape == x.shape
     assert network.num_latents == x[0].numel()
     assert network.log_prob(x, condition).shape == (4,)
+
+
+def test_the_likelihoods_of_parts_add_up_and_share_no_parameter(network, case):
+    x, condition = case.batch(3)
+    parts = network.part_log_probs(x, condition)
+    assert len(parts) == network.num_parts
+    assert torch.allclose(sum(parts), network.log_prob(x, condition), rtol=1e-4, atol=1e-3)
+    for part, log_prob in enumerate(parts):
+        gradients = torch.autograd.grad(log_prob.sum(), trained(network).values(), allow_unused=True, retain_graph=True)
+        for name, gradient in zip(trained(network), gradients, strict=True):
+            assert gradient is None or network.part_of(name) == part
+
+
+def test_a_part_may_see_some_of_the_images_only(network, case):
+    x, condition = case.batch(4)
+    all_of_them = network.part_log_probs(x, condition)
+    some = network.part_log_probs(x, condition, num_samples=[3] * network.num_parts)
+    for whole, part in zip(all_of_them, some, strict=True):
+        assert torch.allclose(whole[:3], part, rtol=1e-4, atol=1e-3)
 
 
 def test_decode_is_the_inverse_of_encode(network, case):

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Ignite engine that trains the levels of a network side by side, each for as long as it learns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from ignite.engine import Engine
+from torch import Tensor
+
+from monai_cadp.engines.flow_batch import prepare_flow_batch
+from monai_cadp.engines.flow_trainer import WARMUP_STEPS, FlowTrainer
+from monai_cadp.engines.ranks import add_gradients, sum_over_ranks
+
+__all__ = ["LevelTrainer"]
+
+
+class LevelTrainer(FlowTrainer):
+    r"""Train the coarse image and the levels of a network at once, each with images and an end of its own.
+
+    The parts of a :class:`ConditionalINN` share no parameter. A fine level learns from few images at a time and never
+    overfits; a coarse one needs many and overfits a few hundred images within minutes. So part p sees
+    ``images_per_part[p]`` images of a batch, its rate falls to zero at the share ``ends[p]`` of the training, and what
+    time it leaves is the finer levels'. Gradients are clipped part by part.
+
+    Details are predicted from coarser images that are drawn, and no coarser image that is drawn has just the noise of
+    the training images: in training it has between none and ``context_noise`` times as much.
+
+    Args:
+        network: as for :class:`FlowTrainer`; one with several parts.
+        train_data_loader: as for :class:`FlowTrainer`.
+        images_per_part: coarse image first; None takes a batch for the coarse image and the first level, and half as
+            many (in 3D a quarter) for every finer level.
+        ends: share of the training after which a part is done, above 0 and at most 1; None for 1 everywhere.
+        context_noise: see above.
+        options: all others of :class:`FlowTrainer`.
+
+    Raises:
+        ValueError: if a number is out of range, or there is not one for every part.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        train_data_loader: Any,
+        *,
+        images_per_part: Sequence[int] | None = None,
+        ends: Sequence[float] | None = None,
+        context_noise: float = 2.0,
+        **options: Any,
+    ) -> None:
+        ends = [1.0] * network.num_parts if ends is None else list(ends)
+        if len(ends) != network.num_parts or not all(0 < end <= 1 for end in ends):
+            raise ValueError(f"ends is {ends}; expected {network.num_parts} numbers above 0 and at most 1.")
+        counts = None if images_per_part is None else list(images_per_part)
+        if counts is not None and (len(counts) != network.num_parts or min(counts) < 1):
+            raise ValueError(f"images_per_part is {counts}; expected {network.num_parts} positive numbers.")
+        if not context_noise >= 0:
+            raise ValueError(f"context_noise is {context_noise}; expected a number of at least 0.")
+        self.ends, self.images_per_part, self.context_noise = ends, counts, context_noise
+        super().__init__(network, train_data_loader, **options)
+        learning_rate, weight_decay = self.learning_rate, self.optimizer.param_groups[0]["weight_decay"]
+        groups: list[list[Tensor]] = [[] for _ in ends]
+        for name, parameter in network.named_parameters():
+            if parameter.requires_grad:
+                groups[network.part_of(name)].append(parameter)
+        self.optimizer = torch.optim.AdamW(
+            [{"params": group} for group in groups], lr=learning_rate, weight_decay=weight_decay, fused=True
+        )
+
+    def _counts(self, batch_size: int) -> list[int]:
+        """Return how many images of a batch each part sees now."""
+        counts = self.images_per_part
+        if counts is None:
+            fewer = 2 ** (len(self.network.spatial_shape) - 1)
+            counts = [max(1, batch_size // fewer ** max(part - 1, 0)) for part in range(len(self.ends))]
+        return [0 if self.progress > end else min(n, batch_size) for n, end in zip(counts, self.ends, strict=True)]
+
+    def _iteration(self, engine: Engine, batchdata: Mapping[str, Any]) -> dict[str, float]:
+        warm = self.learning_rate * min(1.0, self.state.iteration / WARMUP_STEPS)
+        rates = [warm * 0.5 * (1 + math.cos(math.pi * min(1.0, self.progress / end))) for end in self.ends]
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        self.network.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        seen = self._backward(batchdata)
+        self.optimizer.step()
+        self.averaged.update_parameters(self.network)
+        return {**seen, "learning_rate": rates[-1]}
+
+    def _backward(self, batchdata: Mapping[str, Any]) -> dict[str, float]:
+        sums, numbers = torch.zeros(len(self.ends)), torch.zeros(len(self.ends))
+        parts: list[Tensor] = []
+        if batchdata:
+            x, condition = prepare_flow_batch(batchdata, self.state.device)
+            noisy = self.noise(x, generator=self.noise_generator)
+            share = torch.rand(len(x), generator=self.noise_generator, device=x.device) * self.context_noise
+            context = x + share.reshape(-1, *(1 for _ in x.shape[1:])) * (noisy - x)
+            counts = self._counts(len(x))
+            parts = self.network.part_log_probs(noisy, condition, num_samples=counts, context=context)
+            parts = [log_prob / (-math.log(2) * self.network.num_latents) for log_prob in parts]
+            sums = torch.stack([part.detach().sum().cpu() for part in parts])
+            numbers = torch.tensor([float(len(part)) for part in parts])
+        sum_over_ranks([sums, numbers])
+        loss = float((sums / numbers.clamp(min=1)).sum())
+        self._check_finite(loss, "loss")
+        losses = [part.sum() / n for part, n in zip(parts, numbers.tolist(), strict=True) if len(part)]
+        if losses:
+            torch.stack(losses).sum().backward()
+        add_gradients(self.network.parameters())
+        for group in self.optimizer.param_groups:
+            norm = torch.nn.utils.clip_grad_norm_(group["params"], self.largest_gradient)
+            self._check_finite(norm.item(), "gradient")
+        return {"loss": loss}

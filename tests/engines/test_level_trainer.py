@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trainer of levels: what each part sees, when it is done, and that the best of each is kept."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from ignite.engine import Events
+from torch.utils.data import DataLoader
+
+from monai_cadp.engines import FlowEvaluator, GaussianNoise, LevelTrainer
+from monai_cadp.handlers import ExportPrivatizer
+from monai_cadp.networks import ConditionalINN
+
+SMALL = {"num_levels": 2, "num_couplings": 2, "width": 16, "context_width": 16, "num_detail_couplings": 2}
+
+
+def small_network():
+    torch.manual_seed(0)
+    return ConditionalINN((16, 16), 1, num_classes=2, **SMALL)
+
+
+def smooth_images(count=24):
+    generator = torch.Generator().manual_seed(1)
+    coarse = torch.rand(count, 1, 4, 4, generator=generator)
+    images = torch.nn.functional.interpolate(coarse, size=(16, 16), mode="bilinear")
+    return [{"image": image, "label": index % 2} for index, image in enumerate(images)]
+
+
+def trainer(network, epochs=6, **options):
+    loader = DataLoader(smooth_images(), batch_size=8, shuffle=True)
+    return LevelTrainer(network, loader, max_epochs=epochs, noise=GaussianNoise(0.02), **options)
+
+
+def bits_of_parts(network):
+    loader = DataLoader(smooth_images(), batch_size=24)
+    evaluator = FlowEvaluator(network, loader, noise=GaussianNoise(0.02))
+    evaluator.run()
+    return [evaluator.state.metrics[f"bits_of_part_{part}"] for part in range(network.num_parts)]
+
+
+def test_every_part_learns_and_parts_add_up():
+    network = small_network()
+    engine = trainer(network, epochs=30)
+    engine.run()
+    fitted = trainer(small_network(), epochs=1, learning_rate=1e-9)
+    fitted.run()
+    before, after = bits_of_parts(fitted.averaged_network), bits_of_parts(engine.averaged_network)
+    assert all(late < early for early, late in zip(before, after, strict=True))
+
+
+def test_a_part_is_done_at_its_end_and_the_others_go_on():
+    network = small_network()
+    engine = trainer(network, epochs=4, ends=[0.5, 0.5, 1.0], weight_decay=0.0)
+    states = []
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: states.append(copy.deepcopy(e.network.state_dict())))
+    engine.run()
+    changed = {
+        network.part_of(name)
+        for name, value in states[-1].items()
+        if isinstance(value, torch.Tensor) and not torch.equal(value, states[1][name])
+    }
+    assert changed == {2}
+
+
+def test_parts_see_as_many_images_as_they_are_given():
+    network, seen = small_network(), []
+    plain = network.part_log_probs
+
+    def watched(*args, **options):
+        parts = plain(*args, **options)
+        seen.append([len(part) for part in parts])
+        return parts
+
+    network.part_log_probs = watched
+    trainer(network, epochs=1).run()
+    trainer(network, epochs=1, images_per_part=[8, 3, 1]).run()
+    assert seen[:3] == [[8, 8, 4]] * 3
+    assert seen[3:] == [[8, 3, 1]] * 3
+
+
+def test_a_resumed_training_is_the_uninterrupted_one():
+    whole = trainer(small_network(), epochs=3)
+    whole.run()
+    first = trainer(small_network(), epochs=3)
+    saved = {}
+
+    def stop(engine):
+        if engine.state.epoch == 2:
+            saved.update({name: copy.deepcopy(part.state_dict()) for name, part in engine.training_state().items()})
+            engine.terminate()
+
+    first.add_event_handler(Events.EPOCH_COMPLETED, stop)
+    first.run()
+    second = trainer(small_network(), epochs=3)
+    for name, part in second.training_state().items():
+        part.load_state_dict(saved[name])
+    second.run()
+    for name, parameter in whole.averaged_network.named_parameters():
+        assert torch.equal(parameter, second.averaged_network.get_parameter(name)), name
+
+
+def test_the_best_of_every_part_is_kept(tmp_path):
+    network = small_network()
+    engine = trainer(network, epochs=2)
+    evaluator = FlowEvaluator(engine.averaged, DataLoader(smooth_images(), batch_size=24), noise=GaussianNoise(0.02))
+    states = []
+
+    def validated(evaluator):
+        states.append(copy.deepcopy(engine.averaged_network.state_dict()))
+        # The coarse part was better at first, and the last level later.
+        evaluator.state.metrics |= {"bits_of_part_0": float(len(states)), "bits_of_part_2": -float(len(states))}
+
+    evaluator.add_event_handler(Events.COMPLETED, validated)
+    handler = ExportPrivatizer(tmp_path / "model.pt", evaluator=evaluator, num_directions=4, num_samples=32)
+    handler.attach(engine)
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda _: evaluator.run())
+    engine.run()
+    for name, value in handler.best_state.items():
+        if isinstance(value, torch.Tensor) and network.part_of(name) != 1:
+            assert torch.equal(value, states[0 if network.part_of(name) == 0 else 1][name]), name
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ends": [1.0]}, "ends is .*expected 3 numbers"),
+        ({"ends": [0.0, 1.0, 1.0]}, "ends is "),
+        ({"images_per_part": [1, 2]}, "images_per_part is "),
+        ({"images_per_part": [1, 2, 0]}, "images_per_part is "),
+        ({"context_noise": -1.0}, "context_noise is "),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        trainer(small_network(), **options)
