@@ -47,7 +47,8 @@ class VolumeFiles(Dataset):
 
     Raises:
         ValueError: if there is no scan, or the same scan twice; if two of subject, pattern and file of subjects are
-            given, the subject is no text, or one of them does not fit a name; when an item is read, as :class:`ReadVolume`.
+            given, the subject is no text, or one of them does not fit a name; when an item is read, as
+            :class:`ReadVolume`.
 
     Example:
         >>> import tempfile, nibabel, numpy
