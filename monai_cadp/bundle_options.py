@@ -165,7 +165,8 @@ def check_options(needs: Mapping[str, str] | None = None) -> dict[str, Any]:
     """
     parser, files, runs = _caller()
     given, own = parser.get(), _as_written(parser, files)
-    used = _used(given)
+    # Where one option takes the place of what uses another, both may be given.
+    used = _used(given) | _used(own)
     stated = dict(_differences(given, own))
     for id, value in stated.items():
         if runs and id.split(ReferenceResolver.sep)[0] == NETWORK:

@@ -196,8 +196,8 @@ def _check_stated(stated: Mapping[str, Any], inn: InvertibleNetwork, content: Co
         name = option.removeprefix("network#").removeprefix("inn#")
         if name in held and not isinstance(value, str) and _plain(value) != _plain(held[name]):
             raise ValueError(
-                f"The option {option!r} is {_plain(value)}, but the checkpoint's network has {_plain(held[name])}; "
-                "leave the option out, or give the checkpoint that was trained so."
+                f"The option {option!r} is {_plain(value)}, but the checkpoint has {_plain(held[name])}; leave "
+                "the option out, or give the checkpoint that was trained so."
             )
 
 

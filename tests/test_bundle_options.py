@@ -195,6 +195,10 @@ def test_a_nested_id_that_its_component_takes_is_accepted():
     begin([TRAIN], patients=3, max_epochs="@patients")
 
 
+def test_an_option_may_take_the_place_of_what_uses_another():
+    begin([TRAIN], bundle_root="elsewhere", checkpoint="model.pt", output_dir="runs")
+
+
 def test_the_kind_of_a_nested_id_is_that_of_what_stands_there():
     for id, value in (("tracked_run#experiment", 2024), ("train#dataset#source", 2024), ("handlers#3#every", "ten")):
         assert f"'{id}' came as" in refusal(begin, [TRAIN], **{id: value})
