@@ -14,7 +14,10 @@ from typing import Any
 from monai.bundle import ConfigParser, ConfigWorkflow, ReferenceResolver
 from monai.bundle.config_item import ConfigComponent
 
-__all__ = ["KINDS", "check_options"]
+__all__ = ["KINDS", "OPTION_CHECK", "check_options"]
+
+# Where configurations name the check.
+OPTION_CHECK = "option_check"
 
 TEXT, WHOLE, NUMBER, SWITCH, LIST, CLASS = (
     "text",
@@ -120,9 +123,10 @@ KINDS = (
 )
 # What MONAI's commands start from, and what it needs without being used by anything.
 NETWORK = "network_def"
-ROOTS = ("imports", "initialize", "run", "finalize", "option_check", NETWORK)
+ROOTS = ("imports", "initialize", "run", "finalize", OPTION_CHECK, NETWORK)
 # MONAI's own, or of its experiment tracking.
 META = ("_meta_", "experiment_name", "is_not_rank0", "run_name", "save_execute_config")
+READERS = ("monai", "monai_cadp")
 REFERENCE_SIGNS = ("@", "$", "%")
 
 
@@ -193,9 +197,9 @@ def _caller() -> tuple[ConfigParser, Any, bool]:
         owner = here.get("self")
         parser = owner if parser is None and isinstance(owner, ConfigParser) else parser
         folder = owner.config_root_path if isinstance(owner, ConfigWorkflow) else folder
-        # In MONAI's commands the former holds what the latter, or an args_file, says.
-        files = here.get("config_file_") or here.get("config_file")
-        if parser is not None and files and frame.f_globals.get("__name__", "").startswith("monai."):
+        # In MONAI's commands the first holds what the second, or an args_file, says; the third is that of our own.
+        files = here.get("config_file_") or here.get("config_file") or here.get("config_files")
+        if parser is not None and files and frame.f_globals.get("__name__", "").split(".")[0] in READERS:
             return parser, files, folder is not None
         frame = frame.f_back
     if parser is None:

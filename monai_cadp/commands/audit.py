@@ -160,6 +160,7 @@ def _build(config_files: Sequence[str], privatizer_id: str, overrides: Mapping[s
     """Return the privatizer of a configuration, and build nothing else of it."""
     from monai.bundle import ConfigParser
 
+    from monai_cadp.bundle_options import OPTION_CHECK
     from monai_cadp.privatizer import Privatizer
 
     parser = ConfigParser()
@@ -172,6 +173,8 @@ def _build(config_files: Sequence[str], privatizer_id: str, overrides: Mapping[s
     if privatizer_id not in parser:
         raise ValueError(f"The configuration has no {privatizer_id!r}; name its privatizer with --privatizer_id.")
     try:
+        if OPTION_CHECK in parser:
+            parser.get_parsed_content(OPTION_CHECK)
         built = parser.get_parsed_content(privatizer_id)
     except Exception as error:
         while error.__cause__ is not None:

@@ -15,6 +15,7 @@ from monai.fl.utils.constants import FlStatistics, WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
 from torch import Tensor
 
+from monai_cadp.bundle_options import OPTION_CHECK
 from monai_cadp.engines.flow_trainer import FlowTrainer
 from monai_cadp.engines.private_flow_trainer import PrivateFlowTrainer
 from monai_cadp.networks import InvertibleNetwork, new_event
@@ -80,9 +81,11 @@ class FederatedFlowClient(ClientAlgo):
         """
         if self._trainer is not None:
             raise ValueError("The client was initialised twice; a second start would forget what was spent.")
-        parser = ConfigParser()
-        parser.read_config(self.config_file)
+        parser, config_files = ConfigParser(), self.config_file
+        parser.read_config(config_files)
         parser.update(self.overrides)
+        if OPTION_CHECK in parser:
+            parser.get_parsed_content(OPTION_CHECK)
         trainer: FlowTrainer = parser.get_parsed_content("train#trainer")
         if isinstance(trainer, PrivateFlowTrainer) and (self.checkpoint is None or trainer.moments is not None):
             raise ValueError(
