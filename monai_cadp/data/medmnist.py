@@ -61,6 +61,8 @@ class NpzImages(ArrayImages):
         images, labels, patients = _load(file, split)
         if images.dtype != np.uint8:
             raise ValueError(f"The .npz file holds images of dtype {images.dtype}; expected uint8, as in MedMNIST.")
+        self._subjects = [] if patients is None else _subjects(patients, len(images))
+        self._place = f"{os.path.basename(os.path.abspath(file))}/{split}"
         super().__init__(
             _channels_first(images)[:max_items],
             labels[:max_items],
@@ -68,14 +70,12 @@ class NpzImages(ArrayImages):
             spatial_shape=spatial_shape,
             in_channels=in_channels,
         )
-        self._subjects = [] if patients is None else _subjects(patients, len(images))
-        self._place = f"{os.path.basename(os.path.abspath(file))}/{split}"
 
     def __getitem__(self, index: int) -> dict[str, Tensor | str]:  # type: ignore[override]
         """Return one image and its label, and its subject where the file says it."""
         item: dict[str, Tensor | str] = dict(super().__getitem__(index))
         if self._subjects:
-            place = range(len(self))[index]
+            place = range(len(self._subjects))[index]
             item |= {"subject": self._subjects[place], "item": ItemId(f"{self._place}/{place}").code}
         return item
 

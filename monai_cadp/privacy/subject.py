@@ -56,13 +56,13 @@ class SubjectId:
     def __init__(self, text: str) -> None:
         if not isinstance(text, str):
             raise ValueError(
-                f"A subject is of type {type(text).__name__}; expected a text, because numbers lose how an id is "
-                "written (1_12 and 112 are one number): put it in quotes, such as \"'112'\" on a command line, '112' "
-                'in YAML or "112" in JSON and Python, and read columns of tables as text.'
+                f"The subject of an image is missing or a {type(text).__name__}; expected a text, because numbers lose "
+                "how an id is written (1_12 and 112 are one number): put it in quotes, such as \"'112'\" on a command "
+                "line, '112' in YAML or \"112\" in JSON and Python, and read columns of tables as text."
             )
         canonical = _canonical(str(text))
         if not canonical:
-            raise ValueError("A subject is missing or blank; expected a text that stands for one person.")
+            raise ValueError("The subject of an image is missing or blank; expected a text that stands for one person.")
         object.__setattr__(self, "canonical", canonical)
 
     def __setattr__(self, name: str, value: object) -> None:

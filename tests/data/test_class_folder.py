@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from monai_cadp.data import ClassFolder, FlatFolder
+from monai_cadp.data import ClassFolder, FlatFolder, open_images
+from monai_cadp.data.subjects import without_ending
 
 CANARY = "Mustermann-1954"
 LAYOUT = {"NORMAL": 2, "CNV": 1, "DME": 3}
@@ -109,6 +110,41 @@ def test_an_image_is_the_same_item_however_its_path_is_spelled(tmp_path, monkeyp
         monkeypatch.chdir(start)
         spelled = [start, ".", start / ".." / start.name, f"{start}/"]
         assert len({kind(root, (4, 4), subject_pattern=pattern)[0]["item"] for root in spelled}) == 1
+
+
+def test_files_of_one_name_in_two_splits_are_two_items(tmp_path):
+    """Or the test set would come out as a copy of the training set."""
+    items = []
+    for split in ("train", "test"):
+        (tmp_path / split / "CNV").mkdir(parents=True)
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / split / "CNV" / "p1-a.png")
+        items.append(open_images(tmp_path, split, (4, 4), subject_pattern="^(p1)")[0]["item"])
+        assert open_images(tmp_path / split, "test", (4, 4), subject_pattern="^(p1)")[0]["item"] == items[-1]
+        items.append(FlatFolder(tmp_path / split / "CNV", (4, 4), subject_pattern="^(p1)")[0]["item"])
+    assert items[0] != items[2]
+
+
+def test_two_unicode_forms_of_a_name_are_one_item_and_refused_without_it(tmp_path, refused):
+    for name in ("caf\u00e9.png", "cafe\u0301.png"):
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / name)
+    if len(list(tmp_path.iterdir())) == 2:
+        with refused(ValueError, "same item twice, numbers 1 and 2"):
+            FlatFolder(tmp_path, (4, 4))
+
+
+def test_uids_as_names_of_files_are_subjects_to_their_last_point(tmp_path, files):
+    uids = [f"1.2.840.113619.{number}" for number in (5, 6, 7)]
+    for number, uid in enumerate(uids):
+        files.dicom(tmp_path / f"{uid}.dcm", SOPInstanceUID=f"1.2.3.{number}")
+    found = FlatFolder(tmp_path, (4, 4), intensity_range=(0, 1000), subject_pattern="^(.+)$")
+    assert [found[index]["subject"] for index in range(3)] == uids
+
+
+@pytest.mark.parametrize(
+    "ending", [".png", ".JPG", ".jpeg", ".tif", ".bmp", ".nii", ".nii.gz", ".dcm", ".mha", ".nrrd", ""]
+)
+def test_only_a_true_ending_is_cut_from_a_name(ending):
+    assert without_ending(f"1.2.840.10008{ending}") == "1.2.840.10008"
 
 
 def test_a_pattern_finds_the_subject_in_the_name_and_the_item_is_the_name(tmp_path, refused):

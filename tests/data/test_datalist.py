@@ -87,6 +87,41 @@ def test_an_entry_of_another_form_is_refused_before_anything_is_read(listed):
         ImageList(listed, (4, 4, 4), 1, RANGE)
 
 
+@pytest.mark.parametrize("subject", [112, 12.0, True, float("nan")])
+def test_a_subject_that_is_no_text_is_refused_with_how_to_type_it(refused, subject):
+    with refused(ValueError, "put it in quotes"):
+        ImageList([{"image": "a.nii", "subject": subject}], (4, 4, 4), 1, RANGE)
+
+
+@pytest.mark.parametrize("other", ["./img/a.nii", "img//a.nii", "img/b/../a.nii", "img\\a.nii", "img/a.nii "])
+def test_an_image_that_is_listed_twice_is_refused_by_its_positions(tmp_path, refused, other):
+    listed = [{"image": "img/b.nii"}, {"image": "img/a.nii"}, {"image": other}]
+    with refused(ValueError, "numbers 2 and 3"):
+        ImageList(listed, (4, 4, 4), 1, RANGE)
+    with refused(ValueError, "numbers 2 and 3"):
+        ImageList(listed, (4, 4, 4), 1, RANGE, base_dir=tmp_path)
+
+
+def test_an_image_is_the_same_item_however_its_path_was_typed(folder, monkeypatch):
+    def item(image, base_dir=folder):
+        return ImageList([{"image": image, "subject": "a"}], (4, 4, 4), 1, RANGE, base_dir=base_dir)[0]["item"]
+
+    name = entries()[0]["image"]
+    monkeypatch.chdir(folder)
+    (folder / "x").mkdir()
+    assert len({item(name), item(f"./{name}"), item(str(folder / name)), item(name, "."), item(f"x/../{name}")}) == 1
+
+
+def test_lists_of_two_splits_name_two_items(tmp_path, files):
+    items = []
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        files.nifti(tmp_path / split / "a.nii", np.zeros((4, 4, 4), np.int16))
+        listed = [{"image": "a.nii", "subject": "anna"}]
+        items.append(ImageList(listed, (4, 4, 4), 1, RANGE, base_dir=tmp_path / split)[0]["item"])
+    assert items[0] != items[1]
+
+
 @pytest.mark.parametrize("content", [None, "", "[]", '{"training": ', '{"Mustermann-1954": ['], ids=str)
 def test_a_damaged_file_is_refused_without_name_and_content(tmp_path, content):
     path = tmp_path / f"{CANARY}.json"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pickle
+from collections import Counter
 
 import pytest
 import torch
@@ -133,6 +134,25 @@ def test_bad_files_and_options_are_refused_without_a_value(tmp_path, content, op
     with pytest.raises(ValueError) as caught:
         Table(path, SCHEMA, **{"split": "all", **options})
     assert CANARY not in str(caught.value) and caught.value.__cause__ is None and caught.value.__context__ is None
+
+
+def test_all_rows_of_a_person_are_in_one_split_however_the_id_was_typed(tmp_path):
+    """Some programs take a column of numbers for floats: then patient 12 is patient 12.0 in a file."""
+    typed = [(f"{n}", f"{n}.0", f" {n:04d}")[i % 3] for n in range(10, 60) for i in range(3)]
+    path = tmp_path / "typed.csv"
+    path.write_text("patient,age,sex,diagnosis\n" + "".join(f"{one},{i % 90},f,yes\n" for i, one in enumerate(typed)))
+    for split in SPLITS:
+        table = Table(path, SCHEMA, split, subject_column="patient")
+        rows = [table[index] for index in range(len(table))]
+        people = Counter(float(row["subject"]) for row in rows)
+        assert set(people.values()) == {3}
+        assert Counter(row["item"] for row in rows) == dict.fromkeys(("row 0", "row 1", "row 2"), len(people))
+
+
+@pytest.mark.parametrize("subject", [12, 12.0, float("nan"), None])
+def test_rows_of_a_subject_that_is_no_text_are_refused(refused, subject):
+    with refused(ValueError, "put it in quotes"):
+        TableRows([{"age": 1, "sex": "f"}], SCHEMA, subjects=[subject])
 
 
 def test_two_rows_of_a_subject_may_not_be_one_item(tmp_path, refused):

@@ -47,7 +47,7 @@ def test_scans_of_several_people_are_told_by_their_names(folder):
 
 
 def test_scans_of_one_person_are_told_apart_by_their_names(folder):
-    scans = VolumeFiles(folder, READ, subject=7)
+    scans = VolumeFiles(folder, READ, subject="7")
     assert {scans[index]["subject"] for index in range(3)} == {"7"}
     assert len({scans[index]["item"] for index in range(3)}) == 3
 
@@ -65,6 +65,42 @@ def test_a_scan_is_the_same_item_alone_in_its_folder_and_from_anywhere(folder, m
     assert VolumeFiles(".", READ, subject="anna")[0]["item"] == series["item"]
 
 
+def test_the_scans_of_two_visits_are_two_items_although_their_files_are_named_alike(tmp_path, files):
+    """One would come out as a copy of the other."""
+    places = [tmp_path / visit / "t1" / "scan.nii.gz" for visit in ("visit1", "visit2")]
+    for place in places:
+        place.parent.mkdir(parents=True)
+        files.nifti(place, volume(1))
+    alone = [VolumeFiles(place, READ, subject="anna")[0]["item"] for place in places]
+    folders = [VolumeFiles(place.parent, READ, subject="anna")[0]["item"] for place in places]
+    assert alone == folders and len(set(alone)) == 2
+
+
+def test_a_scan_that_is_there_twice_by_a_link_is_refused(tmp_path, files, refused):
+    files.nifti(tmp_path / "a.nii.gz", volume(1))
+    (tmp_path / "b.nii.gz").symlink_to(tmp_path / "a.nii.gz")
+    with refused(ValueError, "same item twice, numbers 1 and 2"):
+        VolumeFiles(tmp_path, READ, subject="anna")
+
+
+def test_a_series_is_known_by_its_uids_and_refused_when_it_is_there_twice(tmp_path, files, refused):
+    files.series(tmp_path / "first", volume(1), uid="1.2.3.4")
+    (tmp_path / "second").mkdir()
+    files.series(tmp_path / "second" / "series", volume(1), uid="1.2.3.4")
+    items = [VolumeFiles(tmp_path / place, READ, subject="anna")[0]["item"] for place in ("first", "second")]
+    assert items[0] == items[1]
+    files.series(tmp_path / "second" / "copy", volume(1), uid="1.2.3.4")
+    with refused(ValueError, "numbers 1 and 2"):
+        VolumeFiles(tmp_path / "second", READ)
+
+
+@pytest.mark.parametrize("subject", [112, 12.0, True])
+def test_a_subject_that_a_command_line_took_for_a_number_is_refused(folder, refused, subject):
+    """1_12 and 11_2 are one number."""
+    with refused(ValueError, "put it in quotes"):
+        VolumeFiles(folder, READ, subject=subject)
+
+
 def test_what_cannot_be_scans_is_refused(folder, tmp_path, refused):
     with refused(ValueError, "does not exist"):
         VolumeFiles(folder / "Mustermann", READ)
@@ -72,7 +108,7 @@ def test_what_cannot_be_scans_is_refused(folder, tmp_path, refused):
     with refused(ValueError, "holds no scan"):
         VolumeFiles(tmp_path / "empty", READ)
     with refused(ValueError, "give one of them"):
-        VolumeFiles(folder, READ, subject=1, subject_pattern="(a)")
+        VolumeFiles(folder, READ, subject="1", subject_pattern="(a)")
     for useless in ("anna", "(", "(never)"):
         with refused(ValueError, "subject_pattern"):
             VolumeFiles(folder, READ, subject_pattern=useless)

@@ -128,10 +128,10 @@ def test_a_second_folder_holds_the_same_releases_and_costs_nothing(privatizer, l
 
 
 class NumberedCohort(Cohort):
-    """People and images by numbers."""
+    """People by texts that look like numbers, and images by numbers."""
 
     def __getitem__(self, index):
-        return super().__getitem__(index) | {"subject": index // 3, "item": index % 3}
+        return super().__getitem__(index) | {"subject": f"{index // 3}", "item": index % 3}
 
 
 def test_a_ledger_changes_neither_the_order_nor_the_number_of_the_releases(privatizer, ledger):
