@@ -288,7 +288,7 @@ def _check_known(id: str, given: dict[str, Any], own: dict[str, Any], used: set[
         if arguments is not None and key not in arguments and key not in ConfigComponent.non_arg_keys:
             raise ValueError(_unknown(id, above, [*arguments]))
     if not _is_used(id, used):
-        if is_new:
+        if is_new and not ConfigComponent.is_instantiable(parent):
             raise ValueError(_unknown(id, above, [name for name in _at(own, above) if name not in ROOTS]))
         raise ValueError(_without_effect(id))
 
@@ -314,13 +314,17 @@ def _typed(id: str) -> str:
 
 def _arguments(target: Any) -> list[str] | None:
     """Return the names of the arguments of a component; None where it takes any."""
+    component: Any = locate(target)
     try:
-        parameters = inspect.signature(locate(target)).parameters.values()  # type: ignore[arg-type]
-    except (TypeError, ValueError, ImportError):
+        # Not of a class itself, whose signature may be that of how it is made or copied.
+        parameters = inspect.signature(
+            component.__init__ if inspect.isclass(component) else component
+        ).parameters.values()
+    except (TypeError, ValueError):
         return None
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return None
-    return [parameter.name for parameter in parameters]
+    return [parameter.name for parameter in parameters if parameter.name != "self"]
 
 
 def _kind(id: str, own: dict[str, Any]) -> str | None:

@@ -83,6 +83,14 @@ def some(options, files):
     return list(options) if "bundles" in files[0].parts else list(options)[:4]
 
 
+def all_needed(name, needed):
+    """What an option needs, and what that needs."""
+    others: list[str] = []
+    while (name := needed.get(name)) and name not in others:
+        others.append(name)
+    return others
+
+
 def innermost(error):
     while error.__cause__ is not None:
         error = error.__cause__
@@ -125,9 +133,8 @@ def test_every_option_that_is_used_may_be_given_and_one_without_effect_is_refuse
     needed = ConfigParser.load_config_files([str(path) for path in files])["option_check"].get("needs", {})
     refused = set()
     for name in some(options_of(files), files):
-        options = {other: FITTING[KINDS[other]] for other in (name, needed.get(name)) if other is not None}
         try:
-            begin(files, **options)
+            begin(files, **{other: FITTING[KINDS[other]] for other in (name, *all_needed(name, needed))})
         except Exception as error:
             assert f"'{name}' has no effect with this" in str(innermost(error)), innermost(error)
             refused.add(name)
@@ -155,8 +162,8 @@ def test_a_number_where_text_is_meant_is_refused_and_the_error_says_how_to_quote
     refused = WITHOUT_EFFECT.get(" ".join([files[0].parts[-3], *(path.stem for path in files)]), set())
     for name in some(options_of(files), files):
         if KINDS[name] == "text" and name not in refused:
-            others = {needed[name]: "other"} if name in needed else {}
-            said = refusal(begin, files, **{name: 112}, **others)
+            others = dict.fromkeys(all_needed(name, needed), "other")
+            said = refusal(begin, files, **(others | {name: 112}))
             assert f"'{name}' came as a whole number" in said and f"--{name} \"'1_12'\"" in said, said
 
 
@@ -231,7 +238,9 @@ def test_checks_and_exports_of_the_network_refuse_what_they_do_not_know(tmp_path
     files = {"config_file": str(INFERENCE), "meta_file": str(INFERENCE.with_name("metadata.json"))}
     said = refusal(verify_net_in_out, "network_def", device="cpu", spatial_shpe=[8, 8], **files)
     assert "nearest one is 'spatial_shape'" in said
-    said = refusal(ckpt_export, "network_def", filepath=str(tmp_path / "a.ts"), num_direcions=4, **files)
+    (tmp_path / "model.pt").touch()
+    paths = {"filepath": str(tmp_path / "a.ts"), "ckpt_file": str(tmp_path / "model.pt")}
+    said = refusal(ckpt_export, "network_def", num_direcions=4, **paths, **files)
     assert "nearest one is 'num_directions'" in said
 
 
