@@ -53,6 +53,17 @@ def test_a_subject_is_asked_for_by_option_or_by_standard_input(run, ledger, monk
     assert ledger.budget_of(CANARY).epsilon == 12.0
 
 
+@pytest.mark.parametrize("typed", [CANARY.upper(), f" {CANARY} ", CANARY.replace("1", "\uff11"), f"{CANARY}.0"])
+def test_a_subject_is_the_one_that_was_released_however_it_is_typed(run, ledger, typed):
+    assert "spent: epsilon 2.5 of 8" in run("subject", "--subject", typed)[1].out
+
+
+def test_ids_that_are_one_number_are_two_subjects(run, ledger):
+    for subject in ("1_12", "11_2"):
+        assert run("subject", "--subject", subject, "--epsilon", f"{len(subject.split('_')[0]) + 3}")[0] == 0
+    assert [ledger.budget_of(subject).epsilon for subject in ("1_12", "11_2", "112")] == [4.0, 5.0, 8.0]
+
+
 def test_verify_ends_with_1_when_something_is_wrong(run, ledger, tmp_path):
     assert run("head", "--out", str(tmp_path / "head.json"))[0] == 0
     code, printed = run("verify", "--head", str(tmp_path / "head.json"))
@@ -109,4 +120,5 @@ def test_an_init_that_fails_late_keeps_the_secret_and_can_be_tried_again(run, tm
 
 def test_a_refused_init_leaves_nothing_behind(run, tmp_path):
     assert run("init", "--epsilon", "-1")[0] == 2
+    assert run("init", "--epsilon", "8", "--unit", "person")[0] == 2
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_cadp.data import NpzImages
+from monai_cadp.data import NpzImages, people_of
 
 CANARY = "Mustermann-1954"
 
@@ -18,6 +18,28 @@ CANARY = "Mustermann-1954"
 def write(path, images, labels, splits=("train", "test")):
     np.savez(path, **{f"{s}_images": images for s in splits}, **{f"{s}_labels": labels for s in splits})
     return path
+
+
+@pytest.mark.parametrize(
+    "patients", [np.array([7, 12, 7]), np.array([["7"], ["12"], ["007"]]), np.array([b"7", b"12", b"7.0"])]
+)
+def test_patients_are_subjects_and_places_are_items(tmp_path, patients):
+    arrays = {"images": np.zeros((3, 4, 4), np.uint8), "labels": np.arange(3), "patients": patients}
+    path = tmp_path / "a.npz"
+    np.savez(path, **{f"{split}_{name}": array for split in ("train", "test") for name, array in arrays.items()})
+    train, test = (NpzImages(path, split) for split in ("train", "test"))
+    assert people_of(train, unit="patient") == [0, 1, 0] and train[1]["subject"] == "12"
+    assert len({images[index]["item"] for images in (train, test) for index in range(3)}) == 6
+
+
+@pytest.mark.parametrize(
+    "patients", [np.array([7.0, 12.0]), np.array([7]), np.array([[7, 8], [9, 1]]), np.array([True, False])]
+)
+def test_patients_that_are_no_ids_are_refused(tmp_path, refused, patients):
+    images, labels = np.zeros((2, 4, 4), np.uint8), np.arange(2)
+    np.savez(tmp_path / "a.npz", train_images=images, train_labels=labels, train_patients=patients)
+    with refused(ValueError, "expected texts or integers"):
+        NpzImages(tmp_path / "a.npz")
 
 
 @pytest.mark.parametrize(

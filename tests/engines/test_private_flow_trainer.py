@@ -280,3 +280,11 @@ def test_a_membership_audit_stays_below_the_claim_and_catches_a_twin_without_noi
     assert audited(1.0) <= 1.0
     monkeypatch.setattr(SumLattice, "noise", lambda self, like, *_: torch.zeros_like(like, dtype=torch.int64))
     assert audited(1.0) > 1.0
+
+
+@pytest.mark.parametrize("unit", ["Patient", "subject", "person", "patient"])
+def test_people_are_not_stated_where_rows_are_counted(refused, unit):
+    with refused(
+        ValueError, "people were not given" if unit == "patient" else "expected one of image, volume, row, patient"
+    ):
+        trainer(unit=unit)

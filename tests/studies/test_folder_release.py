@@ -229,3 +229,12 @@ def test_two_processes_share_a_cohort_and_a_ledger_and_go_on_after_one_was_kille
     assert stored["killed"].items() <= stored["whole"].items()
     assert ledger.summary()["reserved"] == NUM_IMAGES and ledger.verify() == []
     assert len(pictures(tmp_path / "out")) == NUM_IMAGES and not (tmp_path / "without").exists()
+
+
+def test_a_guarantee_for_patients_needs_subjects_and_counts_all_of_a_patients_images(privatizer, tmp_path, refused):
+    whole = Privatizer(privatizer.inn, privatizer.mechanism, privatizer.content, unit="patient")
+    for cohort, words in ((Cohort(subjects=False), "unit is a patient"), (Cohort(), "Two images of one patient")):
+        with refused(ValueError, words):
+            release_folder(whole, cohort, tmp_path / "released")
+    assert not (tmp_path / "released").exists()
+    release_folder(whole, torch.utils.data.Subset(Cohort(), range(0, NUM_IMAGES, 3)), tmp_path / "released")

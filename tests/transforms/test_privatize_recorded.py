@@ -230,3 +230,24 @@ def test_without_items_the_guarantee_in_meta_says_what_shows(privatizer, ledger)
     transform = Privatized("image", privatizer, "label", ledger=ledger, subject_key="who")
     released = transform({"image": torch.rand(SHAPE), "label": 1, "who": "anna"})
     assert "which images of a subject are identical" in released["image"].meta["privacy"]["public"]
+
+
+def test_one_person_and_one_item_meet_one_release_however_they_were_typed(privatizer, ledger, refused):
+    transform = Privatized("image", privatizer, "label", ledger=ledger, subject_key="who", item_key="scan")
+    image = {"image": torch.rand(SHAPE), "label": 1}
+    typed = [("A7", "img/a.png"), ("a007 ", "./img/a.png"), ("\uff21\uff17", "img//b/../a.png"), ("A7.0", "img\\a.png")]
+    first, *others = [transform(image | {"who": who, "scan": scan})["image"] for who, scan in typed]
+    assert all(torch.equal(first, other) for other in others) and ledger.spent("A7") == (2.0, 0.0)
+    assert not torch.equal(first, transform(image | {"who": "A7", "scan": "test/img/a.png"})["image"])
+    for subject in (7, 7.0, np.float32(7), torch.tensor(7)):
+        with refused(ValueError, "put it in quotes"):
+            transform(image | {"who": subject, "scan": "img/a.png"})
+    assert ledger.spent("A7") == (4.0, 0.0) and ledger.spent("7") == (0.0, 0.0)
+
+
+def test_a_key_does_not_run_over_into_an_item(privatizer, ledger):
+    image, released = torch.rand(SHAPE), []
+    for key, item in (("a", "b c"), ("a b", "c")):
+        transform = Privatized(key, privatizer, "label", ledger=ledger, subject_key="who", item_key="scan")
+        released.append(transform({key: image, "label": 1, "who": "anna", "scan": item})[key])
+    assert not torch.equal(*released)

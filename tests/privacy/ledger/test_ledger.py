@@ -147,6 +147,14 @@ def test_a_name_that_no_encoding_knows_has_a_code_and_no_error_that_tells_it(led
     assert ledger.subject("M\udcfcller") != ledger.subject("Muller")
 
 
+def test_a_ledger_of_other_rules_for_subjects_is_refused_and_not_taken_for_empty(tmp_path, monkeypatch, refused):
+    with monkeypatch.context() as patch:
+        patch.setattr("monai_cadp.privacy.ledger.ledger.FORMAT", 1)
+        PrivacyLedger.create(tmp_path / "old.db", bytes(32), Budget(epsilon=8.0))
+    with refused(LedgerError, "made by another version"):
+        PrivacyLedger(tmp_path / "old.db", bytes(32))
+
+
 def test_errors_show_no_inner_error_that_tells_the_place(tmp_path):
     (tmp_path / "notes.db").touch(mode=0o600)
     (tmp_path / "notes.db").write_text("not a database at all" * 100)
