@@ -140,7 +140,7 @@ def test_a_ledger_changes_neither_the_order_nor_the_number_of_the_releases(priva
         torch.cat([used for _, used in release_batches(privatizer, cohort, 7, ledger=each)]) for each in (None, ledger)
     ]
     assert torch.equal(*labels) and len(labels[0]) == NUM_IMAGES
-    assert {ledger.spent(person) for person in range(NUM_IMAGES // 3)} == {(6.0, 0.0)}
+    assert {ledger.spent(str(person)) for person in range(NUM_IMAGES // 3)} == {(6.0, 0.0)}
 
 
 def test_over_the_cap_there_is_no_folder(privatizer, ledger, tmp_path):

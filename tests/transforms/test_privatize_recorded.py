@@ -146,12 +146,12 @@ def test_spawned_workers_and_a_cache_meet_the_same_releases(privatizer, ledger, 
     assert torch.equal(epoch(spawned), first)
 
 
-@pytest.mark.parametrize("subject", ["anna", 7, np.int64(7), np.array(7), torch.tensor(7), np.array(["anna"])])
-def test_a_subject_may_come_as_any_text_or_whole_number(privatizer, ledger, subject):
+@pytest.mark.parametrize("subject", ["anna", "7", np.str_("7"), np.array(["anna"])])
+def test_a_subject_may_come_as_any_text(privatizer, ledger, subject):
     transform = Privatized("image", privatizer, "label", ledger=ledger, subject_key="who")
     released = transform({"image": torch.rand(SHAPE), "label": 1, "who": subject})
     assert released.keys() == {"image", "label"}
-    assert ledger.spent("anna")[0] + ledger.spent(7)[0] == 2.0
+    assert ledger.spent("anna")[0] + ledger.spent("7")[0] == 2.0
 
 
 def test_the_array_transform_takes_the_subject_as_an_argument(privatizer, ledger):
