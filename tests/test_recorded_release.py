@@ -197,7 +197,7 @@ def test_bad_input_is_refused_before_anything_is_spent(ledger, refused, change, 
 def test_a_failure_after_the_reservation_costs_nothing_more_when_it_is_tried_again(ledger, monkeypatch):
     release, x, label = privatizer(SubsetSelection(8.0, num_candidates=64)), images(1), torch.tensor([0])
     with monkeypatch.context() as patch:
-        patch.setattr(release.inn, "decode", lambda *_: (_ for _ in ()).throw(MemoryError()))
+        patch.setattr(release.inn, "draw", lambda *_: (_ for _ in ()).throw(MemoryError()))
         with pytest.raises(MemoryError):
             recorded_release(release, ledger, x, label, ["anna"])
     assert ledger.spent("anna") == (8.0, 0.0) and ledger.summary()["released"] == 0

@@ -201,17 +201,6 @@ def _number(name: str, value: Any, limit: float) -> float:
     return float(value)
 
 
-<<<<<<< ours
-=======
-def _check_training(training: Any) -> None:
-    if not isinstance(training, dict) or not {"epsilon", "delta", "unit"} <= set(training):
-        raise ValueError("The training guarantee is not usable; expected a dictionary with epsilon, delta and unit.")
-    _number("epsilon", training["epsilon"], math.inf)
-    _number("delta", training["delta"], 1.0)
-    check_unit(training["unit"])
-
-
->>>>>>> theirs
 def _plain(name: str, value: Any) -> Any:
     try:
         return json.loads(json.dumps(value, allow_nan=False))

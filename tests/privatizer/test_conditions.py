@@ -51,7 +51,7 @@ def watched(inn):
         setattr(inn, name, recorded)
 
     record("encode", inn.encode)
-    record("decode", inn.decode)
+    record("draw", inn.draw)
     return calls
 
 
@@ -62,7 +62,7 @@ def test_a_private_label_is_randomized_before_the_network_sees_it(inn):
     _, used = privatizer.release(images(200), labels)
     # All 200 labels are kept with probability 0.36^200.
     assert not torch.equal(used, labels) and set(used.tolist()) <= {0, 1, 2}
-    assert [name for name, _ in calls] == ["encode", "decode"]
+    assert [name for name, _ in calls] == ["encode", "draw"]
     for _, condition in calls:
         assert torch.equal(condition, used)
 
@@ -77,7 +77,7 @@ def test_a_private_label_is_randomized_before_candidates_are_ranked(inn):
     calls = watched(inn)
     _, used = privatizer.release(images(200), torch.zeros(200, dtype=torch.long))
     assert not torch.equal(used, torch.zeros(200, dtype=torch.long))
-    assert [name for name, _ in calls] == ["decode"] and torch.equal(calls[0][1], used)
+    assert [name for name, _ in calls] == ["draw"] and torch.equal(calls[0][1], used)
 
 
 def test_a_label_kept_almost_surely_comes_back(inn):
@@ -109,7 +109,7 @@ def test_private_attributes_are_randomized_before_the_network_sees_them_and_kept
     attributes = torch.tensor([[1.0, 1.0]]).repeat(200, 1)
     _, used = privatizer.release(images(200), attributes)
     assert torch.equal(used[:, 0], attributes[:, 0]) and set(used[:, 1].tolist()) == {0.0, 1.0}
-    assert [name for name, _ in calls] == ["encode", "decode"]
+    assert [name for name, _ in calls] == ["encode", "draw"]
     for _, condition in calls:
         assert torch.equal(condition, used)
     assert privatizer.guarantee.epsilon == 4.1
