@@ -172,13 +172,15 @@ class TrainingData:
     def from_dict(cls, plain: Any) -> TrainingData:
         """Return the record that :meth:`to_dict` has written; what it means is computed anew.
 
+        A guarantee that is None and an empty list of events may be left out.
+
         Raises:
             ValueError: if this is no such record, or it states something else than its events mean.
         """
-        if not isinstance(plain, Mapping) or set(plain) != {"protection", "guarantee", "events"}:
+        if not isinstance(plain, Mapping) or not {"protection"} <= set(plain) <= {"protection", "guarantee", "events"}:
             raise ValueError("The training data are not usable; expected the plain data that to_dict writes.")
-        record = cls.of(plain["events"])
-        if (plain["protection"], plain["guarantee"]) != (record.protection, record.guarantee):
+        record = cls.of(plain.get("events") or [])
+        if (plain["protection"], plain.get("guarantee")) != (record.protection, record.guarantee):
             raise ValueError(
                 "The training data state another protection than their events have; restore the document as it was "
                 "written."
