@@ -144,7 +144,7 @@ def load_privatizer(
         kind = getattr(networks, description["kind"])
         if not issubclass(kind, InvertibleNetwork):
             raise TypeError
-        inn = kind(**description["config"])
+        inn = kind(**{**kind.later_options, **description["config"]})
         inn.load_state_dict({name.removeprefix(NETWORK): v for name, v in state.items() if name.startswith(NETWORK)})
         content = ContentBasis(directions.float(), weights, inn.num_latents)
     except Exception:

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import textwrap
 import warnings
+import zlib
 from pathlib import Path
 
 import matplotlib
@@ -268,12 +269,11 @@ print(f"read {read}, refused {refused}")
 CONTROL = """
 import logging, os, sys
 logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
-import nibabel, numpy, pydicom, SimpleITK
+import nibabel, numpy, pydicom
 from PIL import Image
 readers = {
     "nii": lambda path: nibabel.load(path).get_fdata(),
     "dcm": lambda path: print(pydicom.dcmread(path).PatientName),
-    "mha": SimpleITK.ReadImage,
     "tif": lambda path: Image.open(path).load(),
 }
 for folder in ("damaged", "mixed/test/0"):
@@ -295,7 +295,7 @@ def life(world, cohort):
     small = {"spatial_shape": "[8,8]", "num_directions": 4, "num_classes": 2, "checkpoint": out / "model.pt"}
     rows = {"schema": "schema.yaml", "subject_column": "patient", "checkpoint": out / "rows.pt"}
     secret = write_secret(place / "secret")
-    PrivacyLedger.create(place / "ledger.db", secret, Budget(8.0)).close()
+    PrivacyLedger.create(place / "ledger.db", secret, Budget(16.0)).close()
     paid = {"epsilon": 4.0, "ledger": place / "ledger.db", "secret_file": place / "secret"}
     named = paid | {"subject_pattern": "(.+)-"}
     mixed = small | {"intensity_range": "[0,255]"}
@@ -335,7 +335,8 @@ def traces(place):
     for path in sorted(place.rglob("*")):
         yield path.relative_to(place), path.read_bytes() if path.is_file() else b""
         if path.name.endswith(".gz"):
-            yield path.relative_to(place), gzip.decompress(path.read_bytes())
+            # As much as a damaged file still gives.
+            yield path.relative_to(place), zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(path.read_bytes())
 
 
 def canaries(found):
@@ -420,7 +421,8 @@ def test_the_ledger_holds_codes_only_and_all_its_files_are_the_owners(life):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ending", ["nii", "dcm", "mha", "tif"])
+# MetaImage's reader speaks of damaged files too, but not of what stands in their headers.
+@pytest.mark.parametrize("ending", ["nii", "dcm", "tif"])
 def test_the_libraries_themselves_would_have_said_a_canary(world, ending):
     place, start = world
     assert start(f"control-{ending}", "-c", textwrap.dedent(CONTROL), ending).wait(120) == 0

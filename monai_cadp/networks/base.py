@@ -11,7 +11,7 @@ import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +51,13 @@ class InvertibleNetwork(nn.Module, metaclass=_RecordedFromTheStart):
 
     Raises:
         ValueError: if a size is not positive, or there are not 0, 2 or 3 of them.
+
+    Attributes:
+        later_options: arguments of the constructor that checkpoints of older versions do not state, with the values
+            that these have; they leave no trace in a fingerprint.
     """
+
+    later_options: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(
         self,
@@ -229,7 +235,9 @@ class InvertibleNetwork(nn.Module, metaclass=_RecordedFromTheStart):
         return self._fingerprint
 
     def _digest(self) -> str:
-        digest = hashlib.sha256(json.dumps([type(self).__name__, self.config], sort_keys=True).encode())
+        later = self.later_options
+        config = {name: value for name, value in self.config.items() if name not in later or value != later[name]}
+        digest = hashlib.sha256(json.dumps([type(self).__name__, config], sort_keys=True).encode())
         derived = {
             f"{prefix}.{name}" for prefix, module in self.named_modules() for name in getattr(module, "derived", ())
         }
@@ -379,7 +387,7 @@ class InvertibleNetwork(nn.Module, metaclass=_RecordedFromTheStart):
                 "build the network that the checkpoint was trained with."
             )
         for name, value in self.config.items():
-            trained = state["config"].get(name)
+            trained = {**self.later_options, **state["config"]}.get(name)
             if trained != value:
                 raise ValueError(
                     f"The checkpoint was trained with {name} = {trained}, but the network was built with {value}; "

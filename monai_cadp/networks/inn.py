@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import cast
 
 import torch
@@ -97,6 +98,7 @@ class ConditionalINN(InvertibleNetwork):
     """
 
     input_noise: Tensor
+    later_options = MappingProxyType({"dropout": 0.0, "context_width": 0})
 
     def __init__(
         self,

@@ -68,3 +68,16 @@ def test_large_images_get_levels_that_see_everything_and_small_ones_do_not():
     assert ConditionalINN((64, 64, 64), num_couplings=0, context_width=16).coarse_shape == (1, 4, 4, 4)
     assert ConditionalINN((64, 64), 3, num_couplings=0).coarse_shape == (3, 8, 8)
     assert ConditionalINN((100, 100), num_couplings=0).coarse_shape == (1, 25, 25)
+
+
+def test_a_network_of_an_older_version_is_the_same_network():
+    """It states fewer options, and its fingerprint knows of no more."""
+    network = ConditionalINN((8, 8), 1, num_levels=1, rank=4, num_couplings=1, width=8)
+    state = network.state_dict()
+    stated = state["_extra_state"]
+    older = {name: value for name, value in stated["config"].items() if name not in network.later_options}
+    state["_extra_state"] = {**stated, "config": older}
+    again = ConditionalINN(**{**ConditionalINN.later_options, **older})
+    again.load_state_dict(state)
+    assert again.fingerprint() == network.fingerprint()
+    assert set(network.later_options) == {"dropout", "context_width"}
