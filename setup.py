@@ -47,6 +47,7 @@ setup(
     extras_require={
         "postgres": ["psycopg[binary]>=3"],
         "dev": [
+            "coverage",
             "pytest",
             "pytest-xdist",
             "hypothesis",

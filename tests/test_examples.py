@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from monai_cadp import Privatizer
@@ -15,6 +16,8 @@ from monai_cadp.data import BrainCohort
 from monai_cadp.networks import ConditionalINN, ContentBasis, fit_moments
 from monai_cadp.privacy import PriorOnly, PrivacyLedger
 from monai_cadp.privacy.ledger import read_secret
+
+pytestmark = pytest.mark.slow
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SHAPE, SPACING = (16, 20, 16), 10.8

@@ -21,6 +21,8 @@ import hashlib
 import json
 import os
 import random
+import signal
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -128,6 +130,8 @@ def main() -> None:
     number = 40 if options.quick else options.number
     drawn = [mutant for mutant in sample(found, number) if options.only in mutant.file]
     os.nice(10)
+    # So that an end from outside ends what runs, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     workspace = Workspace(ROOT, work / "copy")
     tests = sorted(
         {
@@ -168,8 +172,9 @@ def _judged(
             record = {"mutant": mutant.identity, "file": file, "state": state, **judge(workspace, mutant, covering)}
             with kept.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(record) + "\n")
-            place = f"{mutant.file}:{mutant.line}"
-            print(f"{index}/{len(drawn)} {place} {record['verdict']} {record['by'] or ''}", flush=True)
+            print(
+                f"{index}/{len(drawn)} {mutant.file}:{mutant.line} {record['verdict']} {record['by'] or ''}", flush=True
+            )
             if record["verdict"] != "noticed":
                 print(f"  - {mutant.before}\n  + {mutant.after}", flush=True)
         records[mutant.identity] = record

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -43,7 +44,7 @@ class Clocks:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
-        """Measure the processor time of a test."""
+        """Take the processor time of a test and of its processes."""
         self.begin(item.nodeid)
         usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         result = yield
@@ -54,12 +55,12 @@ class Clocks:
         return result
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep what failed."""
+        """Keep the tests that did not pass; one that skips itself has noticed nothing."""
         if report.failed or (report.skipped and report.when == "call" and not hasattr(report, "wasxfail")):
             self.failed.append(report.nodeid)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Keep what could not be collected."""
+        """Keep the files that could not be read."""
         if report.failed:
             self.failed.append(report.nodeid)
 
@@ -128,6 +129,7 @@ class Workspace:
         process = os.fork()
         if process == 0:
             os.setpgid(0, 0)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             with open(log or os.devnull, "ab") as output:
                 os.dup2(output.fileno(), 1)
                 os.dup2(output.fileno(), 2)
@@ -137,10 +139,15 @@ class Workspace:
             finally:
                 os._exit(0)
         deadline = time.monotonic() + 10 * processor_seconds
-        while os.waitpid(process, os.WNOHANG)[0] == 0:
-            if time.monotonic() > deadline:
+        ended = False
+        try:
+            while not ended and time.monotonic() < deadline:
+                time.sleep(0.02)
+                ended = os.waitpid(process, os.WNOHANG)[0] != 0
+        finally:
+            # Of what tests have started, too, nothing stays.
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(process, signal.SIGKILL)
+            if not ended:
                 os.waitpid(process, 0)
-                return None
-            time.sleep(0.02)
         return json.loads(answer.read_text(encoding="utf-8")) if answer.exists() else None

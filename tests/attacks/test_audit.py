@@ -26,6 +26,8 @@ from monai_cadp.privacy import (
     SubsetSelection,
 )
 
+pytestmark = pytest.mark.slow
+
 TWINS = {twin.name: twin for twin in all_twins()}
 # Trials of each input in every game: many in each call, and one in each call.
 TRIALS = {

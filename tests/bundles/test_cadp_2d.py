@@ -18,6 +18,8 @@ from monai_cadp.checkpoint import load_network, load_privatizer
 from monai_cadp.data import Digits
 from monai_cadp.privacy import SubsetSelection, TrainingData
 
+pytestmark = pytest.mark.slow
+
 BUNDLE = Path(__file__).parents[2] / "bundles" / "cadp_2d"
 CONFIGS = BUNDLE / "configs"
 SCHEMA = Path(__file__).with_name("metadata_schema.json")

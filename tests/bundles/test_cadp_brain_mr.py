@@ -19,6 +19,8 @@ from monai_cadp.data import BrainCohort, PublicGrid
 from monai_cadp.privacy import Budget, PriorOnly, PrivacyLedger
 from monai_cadp.privacy.ledger import write_secret
 
+pytestmark = pytest.mark.slow
+
 BUNDLE = Path(__file__).parents[2] / "bundles" / "cadp_brain_mr"
 CONFIGS = BUNDLE / "configs"
 SCHEMA = Path(__file__).with_name("metadata_schema.json")

@@ -17,6 +17,8 @@ from monai_cadp.checkpoint import load_privatizer
 from monai_cadp.data import ScikitTable
 from monai_cadp.privacy import PriorOnly
 
+pytestmark = pytest.mark.slow
+
 BUNDLE = Path(__file__).parents[2] / "bundles" / "cadp_tabular"
 CONFIGS = BUNDLE / "configs"
 SCHEMA = Path(__file__).with_name("metadata_schema.json")

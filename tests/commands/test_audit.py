@@ -19,6 +19,8 @@ from monai_cadp.networks import ConditionalINN, ContentBasis
 from monai_cadp.privacy import PriorOnly
 from monai_cadp.privatizer import Privatizer
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "bundles" / "cadp_2d" / "configs" / "inference.yaml"
 RESULTS = ROOT / "results" / "audit.json"

@@ -20,8 +20,9 @@ def classes(count, seed=0):
     """Three columns of two classes that differ in mean, spread and correlation."""
     generator = torch.Generator().manual_seed(seed)
     label = torch.arange(count) % 2
-    first, second = [[1.0, 0, 0], [0.5, 0.8, 0], [0.2, 0.1, 0.6]], [[0.5, 0.3, 0], [0, 1, 0.2], [0, 0, 1]]
-    mixing = torch.tensor([first, second])
+    mixing = torch.tensor(
+        [[[1.0, 0.0, 0.0], [0.5, 0.8, 0.0], [0.2, 0.1, 0.6]], [[0.5, 0.3, 0.0], [0, 1, 0.2], [0, 0, 1]]]
+    )
     mean = torch.tensor([[0.3, -0.4, 0.1], [-0.5, 0.2, 0.3]])
     return torch.einsum("nij,nj->ni", mixing[label], torch.randn(count, 3, generator=generator)) + mean[label], label
 

@@ -12,6 +12,8 @@ import torch
 
 from monai_cadp.checkpoint import load_network
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import sys
 import ignite.distributed as idist

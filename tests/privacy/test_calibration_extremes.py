@@ -42,7 +42,7 @@ def test_the_largest_epsilon_is_taken_and_a_larger_one_refused(refused):
 
 @pytest.mark.parametrize(("epsilon", "delta", "bound"), [(0.1, 1e-6, 0.7), (1.0, 1e-5, 2.0), (8.0, 1e-5, 31.0)])
 def test_a_mechanism_adds_the_noise_of_twice_its_clipping_bound_and_hardly_more(epsilon, delta, bound):
-    """Two clipped rows are 2 C apart; the lattice costs less than a hundred-thousandth, and a millionth of C."""
+    """Two clipped rows are 2 C apart; the lattice costs a hundred-thousandth, and shortens C by a millionth."""
     tight = 2 * bound * gaussian_sigma(epsilon, delta)
     noise = GaussianMechanism(epsilon, delta, clipping_bound=bound).noise_deviation
     assert tight * (1 - 2e-6) <= noise <= tight * (1 + 2e-5)

@@ -82,6 +82,7 @@ def attempt(privatizer, ledger, output):
     release_folder(privatizer, Cohort(), output, batch_size=1, ledger=ledger)
 
 
+@pytest.mark.slow
 def test_fifty_kills_at_random_moments_break_nothing(privatizer, ledger, tmp_path):
     context = multiprocessing.get_context("fork")
     output = tmp_path / "released"
@@ -213,6 +214,7 @@ idist.finalize()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_cohort_and_a_ledger_and_go_on_after_one_was_killed(privatizer, ledger, tmp_path):
     save_privatizer(privatizer, tmp_path / "model.pt")
     (tmp_path / "script.py").write_text(SCRIPT)

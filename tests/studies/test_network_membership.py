@@ -11,6 +11,8 @@ from monai_cadp.networks import ConditionalINN
 from monai_cadp.studies import NetworkMembership, NetworkTraining
 from monai_cadp.studies.variant import Split
 
+pytestmark = pytest.mark.slow
+
 
 def digits(split):
     items = list(Digits(split))

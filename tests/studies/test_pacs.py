@@ -23,6 +23,8 @@ from monai_cadp.networks import ConditionalINN, ContentBasis
 from monai_cadp.privacy import SubsetSelection
 from monai_cadp.studies import release_folder
 
+pytestmark = pytest.mark.slow
+
 CANARY = "Mustermann-1954"
 GRID = PublicGrid((12, 16, 12), spacing=14.4)
 PROFILE = "dicomfields_2024b"

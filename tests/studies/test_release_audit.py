@@ -11,6 +11,8 @@ from monai_cadp.privacy import SubsetSelection
 from monai_cadp.studies import ReleaseAudit
 from monai_cadp.studies.variant import Variant
 
+pytestmark = pytest.mark.slow
+
 
 def variant(mechanism):
     privatizer = small_privatizer(mechanism)

@@ -33,6 +33,8 @@ from monai_cadp.studies import (
     WithoutGuarantee,
 )
 
+pytestmark = pytest.mark.slow
+
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 
 

@@ -13,6 +13,8 @@ from monai.bundle import run
 
 from monai_cadp.data import Digits
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 STUDIES = ROOT / "configs" / "studies"
 SHARED = ("images.yaml", "rows.yaml")

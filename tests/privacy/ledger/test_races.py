@@ -16,6 +16,8 @@ import pytest
 from monai_cadp.privacy import Budget, BudgetExceededError, LedgerError, PrivacyGuarantee, PrivacyLedger
 from monai_cadp.privacy.ledger import ReleaseRequest
 
+pytestmark = pytest.mark.slow
+
 NUM_REQUESTS = 20_000
 COST = PrivacyGuarantee(epsilon=0.1, mechanism="SubsetSelection")
 
