@@ -335,8 +335,15 @@ def traces(place):
     for path in sorted(place.rglob("*")):
         yield path.relative_to(place), path.read_bytes() if path.is_file() else b""
         if path.name.endswith(".gz"):
-            # As much as a damaged file still gives.
-            yield path.relative_to(place), zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(path.read_bytes())
+            yield path.relative_to(place), unpacked(path.read_bytes())
+
+
+def unpacked(content):
+    """As much as a damaged archive still gives."""
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(content)
+    except zlib.error:
+        return b""
 
 
 def canaries(found):
