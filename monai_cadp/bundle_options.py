@@ -90,6 +90,7 @@ KINDS = (
     | dict.fromkeys(
         (
             "blur",
+            "classifier_delta",
             "delta",
             "detail_temperature",
             "epsilon",
