@@ -236,8 +236,9 @@ class ConditionalINN(InvertibleNetwork):
         Args:
             reversible: True for memory that does not grow with the number of couplings, for a third more time.
         """
-        # The dense couplings hold little, and with dropout they would not be computed twice alike.
-        for part in (self.local_flow, *self.detail_flows):
+        # With dropout couplings would not be computed twice alike.
+        dense = None if self.config["dropout"] else self.whitening
+        for part in (dense, self.local_flow, *self.detail_flows):
             for module in [] if part is None else part.modules():
                 if isinstance(module, Chain):
                     module.is_reversible = reversible

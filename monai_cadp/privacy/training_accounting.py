@@ -98,7 +98,7 @@ def training_deltas(parts: Sequence[NoisySums], epsilons: Sequence[float]) -> li
     """Return the delta at each of these epsilons, rounded up; otherwise as :func:`training_epsilon`.
 
     Example:
-        >>> low, high = training_deltas([NoisySums(2.0, 0.04, 300)], [2.88, 1.0])
+        >>> high, low = training_deltas([NoisySums(2.0, 0.04, 300)], [1.0, 2.88])
         >>> low < 1.1e-5 < high
         True
     """

@@ -222,7 +222,7 @@ def audit_training(
 
     Example:
         >>> result = audit_training(4.0, runs=2, canaries=300)
-        >>> 0 < result.measured <= 4.0
+        >>> 0 <= result.measured <= 4.0
         True
     """
     signs, scores = [], []

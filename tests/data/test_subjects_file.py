@@ -24,8 +24,7 @@ def test_numbers_in_the_file_stay_the_text_that_they_are(tmp_path):
     texts = ["1_12", "11_2", "12.0", "1e3", "True", "7"]
     lines = "".join(f"{index}.nii,{text}\n" for index, text in enumerate(texts))
     found = subjects_by_file([f"{index}.nii" for index in range(6)], written(tmp_path, "file,subject\n" + lines))
-    assert [item["subject"] for item in found] == texts
-    assert len({item["item"] for item in found}) == 6
+    assert found == texts
 
 
 @pytest.mark.parametrize(
@@ -53,7 +52,7 @@ def test_scans_have_the_subjects_of_the_file_and_of_nothing_else(tmp_path, files
     read = ReadVolume(PublicGrid((4, 4, 4), spacing=2.0))
     (tmp_path / "scans").mkdir()
     for name in "ab":
-        files.nifti(tmp_path / "scans" / f"{name}.nii.gz", np.ones((8, 8, 8), np.int16))
+        files.nifti(tmp_path / "scans" / f"{name}.nii.gz", np.arange(512, dtype=np.int16).reshape(8, 8, 8))
     path = written(tmp_path, "file,subject\na.nii.gz,007\nb.nii.gz,008\nanother.nii.gz,9\n")
     scans = VolumeFiles(tmp_path / "scans", read, subjects=path)
     assert [scans[index]["subject"] for index in range(2)] == ["007", "008"]
