@@ -283,8 +283,8 @@ def test_weights_that_somebody_has_changed_are_unprotected_and_have_another_fing
     assert after.training_data.protection == "unprotected" and privatizer.identity != identity
     # A derived buffer is made again instead.
     assert (after.fingerprint == before.fingerprint) == (edit == "a derived buffer")
-    # The same change is the same event, and saved or copied it stays. A copy is built with the constant as it was, which
-    # is one change more.
+    # The same change is the same event, and saved or copied it stays.
+    # A copy is built with the constant as it was, which is one change more.
     assert privatizer.guarantee == after
     copied = copy.deepcopy(inn).training_events
     assert all(event in copied for event in inn.training_events)
