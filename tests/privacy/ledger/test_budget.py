@@ -55,8 +55,9 @@ def test_identical_releases_compose_below_their_sum_and_are_stated_at_the_cap_of
     epsilon, delta = budget.spent({one: 10})
     assert epsilon < 3.0 and delta == 1e-5
     assert budget.allows({one: 10}) and not Budget(3.0, delta=1e-5).allows({one: 10})
-    # What fits as a sum is stated as one.
+    # What fits as a sum is stated as one, to the last digit.
     assert budget.spent({one: 2}) == (1.0, 2e-7)
+    assert Budget(0.3, delta=1e-5, accounting="identical").spent({release(0.1): 3}) == (0.3, 0.0)
 
 
 def test_where_deltas_would_pass_the_cap_the_composition_at_the_cap_counts():
