@@ -12,7 +12,7 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from monai.engines.trainer import Trainer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from monai_cadp.engines.flow_batch import bits_per_dimension, flow_batches, prepare_flow_batch
@@ -120,8 +120,8 @@ class FlowTrainer(Trainer):
             raise ValueError(f"The network is a {type(network).__name__}; only a ConditionalINN trains reversibly.")
         self.network = network.to(device)
         self.averaged = AveragedModel(network, multi_avg_fn=_gradual_average(averaging), use_buffers=False)
-        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=weight_decay, fused=True)
+        groups = [{"params": group} for group in self._parameter_groups()]
+        self.optimizer = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=weight_decay, fused=True)
         self.learning_rate, self.largest_gradient, self.seed = learning_rate, largest_gradient, seed
         self.max_minutes, self.moment_epochs = max_minutes, moment_epochs
         self.noise = noise or GaussianNoise()
@@ -230,16 +230,23 @@ class FlowTrainer(Trainer):
             refit_subspace(network, self.moment_batches(), training_data=self.training_event(), progress=progress)
 
     def _iteration(self, engine: Engine, batchdata: Mapping[str, Any]) -> dict[str, float]:
-        rate = self.learning_rate * min(1.0, self.state.iteration / WARMUP_STEPS)
-        rate *= 0.5 * (1 + math.cos(math.pi * self.progress))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        warm = self.learning_rate * min(1.0, self.state.iteration / WARMUP_STEPS)
+        for group, progress in zip(self.optimizer.param_groups, self._progress_of_groups(), strict=True):
+            group["lr"] = warm * 0.5 * (1 + math.cos(math.pi * progress))
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
         seen = self._backward(batchdata)
         self.optimizer.step()
         self.averaged.update_parameters(self.network)
-        return {**seen, "learning_rate": rate}
+        return {**seen, "learning_rate": self.optimizer.param_groups[-1]["lr"]}
+
+    def _parameter_groups(self) -> list[list[nn.Parameter]]:
+        """Return the parameters that are trained; each group has a rate of its own."""
+        return [[parameter for parameter in self.network.parameters() if parameter.requires_grad]]
+
+    def _progress_of_groups(self) -> list[float]:
+        """Return the share of its training that is over, 0 to 1, of every group of parameters."""
+        return [self.progress]
 
     def _backward(self, batchdata: Mapping[str, Any]) -> dict[str, float]:
         """Give every parameter its gradient; return what may be logged of the batch."""
@@ -270,6 +277,8 @@ class FlowTrainer(Trainer):
     def _start(self) -> None:
         self.started = time.monotonic()
         if self.state.iteration == 0:
+            if isinstance(self.network, ConditionalINN) and self.network.knows_noise:
+                self.network.input_noise.fill_(getattr(self.noise, "deviation", 0.0))
             self._fit_moments()
             # They may have been built from other random numbers.
             share_network(self.network)
@@ -277,8 +286,6 @@ class FlowTrainer(Trainer):
             self.averaged.module.load_state_dict(self.network.state_dict())
 
     def _fit_moments(self) -> None:
-        if isinstance(self.network, ConditionalINN) and self.network.knows_noise:
-            self.network.input_noise.fill_(getattr(self.noise, "deviation", 0.0))
         if isinstance(self.network, ConditionalINN) and self.network.is_new:
             fit_moments(self.network, self.moment_batches(), training_data=self.training_event(), progress=True)
 

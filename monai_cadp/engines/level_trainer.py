@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from ignite.engine import Engine
-from torch import Tensor
+from torch import Tensor, nn
 
 from monai_cadp.engines.flow_batch import prepare_flow_batch
-from monai_cadp.engines.flow_trainer import WARMUP_STEPS, FlowTrainer
+from monai_cadp.engines.flow_trainer import FlowTrainer
 from monai_cadp.engines.ranks import add_gradients, sum_over_ranks
 
 __all__ = ["LevelTrainer"]
@@ -62,14 +61,16 @@ class LevelTrainer(FlowTrainer):
             raise ValueError(f"context_noise is {context_noise}; expected a number of at least 0.")
         self.ends, self.images_per_part, self.context_noise = ends, counts, context_noise
         super().__init__(network, train_data_loader, **options)
-        learning_rate, weight_decay = self.learning_rate, self.optimizer.param_groups[0]["weight_decay"]
-        groups: list[list[Tensor]] = [[] for _ in ends]
-        for name, parameter in network.named_parameters():
+
+    def _parameter_groups(self) -> list[list[nn.Parameter]]:
+        groups: list[list[nn.Parameter]] = [[] for _ in self.ends]
+        for name, parameter in self.network.named_parameters():
             if parameter.requires_grad:
-                groups[network.part_of(name)].append(parameter)
-        self.optimizer = torch.optim.AdamW(
-            [{"params": group} for group in groups], lr=learning_rate, weight_decay=weight_decay, fused=True
-        )
+                groups[self.network.part_of(name)].append(parameter)
+        return groups
+
+    def _progress_of_groups(self) -> list[float]:
+        return [min(1.0, self.progress / end) for end in self.ends]
 
     def _counts(self, batch_size: int) -> list[int]:
         """Return how many images of a batch each part sees now."""
@@ -78,18 +79,6 @@ class LevelTrainer(FlowTrainer):
             fewer = 2 ** (len(self.network.spatial_shape) - 1)
             counts = [max(1, batch_size // fewer ** max(part - 1, 0)) for part in range(len(self.ends))]
         return [0 if self.progress > end else min(n, batch_size) for n, end in zip(counts, self.ends, strict=True)]
-
-    def _iteration(self, engine: Engine, batchdata: Mapping[str, Any]) -> dict[str, float]:
-        warm = self.learning_rate * min(1.0, self.state.iteration / WARMUP_STEPS)
-        rates = [warm * 0.5 * (1 + math.cos(math.pi * min(1.0, self.progress / end))) for end in self.ends]
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
-        self.network.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        seen = self._backward(batchdata)
-        self.optimizer.step()
-        self.averaged.update_parameters(self.network)
-        return {**seen, "learning_rate": rates[-1]}
 
     def _backward(self, batchdata: Mapping[str, Any]) -> dict[str, float]:
         sums, numbers = torch.zeros(len(self.ends)), torch.zeros(len(self.ends))
@@ -107,7 +96,8 @@ class LevelTrainer(FlowTrainer):
         sum_over_ranks([sums, numbers])
         loss = float((sums / numbers.clamp(min=1)).sum())
         self._check_finite(loss, "loss")
-        losses = [part.sum() / n for part, n in zip(parts, numbers.tolist(), strict=True) if len(part)]
+        # Of a process whose part of the last batch is empty, there are none.
+        losses = [part.sum() / n for part, n in zip(parts, numbers.tolist(), strict=bool(parts)) if len(part)]
         if losses:
             torch.stack(losses).sum().backward()
         add_gradients(self.network.parameters())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
+import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
@@ -59,7 +60,7 @@ class ExportPrivatizer:
         self.progress = progress
         self.validations: list[float] = []
         self.best_of_parts: dict[int, float] = {}
-        self.best_state: dict[str, Any] | None = None
+        self.best_state: dict[str, Tensor] | None = None
 
     def attach(self, engine: FlowTrainer) -> None:
         """Attach to a trainer."""
@@ -77,13 +78,11 @@ class ExportPrivatizer:
         better = {p for p in parts if bits[p] < self.best_of_parts.get(p, math.inf)}
         self.best_of_parts |= {p: bits[p] for p in better}
         if better:
-            state = copy.deepcopy(network.state_dict())
+            state = {n: v.clone() for n, v in network.state_dict().items() if isinstance(v, Tensor)}
             # Parts share nothing, and a part that overfits is not kept for the sake of one that still learns.
             kept = self.best_state or {}
             self.best_state = {
-                name: kept[name]
-                if name in kept and isinstance(value, Tensor) and network.part_of(name) not in better
-                else value
+                name: kept[name] if name in kept and network.part_of(name) not in better else value
                 for name, value in state.items()
             }
 
@@ -97,13 +96,19 @@ class ExportPrivatizer:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from an earlier ``state_dict``."""
-        self.validations, self.best_state = list(state["validations"]), state["best_state"]
-        self.best_of_parts = dict(state["best_of_parts"])
+        self.validations = list(state["validations"])
+        if "best_of_parts" in state:
+            self.best_of_parts, self.best_state = dict(state["best_of_parts"]), state["best_state"]
+        # An older version knew the best of the whole only: the best of every part is looked for from here.
 
     def _export(self, engine: FlowTrainer) -> None:
         network = copy.deepcopy(engine.averaged_network)
         if self.best_state is not None:
-            network.load_state_dict(self.best_state)
+            # Parts of several moments of this training, whose record the network has.
+            tensors = network.state_dict()
+            with torch.no_grad(), network.learning(engine.training_event()):
+                for name, value in self.best_state.items():
+                    tensors[name].copy_(value)
         engine.finish(network, progress=self.progress)
         basis = ContentBasis.fit(
             network,

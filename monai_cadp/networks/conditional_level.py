@@ -136,7 +136,9 @@ class ConditionalLevel(InvertibleModule):
         """
         context = self._context(coarser, embedding)
         details, _ = self._inverse(latent, *context, jac=False)
-        with torch.enable_grad():
+        # Tensors that were made in inference mode have no gradients, whatever is enabled afterwards.
+        with torch.inference_mode(False), torch.enable_grad():
+            details, *context = (part.clone() if part.is_inference() else part for part in (details, *context))
             details.requires_grad_()
             again, log_det = self._forward(details, *context, jac=True)
             assert log_det is not None

@@ -193,7 +193,6 @@ class ConditionalINN(InvertibleNetwork):
         self.rewhitening = (
             GroupWhitening([(rank,)], num_groups=1, embedding_size=embedding_size) if num_local_couplings else None
         )
-        self.knows_noise = context_width > 0
         if self.knows_noise:
             # The standard deviation of the noise that training added to images.
             self.register_buffer("input_noise", torch.zeros(()))
@@ -242,6 +241,11 @@ class ConditionalINN(InvertibleNetwork):
             for module in [] if part is None else part.modules():
                 if isinstance(module, Chain):
                     module.is_reversible = reversible
+
+    @property
+    def knows_noise(self) -> bool:
+        """Whether drawing takes away the noise of training; so it is where levels see the whole coarser image."""
+        return bool(self.config["context_width"])
 
     @property
     def is_new(self) -> bool:

@@ -10,9 +10,11 @@ import torch
 from ignite.engine import Events
 from torch.utils.data import DataLoader
 
+from monai_cadp.checkpoint import load_privatizer
 from monai_cadp.engines import FlowEvaluator, GaussianNoise, LevelTrainer
 from monai_cadp.handlers import ExportPrivatizer
 from monai_cadp.networks import ConditionalINN
+from monai_cadp.privacy import PriorOnly
 
 SMALL = {"num_levels": 2, "num_couplings": 2, "width": 16, "context_width": 16, "num_detail_couplings": 2}
 
@@ -104,7 +106,7 @@ def test_a_resumed_training_is_the_uninterrupted_one():
 
 def test_the_best_of_every_part_is_kept(tmp_path):
     network = small_network()
-    engine = trainer(network, epochs=2)
+    engine = trainer(network, epochs=2, training_data="public")
     evaluator = FlowEvaluator(engine.averaged, DataLoader(smooth_images(), batch_size=24), noise=GaussianNoise(0.02))
     states = []
 
@@ -118,6 +120,8 @@ def test_the_best_of_every_part_is_kept(tmp_path):
     handler.attach(engine)
     engine.add_event_handler(Events.EPOCH_COMPLETED, lambda _: evaluator.run())
     engine.run()
+    # Parts of two moments of a public training are a network of a public training.
+    assert load_privatizer(tmp_path / "model.pt", PriorOnly()).training_data.protection == "public"
     for name, value in handler.best_state.items():
         if isinstance(value, torch.Tensor) and network.part_of(name) != 1:
             assert torch.equal(value, states[0 if network.part_of(name) == 0 else 1][name]), name
