@@ -138,9 +138,9 @@ class ConditionalLevel(InvertibleModule):
         details, _ = self._inverse(latent, *context, jac=False)
         # Tensors that were made in inference mode have no gradients, whatever is enabled afterwards.
         with torch.inference_mode(False), torch.enable_grad():
-            details, *context = (part.clone() if part.is_inference() else part for part in (details, *context))
-            details.requires_grad_()
-            again, log_det = self._forward(details, *context, jac=True)
+            features, shift, log_scale = (part.clone() if part.is_inference() else part for part in context)
+            details = details.clone().requires_grad_()
+            again, log_det = self._forward(details, features, shift, log_scale, jac=True)
             assert log_det is not None
             log_prob = log_det - 0.5 * again.flatten(1).square().sum(1)
             (score,) = torch.autograd.grad(log_prob.sum(), details)

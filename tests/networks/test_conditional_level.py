@@ -53,6 +53,15 @@ def test_a_network_without_known_noise_draws_what_it_decodes():
     assert not torch.allclose(network.draw(z, condition), network.decode(z, condition), atol=1e-3)
 
 
+def test_drawing_is_the_same_in_inference_mode():
+    network = moved(ConditionalINN((16, 16), 1, num_classes=2, num_levels=1, context_width=16), 0.05).eval()
+    network.input_noise.fill_(0.1)
+    z, condition = torch.randn(3, network.num_latents), torch.tensor([0, 1, 1])
+    expected = network.draw(z, condition)
+    with torch.inference_mode():
+        assert torch.equal(network.draw(z, condition), expected)
+
+
 def test_samples_that_are_drawn_do_not_mix():
     network = moved(ConditionalINN((16, 16), 1, num_classes=2, num_levels=1, context_width=16), 0.05).eval()
     network.input_noise.fill_(0.1)
