@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +14,7 @@ import torch
 from monai_cadp import networks
 from monai_cadp.networks import ContentBasis, InvertibleNetwork
 from monai_cadp.privacy import Mechanism, PriorOnly, RandomizedResponse
+from monai_cadp.privacy.private_files import new_private
 from monai_cadp.privatizer import Privatizer
 
 __all__ = ["KEY", "load_network", "load_privatizer", "save_privatizer", "write_file"]
@@ -58,9 +57,7 @@ def save_privatizer(privatizer: Privatizer, path: str | Path) -> None:
 
 
 def write_file(content: dict[str, Any], path: str | Path) -> None:
-    """Write a file that ``torch.load`` reads; a reader meets the whole file or the one before, also after a power cut.
-
-    While it is written only its owner can read it, from the first byte.
+    """Write a file that ``torch.load`` reads, as :func:`~monai_cadp.privacy.private_files.new_private` does.
 
     Args:
         content: tensors and plain data.
@@ -68,24 +65,8 @@ def write_file(content: dict[str, Any], path: str | Path) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Of a name of its own: two processes do not write into one file, and no link that lies there is followed.
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if hasattr(os, "O_DIRECTORY"):
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    with new_private(path) as file:
+        torch.save(content, file)
 
 
 def _is_large(tensor: Any) -> bool:
@@ -119,8 +100,7 @@ def load_privatizer(
             network than is stated.
 
     Example:
-        >>> import tempfile
-        >>> from monai_cadp.networks import ConditionalINN
+        >>>         >>> from monai_cadp.networks import ConditionalINN
         >>> from monai_cadp.privacy import PriorOnly, SubsetSelection
         >>> inn = ConditionalINN(spatial_shape=(8, 8))
         >>> path = Path(tempfile.mkdtemp()) / "model.pt"
@@ -177,8 +157,7 @@ def load_network(
         ValueError: as :func:`load_privatizer` does.
 
     Example:
-        >>> import tempfile
-        >>> from monai_cadp.networks import ConditionalINN
+        >>>         >>> from monai_cadp.networks import ConditionalINN
         >>> from monai_cadp.privacy import PriorOnly
         >>> inn = ConditionalINN(spatial_shape=(8, 8))
         >>> path = Path(tempfile.mkdtemp()) / "model.pt"

@@ -42,8 +42,8 @@ def create_private(path: str | os.PathLike[str]) -> int:
 def new_private(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file for writing that appears under its name, or takes the place of an older one, when it is complete.
 
-    Until then, and after it, its owner alone may read it. It is on the disk before it appears; after an error there is
-    nothing new.
+    Until then, and after it, its owner alone may read it. It is on the disk before it appears, also after a power cut;
+    after an error there is nothing new.
 
     Args:
         path: of the file.
@@ -63,6 +63,13 @@ def new_private(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+    if hasattr(os, "O_DIRECTORY"):
+        # Or a power cut could undo the new name.
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def write_private(path: str | os.PathLike[str], content: bytes | str) -> None:
