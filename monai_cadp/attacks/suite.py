@@ -49,8 +49,8 @@ def audit_shipped(
 
     Args:
         trials: of each input in every game, many in each call; None for 20,000, and as many in the best one as nine
-            tenths of the promise need, and 40,000 for twins.
-        trials_alone: of each input in every game, one in each call; None for 500, and 1000 for twins.
+            tenths of the promise need, and 40,000 for negative controls.
+        trials_alone: of each input in every game, one in each call; None for 500, and 1000 for negative controls.
         failure_rate: of all audits together, shared evenly.
         epsilons: budgets; 0 is always among them.
         twins: what must be caught; None for ``all_twins``.

@@ -59,7 +59,7 @@ class ConditionalINN(InvertibleNetwork):
         condition_size: for conditions that are float vectors (B, condition_size).
         num_levels: Haar levels, each of which needs even sizes; None takes as many as make the coarse image small
             enough for the dense part, and as the sizes allow.
-        rank: dimension of the whitened subspace; cut to the size of the coarse image. None takes all of a coarse
+        rank: dimension of the whitened subspace; at most the size of the coarse image. None takes all of a coarse
             image that levels see as a whole, and 80 otherwise.
         num_couplings: dense couplings inside the subspace.
         width: hidden features of the dense couplings.

@@ -57,7 +57,7 @@ def new_event(
 
 
 def derived_event(kind: str, source: str) -> dict[str, Any]:
-    """Return the record of something unprotected that nobody has recorded; met again, it is the same one.
+    """Return the record of something unprotected that nobody has recorded; noticed twice, it is the same one.
 
     Args:
         kind: what was found.
