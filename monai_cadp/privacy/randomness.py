@@ -220,9 +220,9 @@ def random_normal(like: Tensor, generator: torch.Generator | None = None) -> Ten
 
     Every row is made from AES-256 in counter mode, under a key of 256 bits that is drawn from the operating system for
     this row and this call, and then forgotten. So rows are independent of each other and of everything else, as far as
-    nobody can tell AES from a random permutation: a stream of n blocks then differs from fair draws by :math:`n^2 / 2^{129}`
-    at most, :math:`2^{-89}` for a million numbers. Nothing is kept between calls, which a process could inherit or
-    threads could share.
+    nobody can tell AES from a random permutation: a stream of n blocks then differs from fair draws by
+    :math:`n^2 / 2^{129}` at most, :math:`2^{-89}` for a million numbers. Nothing is kept between calls, which a process
+    could inherit or threads could share.
 
     Words of 32 bits become normal numbers by Box and Muller's formula, none further than 6.8 deviations from 0. No
     guarantee rests on the shape of this noise, only on its independence.
