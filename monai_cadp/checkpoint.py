@@ -100,7 +100,8 @@ def load_privatizer(
             network than is stated.
 
     Example:
-        >>>         >>> from monai_cadp.networks import ConditionalINN
+        >>> import tempfile
+        >>> from monai_cadp.networks import ConditionalINN
         >>> from monai_cadp.privacy import PriorOnly, SubsetSelection
         >>> inn = ConditionalINN(spatial_shape=(8, 8))
         >>> path = Path(tempfile.mkdtemp()) / "model.pt"
@@ -157,7 +158,8 @@ def load_network(
         ValueError: as :func:`load_privatizer` does.
 
     Example:
-        >>>         >>> from monai_cadp.networks import ConditionalINN
+        >>> import tempfile
+        >>> from monai_cadp.networks import ConditionalINN
         >>> from monai_cadp.privacy import PriorOnly
         >>> inn = ConditionalINN(spatial_shape=(8, 8))
         >>> path = Path(tempfile.mkdtemp()) / "model.pt"
