@@ -21,9 +21,10 @@ ROOT = Path(__file__).parents[1]
 SECTIONS = ("initialize", "run", "finalize", "imports")
 # What overlays and made-up data have no use for.
 UNMEASURED = {"training_data", "patience"}
+UNTIMED = UNMEASURED | {"averaging", "max_minutes", "num_workers", "shares", "validation_interval"}
 WITHOUT_EFFECT = {
-    "cadp_2d train train_dp": UNMEASURED,
-    "cadp_2d train train_dp finetune_dp": UNMEASURED | {"num_classes", "rank", "largest_norm", "num_frequencies"},
+    "cadp_2d train train_dp": UNTIMED,
+    "cadp_2d train train_dp finetune_dp": UNTIMED | {"num_classes", "rank", "largest_norm", "num_frequencies"},
     "cadp_tabular train train_dp": UNMEASURED,
     "cadp_brain_mr train": {"dataset_dir"},
     "cadp_brain_mr train multi_gpu_train": {"dataset_dir"},
@@ -49,12 +50,18 @@ def configurations():
         if "run" in yaml.safe_load(path.read_text()):
             yield [path]
     for folder in ROOT.glob("bundles/*/configs"):
-        for name in ("train", "inference", "evaluate"):
-            yield [folder / f"{name}.yaml"]
-        yield [folder / "train.yaml", folder / "multi_gpu_train.yaml"]
-        yield [folder / "train.yaml", folder / "train_dp.yaml"]
-        if (folder / "finetune_dp.yaml").exists():
-            yield [folder / "train.yaml", folder / "train_dp.yaml", folder / "finetune_dp.yaml"]
+        for names in (
+            ("train",),
+            ("inference",),
+            ("evaluate",),
+            ("train", "small_images"),
+            ("train", "multi_gpu_train"),
+            ("train", "train_dp"),
+            ("train", "train_dp", "finetune_dp"),
+        ):
+            files = [folder / f"{name}.yaml" for name in names]
+            if all(file.exists() for file in files):
+                yield files
 
 
 CONFIGURATIONS = {"+".join(path.relative_to(ROOT).as_posix() for path in files): files for files in configurations()}

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of a data set that comes as one."""
+"""Parts of a data set that comes as one, with every subject in one of them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch.utils.data import Dataset, Subset
+
+from monai_cadp.data.people import people_of
 
 __all__ = ["Part"]
 
@@ -15,10 +17,10 @@ SPLITS = ("train", "val", "test")
 
 
 class Part(Subset):
-    """A share of a data set, drawn at random and the same at every time.
+    """A share of a data set, drawn at random and the same at every time; all images of a subject are in one part.
 
     Args:
-        images: the whole.
+        images: the whole. Items with a ``subject`` are counted by subject; without one, every image is a subject of its own.
         split: "train", "val" or "test".
         shares: of the three, which add up to 1.
         seed: of the drawing; public.
@@ -37,10 +39,21 @@ class Part(Subset):
             raise ValueError(f"The split is {split!r}; expected one of {', '.join(SPLITS)}.")
         if len(shares) != len(SPLITS) or min(shares) < 0 or not math.isclose(sum(shares), 1):
             raise ValueError(f"The shares are {list(shares)}; expected three numbers that add up to 1.")
-        count = len(images)  # type: ignore[arg-type]
+        people = _people(images)
+        count = max(people, default=-1) + 1
         order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
         index = SPLITS.index(split)
         start, end = (round(count * sum(shares[:number])) for number in (index, index + 1))
         if start == end:
-            raise ValueError(f"Nothing of {count} images is left for {split}; expected more images, or another share.")
-        super().__init__(images, order[start:end])
+            raise ValueError(f"Nothing of {count} subjects is left for {split}; give more images, or another share.")
+        places: list[list[int]] = [[] for _ in range(count)]
+        for place, person in enumerate(people):
+            places[person].append(place)
+        super().__init__(images, [place for person in order[start:end] for place in places[person]])
+
+
+def _people(images: Dataset) -> list[int]:
+    count = len(images)  # type: ignore[arg-type]
+    first = images[0] if count else None
+    # Where the first item has no subject, none has: the others need not be read.
+    return people_of(images) if isinstance(first, Mapping) and "subject" in first else list(range(count))

@@ -11,7 +11,9 @@ from typing import Any, cast
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
+from monai.data.utils import set_rnd
 from monai.engines.trainer import Trainer
+from monai.utils import MAX_SEED
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -34,8 +36,9 @@ class FlowTrainer(Trainer):
 
     A new :class:`ConditionalINN` first gets its linear parts fitted to the data (:func:`fit_moments`). The rate rises
     over the first 100 steps and falls as a half cosine to zero at ``max_epochs`` or ``max_minutes``, whichever comes
-    first. Every epoch draws its order and its noise from a seed of its own, so a run resumed at the end of an epoch
-    from :meth:`state_dict` is the uninterrupted run, bit for bit (with ``max_minutes``, up to the clock).
+    first. Every epoch draws its order, its noise and its augmentations from a seed of its own, so a run resumed at the
+    end of an epoch from :meth:`state_dict` is the uninterrupted run, bit for bit (with ``max_minutes``, up to the
+    clock).
 
     The run is recorded in the network, and in its average, before it looks at an image. Resumed, it keeps its identity
     there, and the less safe of both declarations holds for it.
@@ -44,7 +47,8 @@ class FlowTrainer(Trainer):
         network: trained in place; :attr:`averaged_network` has the average to use afterwards.
         train_data_loader: yields dictionaries with ``image`` (B, C, \*spatial) and ``label`` (B,) or (B, K).
         max_epochs: passes over the data.
-        max_minutes: stop after this time, within an epoch if need be.
+        max_minutes: stop after this time, within an epoch if need be; a resumed run goes on with the time that it had
+            left.
         learning_rate: highest rate.
         weight_decay: of AdamW.
         noise: called with images and ``generator``, adds the input noise.
@@ -126,7 +130,7 @@ class FlowTrainer(Trainer):
         self.max_minutes, self.moment_epochs = max_minutes, moment_epochs
         self.noise = noise or GaussianNoise()
         self.noise_generator: torch.Generator | None = None
-        self.started = 0.0
+        self.clock = 0.0
         self.handler_states: dict[str, Any] = {}
         self.protection = training_data
         self._runs_on = False
@@ -138,8 +142,8 @@ class FlowTrainer(Trainer):
         )
         # The whole of it, for the moments.
         self.data_loader = train_data_loader
-        self.state.training_event = None
-        self.state_dict_user_keys.append("training_event")
+        self.state.training_event, self.state.minutes = None, 0.0
+        self.state_dict_user_keys.extend(["training_event", "minutes"])
         # Before the handlers: they may load the state of an earlier run.
         self.add_event_handler(Events.STARTED, self._start)
         self.attach_all(train_handlers)
@@ -152,7 +156,7 @@ class FlowTrainer(Trainer):
         total = self.state.max_epochs * self.state.epoch_length
         done = self.state.iteration / total
         if self.max_minutes is not None:
-            done = max(done, (time.monotonic() - self.started) / (60 * self.max_minutes))
+            done = max(done, self.state.minutes / self.max_minutes)
         return min(done, 1.0)
 
     @property
@@ -192,7 +196,7 @@ class FlowTrainer(Trainer):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on with a training, and with its record."""
         # A state of an older version has none, and its network says so.
-        super().load_state_dict({"training_event": None, **state_dict})
+        super().load_state_dict({"training_event": None, "minutes": 0.0, **state_dict})
         self._runs_on = False
 
     def attach_all(self, handlers: Sequence[Any]) -> FlowTrainer:
@@ -275,7 +279,7 @@ class FlowTrainer(Trainer):
             )
 
     def _start(self) -> None:
-        self.started = time.monotonic()
+        self.clock = time.monotonic()
         if self.state.iteration == 0:
             if isinstance(self.network, ConditionalINN) and self.network.knows_noise:
                 self.network.input_noise.fill_(getattr(self.noise, "deviation", 0.0))
@@ -290,7 +294,10 @@ class FlowTrainer(Trainer):
             fit_moments(self.network, self.moment_batches(), training_data=self.training_event(), progress=True)
 
     def _reseed(self) -> None:
-        torch.manual_seed(self.seed * 1_000_003 + self.state.epoch)
+        seed = self.seed * 1_000_003 + self.state.epoch
+        torch.manual_seed(seed)
+        # Of the random transforms; of loaders with workers, each draws a seed for its own.
+        set_rnd(getattr(self.data_loader, "dataset", None), seed % MAX_SEED)
         # The loader draws its order when an iterator is made.
         self.set_data(own_part(self.data_loader))
         if idist.get_world_size() > 1:
@@ -299,6 +306,9 @@ class FlowTrainer(Trainer):
             self.noise_generator = torch.Generator(self.state.device).manual_seed(seed)
 
     def _stop_on_time(self) -> None:
+        now = time.monotonic()
+        self.state.minutes += (now - self.clock) / 60
+        self.clock = now
         if self.max_minutes is not None and self.progress >= 1.0:
             self.terminate()
 

@@ -16,6 +16,8 @@ from monai_cadp.engines.ranks import add_gradients, sum_over_ranks
 
 __all__ = ["LevelTrainer"]
 
+FEWEST_IMAGES = 4
+
 
 class LevelTrainer(FlowTrainer):
     r"""Train the coarse image and the levels of a network at once, each with images and an end of its own.
@@ -32,7 +34,7 @@ class LevelTrainer(FlowTrainer):
         network: as for :class:`FlowTrainer`; one with several parts.
         train_data_loader: as for :class:`FlowTrainer`.
         images_per_part: coarse image first; None takes a batch for the coarse image and the first level, and half as
-            many (in 3D a quarter) for every finer level.
+            many (in 3D a quarter) for every finer level, but at least four.
         ends: share of the training after which a part is done, above 0 and at most 1; None for 1 everywhere.
         context_noise: see above.
         options: all others of :class:`FlowTrainer`.
@@ -77,7 +79,7 @@ class LevelTrainer(FlowTrainer):
         counts = self.images_per_part
         if counts is None:
             fewer = 2 ** (len(self.network.spatial_shape) - 1)
-            counts = [max(1, batch_size // fewer ** max(part - 1, 0)) for part in range(len(self.ends))]
+            counts = [max(FEWEST_IMAGES, batch_size // fewer ** max(part - 1, 0)) for part in range(len(self.ends))]
         return [0 if self.progress > end else min(n, batch_size) for n, end in zip(counts, self.ends, strict=True)]
 
     def _backward(self, batchdata: Mapping[str, Any]) -> dict[str, float]:

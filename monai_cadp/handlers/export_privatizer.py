@@ -59,6 +59,7 @@ class ExportPrivatizer:
         self.in_subspace, self.weight_power = in_subspace, weight_power
         self.progress = progress
         self.validations: list[float] = []
+        self.validated_at = 0
         self.best_of_parts: dict[int, float] = {}
         self.best_state: dict[str, Tensor] | None = None
 
@@ -67,14 +68,21 @@ class ExportPrivatizer:
         engine.handler_states["export"] = self
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.COMPLETED, self._keep_best, engine)
+            engine.add_event_handler(Events.COMPLETED, self._validate_last, self.evaluator)
         if idist.get_rank() == 0:
             engine.add_event_handler(Events.COMPLETED, self._export)
+
+    def _validate_last(self, engine: FlowTrainer, evaluator: Engine) -> None:
+        """Validate what a training has learnt that ended between two validations."""
+        if engine.state.iteration > self.validated_at:
+            evaluator.run()
 
     def _keep_best(self, evaluator: Engine, trainer: FlowTrainer) -> None:
         network, metrics = trainer.averaged_network, evaluator.state.metrics
         parts = range(network.num_parts)
         bits = [metrics["bits_per_dimension"] if len(parts) == 1 else metrics[f"bits_of_part_{p}"] for p in parts]
         self.validations.append(metrics["bits_per_dimension"])
+        self.validated_at = trainer.state.iteration
         better = {p for p in parts if bits[p] < self.best_of_parts.get(p, math.inf)}
         self.best_of_parts |= {p: bits[p] for p in better}
         if better:
@@ -90,13 +98,14 @@ class ExportPrivatizer:
         """Return what a resumed training needs to know of earlier epochs."""
         return {
             "validations": self.validations,
+            "validated_at": self.validated_at,
             "best_of_parts": self.best_of_parts,
             "best_state": self.best_state,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from an earlier ``state_dict``."""
-        self.validations = list(state["validations"])
+        self.validations, self.validated_at = list(state["validations"]), state.get("validated_at", 0)
         if "best_of_parts" in state:
             self.best_of_parts, self.best_state = dict(state["best_of_parts"]), state["best_state"]
         # An older version knew the best of the whole only: the best of every part is looked for from here.

@@ -17,20 +17,23 @@ __all__ = ["TrainingCheckpoint"]
 
 
 class TrainingCheckpoint:
-    """Save the whole state of a training at the end of every epoch; a killed process leaves the file of the one before.
+    """Save the whole state of a training at the ends of epochs; a killed process leaves the file of the one before.
 
     The file is on the disk before it takes the place of the one before, and only its owner can read it.
 
     Args:
         path: of the file; its folder is made if need be.
+        every: number of epochs between two savings.
         resume: go on from the file if it is there.
 
     Raises:
-        ValueError: when attached with ``resume``, if the file is damaged or belongs to another network.
+        ValueError: if ``every`` is not positive; when attached with ``resume``, if the file is damaged or belongs to another network.
     """
 
-    def __init__(self, path: str | Path, resume: bool = False) -> None:
-        self.path, self.resume = Path(path), resume
+    def __init__(self, path: str | Path, resume: bool = False, every: int = 1) -> None:
+        if every < 1:
+            raise ValueError(f"every is {every}; expected a positive number of epochs.")
+        self.path, self.resume, self.every = Path(path), resume, every
 
     def attach(self, engine: FlowTrainer) -> None:
         """Attach to a trainer, and load its state if asked to."""
@@ -39,12 +42,18 @@ class TrainingCheckpoint:
             # Handlers that are attached after this one have their turn.
             engine.add_event_handler(Events.STARTED, _load_handlers, engine, saved)
         if idist.get_rank() == 0:
-            engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+            engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.every), self)
+            engine.add_event_handler(Events.COMPLETED, self._save_last)
 
     def __call__(self, engine: FlowTrainer) -> None:
         """Save."""
         parts = engine.training_state() | engine.handler_states
         write_file({name: part.state_dict() for name, part in parts.items()}, self.path)
+
+    def _save_last(self, engine: FlowTrainer) -> None:
+        # Of a training that may go on for longer; from within an epoch none goes on.
+        if engine.state.epoch % self.every and engine.state.iteration % engine.state.epoch_length == 0:
+            self(engine)
 
     def _load(self, engine: FlowTrainer) -> dict[str, Any]:
         try:

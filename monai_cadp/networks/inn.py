@@ -61,9 +61,10 @@ class ConditionalINN(InvertibleNetwork):
             enough for the dense part, and as the sizes allow.
         rank: dimension of the whitened subspace; at most the size of the coarse image. None takes all of a coarse
             image that levels see as a whole, and 80 otherwise.
-        num_couplings: dense couplings inside the subspace.
+        num_couplings: dense couplings inside the subspace; None for 16 with a U-Net, and 20 without.
         width: hidden features of the dense couplings.
-        dropout: share of hidden features of the dense couplings that are left out in training.
+        dropout: share of hidden features of the dense couplings that are left out in training; None for 0.3 with a
+            U-Net, whose coarse image overfits a few hundred images within minutes, and 0 without.
         context_width: hidden channels of the U-Net through which a level sees the whole coarser image, a multiple of
             16. 0 for flows that see their neighbourhood; None for 64 (volumes: 32) or 0 by the size of the image.
         num_detail_couplings: couplings of every detail level; None for 10 with a U-Net, and 4 without. Without one the
@@ -109,9 +110,9 @@ class ConditionalINN(InvertibleNetwork):
         *,
         num_levels: int | None = None,
         rank: int | None = None,
-        num_couplings: int = 20,
+        num_couplings: int | None = None,
         width: int = 256,
-        dropout: float = 0.0,
+        dropout: float | None = None,
         context_width: int | None = None,
         num_detail_couplings: int | None = None,
         detail_width: int | None = None,
@@ -129,6 +130,10 @@ class ConditionalINN(InvertibleNetwork):
                 f"context_width is {context_width} with num_maps {num_maps}; expected a multiple of "
                 f"{2 * CONTEXT_GROUPS} without learned maps, or 0."
             )
+        if num_couplings is None:
+            num_couplings = 16 if context_width else 20
+        if dropout is None:
+            dropout = 0.3 if context_width else 0.0
         if num_detail_couplings is None:
             num_detail_couplings = 10 if context_width else 4
         if detail_width is None:

@@ -29,7 +29,7 @@ SMALL = {"spatial_shape": [8, 8], "num_directions": 4}
 
 def train(folder, **options):
     run(
-        config_file=str(CONFIGS / "train.yaml"),
+        config_file=[str(CONFIGS / f"{name}.yaml") for name in ("train", "small_images")],
         bundle_root=str(BUNDLE),
         checkpoint=f"{folder}/model.pt",
         output_dir=f"{folder}/runs",
@@ -56,7 +56,7 @@ def release(output, checkpoint, **options):
         bundle_root=str(BUNDLE),
         checkpoint=str(checkpoint),
         output=str(output),
-        **{"epsilon": 8.0, **SMALL, **options},
+        **{"epsilon": 8.0, "num_directions": 4, **options},
     )
     return Path(output)
 
@@ -213,11 +213,35 @@ def test_the_evaluation_names_originals_prior_only_and_every_epsilon(checkpoint,
     assert all(0 <= row["accuracy"] <= 1 for row in rows)
 
 
+def test_films_larger_than_32_pixels_are_augmented_and_held_out_by_patient(tmp_path):
+    arrays, generator = {}, np.random.default_rng(0)
+    for split in ("train", "test"):
+        coarse = generator.integers(0, 255, (20, 5, 6), np.uint8)
+        arrays[f"{split}_images"] = coarse.repeat(8, 1).repeat(8, 2)
+        arrays[f"{split}_labels"] = generator.integers(0, 2, (20, 1))
+        arrays[f"{split}_patients"] = np.arange(20) // 2
+    np.savez(tmp_path / "films.npz", **arrays)
+    run(
+        config_file=str(CONFIGS / "train.yaml"),
+        bundle_root=str(BUNDLE),
+        dataset_dir=str(tmp_path / "films.npz"),
+        checkpoint=str(tmp_path / "model.pt"),
+        output_dir=str(tmp_path / "runs"),
+        spatial_shape=[40, 48],
+        num_classes=2,
+        num_directions=4,
+        max_epochs=2,
+    )
+    network = load_network(tmp_path / "model.pt")
+    assert network.num_parts == 4 and float(network.input_noise) == pytest.approx(0.01)
+    assert_released(release(tmp_path / "out", tmp_path / "model.pt", input=str(tmp_path / "films.npz")), 20)
+
+
 def test_an_interrupted_training_goes_on_where_it_was(tmp_path):
     train(tmp_path / "t", max_epochs=1)
     train(tmp_path / "t", max_epochs=2)
     state = torch.load(tmp_path / "t" / "runs" / "last.pt", weights_only=True)
-    assert state["trainer"]["iteration"] == 2 * -(-len(Digits("train")) // 128)
+    assert state["trainer"]["iteration"] == 2 * -(-round(0.9 * len(Digits("train"))) // 128)
 
 
 def refusal(caught):
@@ -291,7 +315,7 @@ def test_private_training_needs_a_budget_and_refuses_a_network_of_private_images
 
 
 def test_two_processes_train_one_network(tmp_path):
-    configs = str([str(CONFIGS / f"{name}.yaml") for name in ("train", "multi_gpu_train")])
+    configs = str([str(CONFIGS / f"{name}.yaml") for name in ("train", "small_images", "multi_gpu_train")])
     options = {"bundle_root": BUNDLE, "checkpoint": tmp_path / "model.pt", "output_dir": tmp_path / "runs"}
     options |= {"backend": "gloo", "max_epochs": 1, **SMALL}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
