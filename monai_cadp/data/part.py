@@ -20,7 +20,7 @@ class Part(Subset):
     """A share of a data set, drawn at random and the same at every time; all images of a subject are in one part.
 
     Args:
-        images: the whole. Items with a ``subject`` are counted by subject; without one, every image is a subject of its own.
+        images: the whole. Where items have no ``subject``, every image is a subject of its own.
         split: "train", "val" or "test".
         shares: of the three, which add up to 1.
         seed: of the drawing; public.

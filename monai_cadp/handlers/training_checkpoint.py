@@ -27,7 +27,8 @@ class TrainingCheckpoint:
         resume: go on from the file if it is there.
 
     Raises:
-        ValueError: if ``every`` is not positive; when attached with ``resume``, if the file is damaged or belongs to another network.
+        ValueError: if ``every`` is not positive; when attached with ``resume``, if the file is damaged or belongs to
+            another network.
     """
 
     def __init__(self, path: str | Path, resume: bool = False, every: int = 1) -> None:
