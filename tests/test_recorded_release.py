@@ -259,6 +259,7 @@ def hostile_batches(draw):
     return pool[index].to(dtype), labels, subjects
 
 
+@pytest.mark.slow
 def test_no_hostile_input_gets_an_output_without_a_spend_or_a_spend_without_a_record(tmp_path):
     ledger = PrivacyLedger.create(tmp_path / "ledger.db", bytes(32), Budget(epsilon=4.0))
     release = privatizer(SubsetSelection(2.0, num_candidates=16))

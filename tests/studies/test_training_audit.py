@@ -14,6 +14,8 @@ from monai_cadp.privacy.noisy_sum import SumLattice
 from monai_cadp.studies.training_audit import audit_moments, audit_training
 from monai_cadp.studies.training_controls import BROKEN_MOMENTS, BROKEN_TRAINERS
 
+pytestmark = pytest.mark.slow
+
 EPSILON = 4.0
 
 
