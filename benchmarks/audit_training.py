@@ -19,7 +19,7 @@ from monai_cadp.studies.training_controls import BROKEN_MOMENTS, BROKEN_TRAINERS
 EPSILONS = 1.0, 4.0, 8.0
 CONTROL_EPSILON = 4.0
 # Of each audit: runs and canaries of trainings, runs of moments; for the negative controls, and with --quick.
-FULL, CONTROLS, QUICK = (5, 2000, 300), (2, 1000, 60), (2, 1000, 60)
+FULL, CONTROLS, QUICK = (20, 2000, 1500), (2, 1000, 60), (5, 2000, 300)
 
 
 def row(result: TrainingAudit) -> dict[str, object]:

@@ -43,8 +43,11 @@ def recorded_release(
     the content and the network. All of it goes into one code under the ledger's secret. Two items of one subject never
     share coins.
 
-    An item is a name or a number of the image that says nothing about its pixels. Then the release is drawn once, from
-    the pixels that came first, and the mechanism's guarantee holds as it stands. Without items an image is known by its
+    An item is a name or a number of the image that says nothing about its pixels. Then the release is drawn once, and
+    the mechanism's guarantee holds as it stands: which releases there are depends on names alone. The ledger keeps a
+    code of the image beside them, and an item that comes again with other pixels is refused: it never gets the release
+    of another image. Whoever runs the release learns from a refusal that an item has two images; they hold both, and
+    nothing was released. Without items an image is known by its
     pixels, and whoever sees the releases sees which images of a subject are identical: for a subject with the images
     (x, x) both releases are the same, for (x, y) they are not, and no mechanism hides that. The guarantee then holds
     for any two sets of images that agree in which of them are identical, and lists this as a public fact
@@ -69,7 +72,8 @@ def recorded_release(
         ValueError: if a shape, a class, a subject or an item does not fit; nothing is spent then.
         TypeError: if a dtype does not.
         BudgetExceededError: if a subject would be over its cap; nothing is released then, and nothing spent.
-        LedgerError: if the ledger cannot be used.
+        LedgerError: if the ledger cannot be used, or an item was given for another image before; nothing is released
+            or spent then.
     """
     x, condition = privatizer.inputs(x, condition)
     requests = _requests(privatizer, ledger, x, condition, subjects, items)
@@ -102,7 +106,8 @@ def _requests(
         if given is not None and len(given) != len(x):
             raise ValueError(f"There are {len(given)} {what} for {len(x)} images; expected one for each.")
     codes = [ledger.subject(subject) for subject in subjects]
-    names = [_bytes(image) for image in x] if items is None else [b"item " + bytes(ItemId(item)) for item in items]
+    pixels = [_bytes(image) for image in x]
+    names = pixels if items is None else [b"item " + bytes(ItemId(item)) for item in items]
     # A private condition must not decide which release is met.
     shown = condition
     if privatizer.label_mechanism is not None:
@@ -110,10 +115,13 @@ def _requests(
     conditions = [b""] * len(x) if shown is None else [_bytes(value) for value in shown]
     guarantee, identity = privatizer.description
     guarantee = _listed(guarantee, by_item=items is not None)
-    return [
-        ReleaseRequest(code, ledger.release_key([code.encode(), identity, name, value]), guarantee)
+    keys = [
+        ledger.release_key([code.encode(), identity, name, value])
         for code, name, value in zip(codes, names, conditions, strict=True)
     ]
+    # A key that is made of the pixels covers them.
+    images = [None if items is None else ledger.image_code(key, image) for key, image in zip(keys, pixels, strict=True)]
+    return [ReleaseRequest(code, key, guarantee, image) for code, key, image in zip(codes, keys, images, strict=True)]
 
 
 def _bytes(tensor: Tensor) -> bytes:

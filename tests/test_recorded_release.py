@@ -17,6 +17,7 @@ from monai_cadp.privacy import (
     Budget,
     BudgetExceededError,
     GaussianMechanism,
+    LedgerError,
     PriorOnly,
     PrivacyLedger,
     RandomizedResponse,
@@ -101,11 +102,39 @@ def test_with_items_whether_images_are_identical_does_not_show(ledger):
     assert ledger.spent("anna") == (4.0, 0.0)
 
 
-def test_with_items_the_pixels_have_no_part_in_which_release_is_met(ledger):
-    label = torch.tensor([1])
-    first, _ = recorded_release(privatizer(), ledger, images(1), label, ["anna"], [7])
-    other, _ = recorded_release(privatizer(), ledger, images(1, seed=5), label, ["anna"], ["7"])
-    assert torch.equal(first, other) and ledger.spent("anna") == (2.0, 0.0)
+@pytest.mark.parametrize("together", [False, True])
+def test_another_image_of_the_same_item_is_refused_and_nothing_is_spent(ledger, refused, together):
+    """Two data sets whose folders and files are named alike have the same items."""
+    x, labels, names = torch.cat([images(1), images(1, seed=5)]), torch.tensor([1, 1]), ["train/a.png", "train/a.png"]
+    if not together:
+        first, _ = recorded_release(privatizer(), ledger, x[:1], labels[:1], ["anna"], names[:1])
+    before = ledger.summary()
+    start = 0 if together else 1
+    with refused(LedgerError, "1 of the items .* another image"):
+        recorded_release(privatizer(), ledger, x[start:], labels[start:], ["anna", "anna"][start:], names[start:])
+    assert ledger.summary() == before and ledger.verify() == []
+    if not together:
+        again, _ = recorded_release(privatizer(), ledger, x[:1], labels[:1], ["anna"], ["./train//a.png"])
+        assert torch.equal(again, first) and ledger.spent("anna") == (2.0, 0.0)
+
+
+def test_another_image_of_the_same_item_is_refused_while_the_first_waits_for_its_draw(ledger, refused, monkeypatch):
+    release, label = privatizer(), torch.tensor([1])
+    with monkeypatch.context() as patch:
+        patch.setattr(release.inn, "draw", lambda *_: (_ for _ in ()).throw(MemoryError()))
+        with pytest.raises(MemoryError):
+            recorded_release(release, ledger, images(1), label, ["anna"], ["a"])
+    with refused(LedgerError, "another image"):
+        recorded_release(release, ledger, images(1, seed=5), label, ["anna"], ["a"])
+    recorded_release(release, ledger, images(1), label, ["anna"], ["a"])
+    assert ledger.spent("anna") == (2.0, 0.0) and ledger.verify() == []
+
+
+def test_codes_in_a_ledger_do_not_tell_which_items_are_the_same_image(ledger):
+    x = images(1).expand(3, *SHAPE)
+    recorded_release(privatizer(), ledger, x, torch.tensor([1, 1, 1]), ["anna", "anna", "bert"], ["a", "b", "a"])
+    bodies = [entry["body"] for entry in ledger.export() if entry["kind"] not in ("opened", "reserved")]
+    assert len(set(bodies)) == len(bodies) == 6
 
 
 def test_a_private_label_has_no_part_in_which_release_is_met(ledger):
@@ -230,6 +259,7 @@ def hostile_batches(draw):
     return pool[index].to(dtype), labels, subjects
 
 
+@pytest.mark.slow
 def test_no_hostile_input_gets_an_output_without_a_spend_or_a_spend_without_a_record(tmp_path):
     ledger = PrivacyLedger.create(tmp_path / "ledger.db", bytes(32), Budget(epsilon=4.0))
     release = privatizer(SubsetSelection(2.0, num_candidates=16))

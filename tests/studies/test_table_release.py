@@ -202,6 +202,7 @@ def test_the_target_is_not_among_the_features():
     assert evaluation("diabetes").originals()["accuracy"] < 0.99
 
 
+@pytest.mark.slow
 def test_rows_that_are_hardly_changed_are_worth_what_originals_are():
     study = evaluation("two_moons")
     torch.manual_seed(0)

@@ -125,12 +125,14 @@ def elsewhere(privatizer, items, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_second_process_later_meets_the_same_releases(privatizer, ledger, items, elsewhere):
     first = epoch(DataLoader(Dataset(items, pipeline(privatizer, ledger)), batch_size=4))
     (later,) = elsewhere(1)
     assert torch.equal(first, later) and ledger.summary()["reserved"] == NUM_IMAGES
 
 
+@pytest.mark.slow
 def test_two_ranks_at_the_same_time_meet_the_same_releases(ledger, elsewhere):
     first, second = elsewhere(2)
     assert torch.equal(first, second)
@@ -138,6 +140,7 @@ def test_two_ranks_at_the_same_time_meet_the_same_releases(ledger, elsewhere):
     assert ledger.verify() == []
 
 
+@pytest.mark.slow
 def test_spawned_workers_and_a_cache_meet_the_same_releases(privatizer, ledger, items):
     first = epoch(DataLoader(CacheDataset(items, pipeline(privatizer, ledger), progress=False), batch_size=4))
     spawned = DataLoader(

@@ -20,7 +20,7 @@ SECRET_BYTES = 32
 
 
 class LedgerKeys:
-    """Codes for subjects, releases, contents and entries, each under a key of its own, derived from one secret.
+    """Codes for subjects, releases, images, contents and entries, each under a key of its own, derived from one secret.
 
     Args:
         secret: 32 random bytes or more.
@@ -42,8 +42,9 @@ class LedgerKeys:
             raise ValueError(
                 f"The ledger's secret is no text of {SECRET_BYTES} bytes or more; make one by write_secret."
             )
-        self._subject, self._release, self._content, self._entry = (
-            hmac.digest(secret, purpose, "sha256") for purpose in (b"subject", b"release", b"content", b"entry")
+        self._subject, self._release, self._image, self._content, self._entry = (
+            hmac.digest(secret, purpose, "sha256")
+            for purpose in (b"subject", b"release", b"image", b"content", b"entry")
         )
 
     def subject(self, subject: str) -> str:
@@ -59,6 +60,10 @@ class LedgerKeys:
         # With its length before it, no part can run over into the next.
         whole = b"".join(piece for part in parts for piece in (len(part).to_bytes(8, "big"), part))
         return hmac.digest(self._release, whole, "sha256").hex()
+
+    def image(self, key: str, image: bytes) -> str:
+        """Return the code of the image of a release; with its key, so that equal images of two releases do not show."""
+        return hmac.digest(self._image, key.encode() + self.content(image).encode(), "sha256").hex()
 
     def content(self, content: bytes) -> str:
         """Return the code of a content; a plain digest would tell it to whoever can list all candidates."""

@@ -20,6 +20,7 @@ from monai_cadp.privacy.ledger.overview import numbers, plain_entries
 from monai_cadp.privacy.ledger.records import (
     Account,
     Entry,
+    Reserved,
     accounts,
     append,
     keep_documents,
@@ -56,6 +57,8 @@ class PrivacyLedger:
     * no subject is ever over its cap: nothing is drawn without a committed reservation;
     * a process that dies after reserving leaves the reservation; the same request finds it and draws again, and no
       budget is spent twice. Nothing of the first draw was seen;
+    * no release answers for another image: what is reserved under a name is reserved for one image, and another one
+      under this name is refused;
     * no release is made twice: the first recorded content is the only one that is ever returned. Whichever process
       wins, its content was drawn with the same law, independently of the race.
 
@@ -165,6 +168,10 @@ class PrivacyLedger:
         """Return the code of a release: of its subject, its image, its condition, and all that defines its making."""
         return self._keys.release(parts)
 
+    def image_code(self, key: str, image: bytes) -> str:
+        """Return the code of the image that a release is made of, for a release whose key does not cover it."""
+        return self._keys.image(key, image)
+
     def reserve(self, requests: Sequence[ReleaseRequest]) -> dict[str, bytes]:
         """Spend what releases cost, all of them or none, and return the contents of those that exist already.
 
@@ -176,25 +183,29 @@ class PrivacyLedger:
 
         Raises:
             BudgetExceededError: if a subject would be over its cap.
-            LedgerError: if a key was reserved for another subject or at another cost, or the ledger cannot be read or
-                written.
+            LedgerError: if a key was reserved for another subject, at another cost or for another image, or the ledger
+                cannot be read or written.
         """
         wanted = {request.key: request for request in requests}
         with self._reading() as connection:
-            _, found = made_before(connection, self._keys, wanted)
+            paid, found = made_before(connection, self._keys, wanted)
+        _check_images(requests, paid)
         if len(found) == len(wanted):
             return found
         with self._writing() as connection:
             costs = keep_documents(connection, {request.guarantee for request in wanted.values()})
             # Others may have been here since the first look.
             paid, found = made_before(connection, self._keys, wanted)
-            if any((wanted[key].subject, costs[wanted[key].guarantee]) != of_old for key, of_old in paid.items()):
+            _check_images(requests, paid)
+            if any((wanted[key].subject, costs[wanted[key].guarantee]) != old[:2] for key, old in paid.items()):
                 raise LedgerError(
                     "A release was reserved for another subject or at another cost before; give it a key of its own."
                 )
             new = [request for key, request in wanted.items() if key not in paid]
             self._check_budgets(connection, new)
-            append(connection, self._keys, [Entry("reserved", r.subject, r.key, costs[r.guarantee]) for r in new])
+            rows = [Entry("reserved", r.subject, r.key, costs[r.guarantee]) for r in new]
+            rows += [Entry("image", None, r.key, r.image) for r in new if r.image is not None]
+            append(connection, self._keys, rows)
         return found
 
     def record(self, released: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -320,3 +331,15 @@ class PrivacyLedger:
                 f"The releases would put {over} of {len(found)} subjects over the cap of their budgets (epsilon "
                 f"{self.budget.epsilon:g}, delta {self.budget.delta:g} unless set otherwise); leave those subjects out."
             )
+
+
+def _check_images(requests: Sequence[ReleaseRequest], paid: Mapping[str, Reserved]) -> None:
+    """Refuse a request for another image than the one that its key was reserved for, now or before."""
+    first = {key: reserved.image for key, reserved in paid.items()}
+    others = {request.key for request in requests if first.setdefault(request.key, request.image) != request.image}
+    if others:
+        raise LedgerError(
+            f"{len(others)} of the items were given for another image before, with other pixels; nothing was spent, so "
+            "give every image an item of its own (rename a folder where two data sets have the same names), and "
+            "prepare an image in the same way each time, with nothing random before its release."
+        )

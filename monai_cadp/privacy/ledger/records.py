@@ -20,6 +20,7 @@ from monai_cadp.privacy.ledger.tables import contents, entries, guarantees, head
 __all__ = [
     "Account",
     "Entry",
+    "Reserved",
     "accounts",
     "append",
     "keep_documents",
@@ -57,16 +58,24 @@ CHANGED = "An entry of the ledger is not as it was written; nothing is spent or 
 
 
 class Entry(NamedTuple):
-    """What happened: the ledger was opened, a budget was set, a release was reserved or recorded.
+    """What happened: the ledger was opened, a budget was set, a release was reserved, of which image, or recorded.
 
-    ``body`` is the digest of the guarantee of what was reserved, the code of the content of what was released, and
-    plain data in JSON otherwise.
+    ``body`` is the digest of the guarantee of what was reserved, the code of the image it was reserved for or of the
+    content of what was released, and plain data in JSON otherwise.
     """
 
     kind: str
     subject: str | None
     key: str | None
     body: str
+
+
+class Reserved(NamedTuple):
+    """A reservation: for whom, the digest of its cost, and the code of the image where the key does not cover it."""
+
+    subject: str | None = None
+    cost: str | None = None
+    image: str | None = None
 
 
 class Account(NamedTuple):
@@ -141,20 +150,22 @@ def _documents(connection: Connection, digests: Iterable[str]) -> dict[str, Priv
 
 def made_before(
     connection: Connection, keys: LedgerKeys, release_keys: Iterable[str]
-) -> tuple[dict[str, tuple[str, str]], dict[str, bytes]]:
+) -> tuple[dict[str, Reserved], dict[str, bytes]]:
     """Return what is known of these keys.
 
     Returns:
-        For whom those that were reserved are, with the digest of what they cost; and the contents of those that were
-        recorded.
+        Those that were reserved, and the contents of those that were recorded.
 
     Raises:
         LedgerError: if an entry is not what was written, or a content not what was recorded.
     """
-    reserved, recorded = {}, {}
+    reserved: dict[str, Reserved] = {}
+    recorded = {}
     for row in _as_written(connection, keys, OF_KEYS, {"keys": list(release_keys)}):
         if row.kind == "reserved":
-            reserved[row.key] = (row.subject, row.body)
+            reserved[row.key] = reserved.get(row.key, Reserved())._replace(subject=row.subject, cost=row.body)
+        elif row.kind == "image":
+            reserved[row.key] = reserved.get(row.key, Reserved())._replace(image=row.body)
         elif row.content is None or keys.content(bytes(row.content)) != row.body:
             raise LedgerError("A stored release is not the recorded one; look at the ledger with 'ledger verify'.")
         else:

@@ -26,8 +26,11 @@ class ReleaseRequest:
         subject: code of the subject, from :meth:`PrivacyLedger.subject`.
         key: code of the release, from :meth:`PrivacyLedger.release_key`.
         guarantee: what the release costs.
+        image: code of the image, from :meth:`PrivacyLedger.image_code`, where the key does not cover it: another image
+            under the same key is refused. None where the key does.
     """
 
     subject: str
     key: str
     guarantee: PrivacyGuarantee
+    image: str | None = None

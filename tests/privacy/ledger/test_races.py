@@ -18,7 +18,7 @@ from monai_cadp.privacy.ledger import ReleaseRequest
 
 pytestmark = pytest.mark.slow
 
-NUM_REQUESTS = 20_000
+NUM_REQUESTS = 2_000
 COST = PrivacyGuarantee(epsilon=0.1, mechanism="SubsetSelection")
 
 
