@@ -15,7 +15,7 @@ from monai_cadp import networks
 from monai_cadp.networks import ContentBasis, InvertibleNetwork
 from monai_cadp.privacy import Mechanism, PriorOnly, RandomizedResponse
 from monai_cadp.privacy.private_files import new_private
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release.privatizer import Privatizer
 
 __all__ = ["KEY", "load_network", "load_privatizer", "save_privatizer", "write_file"]
 

@@ -20,7 +20,7 @@ from monai_cadp.data import Digits
 from monai_cadp.engines import bits_per_dimension
 from monai_cadp.networks import ConditionalINN, ContentBasis, fit_moments
 from monai_cadp.privacy import PriorOnly, TrainingData
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release.privatizer import Privatizer
 
 ROOT = Path(__file__).parents[1]
 

@@ -17,7 +17,7 @@ from monai_cadp.attacks.image_games import image_games
 from monai_cadp.attacks.latent_games import latent_games
 from monai_cadp.privacy import GaussianMechanism, Mechanism
 from monai_cadp.privacy.auditing import epsilon_lower_bound, gaussian_epsilon_lower_bound
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release.privatizer import Privatizer
 
 __all__ = ["MIN_TRIALS", "TRIALS_ALONE", "AuditResult", "GameResult", "audit_mechanism", "audit_privatizer"]
 

@@ -12,7 +12,7 @@ from monai_cadp.attacks.distinguisher import Game
 from monai_cadp.attacks.latent_games import PRIOR_REACH
 from monai_cadp.networks import ContentBasis
 from monai_cadp.privacy import AttributeResponse
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release.privatizer import Privatizer
 
 __all__ = ["image_games"]
 

@@ -24,7 +24,7 @@ from monai_cadp.privacy import (
     RandomizedResponse,
     SubsetSelection,
 )
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release.privatizer import Privatizer
 
 __all__ = ["audit_shipped", "shipped_mechanisms", "shipped_privatizers", "small_privatizer"]
 

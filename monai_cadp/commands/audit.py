@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from monai_cadp.handlers import TrackedRun
-    from monai_cadp.privatizer import Privatizer
+    from monai_cadp.release.privatizer import Privatizer
 
 __all__ = ["add_parser", "run", "tables"]
 
@@ -161,7 +161,7 @@ def _build(config_files: Sequence[str], privatizer_id: str, overrides: Mapping[s
     from monai.bundle import ConfigParser
 
     from monai_cadp.bundle_options import OPTION_CHECK
-    from monai_cadp.privatizer import Privatizer
+    from monai_cadp.release.privatizer import Privatizer
 
     parser = ConfigParser()
     try:

@@ -18,7 +18,7 @@ from monai_cadp.checkpoint import save_privatizer
 from monai_cadp.engines.flow_trainer import FlowTrainer
 from monai_cadp.networks import ContentBasis
 from monai_cadp.privacy import PriorOnly
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release.privatizer import Privatizer
 
 __all__ = ["ExportPrivatizer"]
 

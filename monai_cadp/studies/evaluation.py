@@ -12,7 +12,7 @@ from typing import Any
 from monai_cadp.checkpoint import load_privatizer
 from monai_cadp.networks import ContentBasis, InvertibleNetwork
 from monai_cadp.privacy import Mechanism, PriorOnly, SubsetSelection
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release.privatizer import Privatizer
 from monai_cadp.reports import text_table
 
 __all__ = ["Evaluation"]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from monai_cadp.baselines import PixelNoise, train_private_classifier
 from monai_cadp.networks import ContentBasis, DeclaredContent
 from monai_cadp.privacy import AttributeResponse, LaplaceMechanism, PriorOnly, SubsetSelection
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release.privatizer import Privatizer
 from monai_cadp.studies.description import described
 from monai_cadp.studies.variant import ORIGINALS, StudyContext, Variant
 

@@ -15,9 +15,9 @@ from monai_cadp.metrics import (
     train_classifier,
     within_class_correlation,
 )
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release.folder_release import release_batches
+from monai_cadp.release.privatizer import Privatizer
 from monai_cadp.studies.evaluation import Evaluation
-from monai_cadp.studies.folder_release import release_batches
 
 __all__ = ["ReleaseEvaluation"]
 

@@ -23,7 +23,7 @@ from monai_cadp.handlers import NestedRuns, TrackedRun
 from monai_cadp.metrics import Estimate
 from monai_cadp.networks import ContentBasis
 from monai_cadp.privacy import PriorOnly, check_unit
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release.privatizer import Privatizer
 from monai_cadp.studies.description import code_of
 from monai_cadp.studies.illustrations import Illustration
 from monai_cadp.studies.measurements import Measurement, Releases

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from monai_cadp.data import TableRows
 from monai_cadp.metrics import row_model_score, within_class_correlation
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release.privatizer import Privatizer
+from monai_cadp.release.table_release import release_rows
 from monai_cadp.studies.evaluation import Evaluation
 from monai_cadp.studies.row_task import RowTask
-from monai_cadp.studies.table_release import release_rows
 
 __all__ = ["TableEvaluation"]
 

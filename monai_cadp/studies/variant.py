@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from monai_cadp.privacy import PrivacyGuarantee
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release.privatizer import Privatizer
 
 __all__ = ["ORIGINALS", "Method", "Split", "StudyContext", "Variant"]
 

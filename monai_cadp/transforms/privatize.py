@@ -16,9 +16,9 @@ from monai.utils import TransformBackends
 from torch import Tensor
 
 from monai_cadp.privacy import ItemId, PrivacyLedger
-from monai_cadp.privatizer import Privatizer
-from monai_cadp.recorded_release import recorded_guarantee, recorded_release
-from monai_cadp.slice_wise import SliceWise
+from monai_cadp.release.privatizer import Privatizer
+from monai_cadp.release.recorded_release import recorded_guarantee, recorded_release
+from monai_cadp.release.slice_wise import SliceWiseReleaser
 
 __all__ = ["Privatize", "PrivatizeD", "PrivatizeDict", "Privatized"]
 
@@ -61,10 +61,13 @@ class Privatize(Transform):
     backend = [TransformBackends.TORCH, TransformBackends.NUMPY]
 
     def __init__(
-        self, privatizer: Privatizer | SliceWise, public_meta: Sequence[str] = (), ledger: PrivacyLedger | None = None
+        self,
+        privatizer: Privatizer | SliceWiseReleaser,
+        public_meta: Sequence[str] = (),
+        ledger: PrivacyLedger | None = None,
     ) -> None:
-        if not isinstance(privatizer, Privatizer | SliceWise):
-            raise TypeError(f"privatizer is a {type(privatizer).__name__}; expected a Privatizer or SliceWise.")
+        if not isinstance(privatizer, Privatizer | SliceWiseReleaser):
+            raise TypeError(f"privatizer is a {type(privatizer).__name__}; expected a Privatizer or SliceWiseReleaser.")
         if not isinstance(ledger, PrivacyLedger | None):
             raise TypeError(f"ledger is a {type(ledger).__name__}; expected a PrivacyLedger or None.")
         self.privatizer = privatizer
@@ -181,7 +184,7 @@ class Privatized(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        privatizer: Privatizer | SliceWise,
+        privatizer: Privatizer | SliceWiseReleaser,
         condition_key: Hashable | None = None,
         public_meta: Sequence[str] = (),
         ledger: PrivacyLedger | None = None,

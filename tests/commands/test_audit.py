@@ -17,7 +17,7 @@ from monai_cadp.checkpoint import save_privatizer
 from monai_cadp.commands.audit import tables
 from monai_cadp.networks import ConditionalINN, ContentBasis
 from monai_cadp.privacy import PriorOnly
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release.privatizer import Privatizer
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,7 @@ from monai_cadp.data import Digits
 from monai_cadp.engines import FederatedFlowClient, average_weights, bits_per_dimension, take_weights
 from monai_cadp.networks import ConditionalINN, ContentBasis, fit_moments
 from monai_cadp.privacy import PriorOnly, TrainingData
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release.privatizer import Privatizer
 
 CONFIGS = Path(__file__).parents[2] / "bundles" / "cadp_2d" / "configs"
 SMALL = {"num_levels": 0, "rank": 8, "num_couplings": 2, "width": 16}

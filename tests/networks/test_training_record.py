@@ -20,7 +20,7 @@ from monai_cadp.engines import FlowTrainer
 from monai_cadp.handlers import TrainingCheckpoint
 from monai_cadp.networks import ConditionalINN, ContentBasis, PaperINN, fit_moments, new_event, refit_subspace
 from monai_cadp.privacy import PriorOnly, SubsetSelection, TrainingData
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release.privatizer import Privatizer
 
 ORDER = ("public", "dp", "unprotected")
 DP = {"epsilon": 1.0, "delta": 1e-6, "unit": "image", "relation": "replace-one"}

@@ -18,10 +18,9 @@ from PIL import Image
 
 from monai_cadp.baselines import Mosaic
 from monai_cadp.checkpoint import load_privatizer
-from monai_cadp.data import Digits, Part
+from monai_cadp.data import Digits, Part, image_grid
 from monai_cadp.networks import ConditionalINN
 from monai_cadp.privacy import PriorOnly
-from monai_cadp.reports import image_grid
 from monai_cadp.studies import (
     CellNoise,
     ContentKept,

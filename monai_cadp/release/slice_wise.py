@@ -8,12 +8,12 @@ import hashlib
 from torch import Tensor, nn
 
 from monai_cadp.privacy import PrivacyGuarantee, compose
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release.privatizer import Privatizer
 
-__all__ = ["SliceWise"]
+__all__ = ["SliceWiseReleaser"]
 
 
-class SliceWise(nn.Module):
+class SliceWiseReleaser(nn.Module):
     r"""Release volumes slice by slice; it stands wherever a privatizer stands.
 
     Proof. A volume is the list of its n slices. Each is released with coins of its own, as a function of that slice
@@ -40,7 +40,7 @@ class SliceWise(nn.Module):
         >>> from monai_cadp.privacy import SubsetSelection
         >>> inn = ConditionalINN(spatial_shape=(8, 8))
         >>> slices = Privatizer(inn, SubsetSelection(0.5, num_candidates=64), ContentBasis.leading(inn, 4))
-        >>> volumes = SliceWise(slices, num_slices=6)
+        >>> volumes = SliceWiseReleaser(slices, num_slices=6)
         >>> volumes(torch.rand(2, 1, 8, 8, 6)).shape, volumes.guarantee.epsilon, volumes.guarantee.unit
         (torch.Size([2, 1, 8, 8, 6]), 3.0, 'volume')
     """

@@ -16,7 +16,7 @@ from monai_cadp.privacy import (
     PriorOnly,
     SubsetSelection,
 )
-from tests.privatizer.toys import (
+from tests.release.privatizer.toys import (
     SHAPE,
     basis,
     images,

@@ -22,7 +22,7 @@ from monai_cadp.privacy import (
     RandomizedResponse,
     SubsetSelection,
 )
-from monai_cadp.recorded_release import recorded_release
+from monai_cadp.release.recorded_release import recorded_release
 
 SHAPE = (1, 4, 4)
 

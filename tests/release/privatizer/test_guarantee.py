@@ -13,7 +13,7 @@ from monai_cadp.privacy import (
     SubsetSelection,
     TrainingData,
 )
-from tests.privatizer.toys import (
+from tests.release.privatizer.toys import (
     MECHANISMS,
     basis,
     mean_and_deviation,

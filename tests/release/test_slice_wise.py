@@ -16,7 +16,7 @@ from monai_cadp.privacy import (
     RandomizedResponse,
     SubsetSelection,
 )
-from monai_cadp.slice_wise import SliceWise
+from monai_cadp.release.slice_wise import SliceWiseReleaser
 from monai_cadp.transforms import Privatized
 
 
@@ -41,28 +41,32 @@ def test_a_volume_is_cut_along_its_axis_and_put_together_in_order(axis, monkeypa
     seen = []
     monkeypatch.setattr(slices, "draw", lambda x, condition: (seen.append((x, condition)), (x, condition))[1])
     x, labels = volume_of(axis), torch.tensor([0, 1])
-    assert torch.equal(SliceWise(slices, 5, axis)(x, labels), x)
+    assert torch.equal(SliceWiseReleaser(slices, 5, axis)(x, labels), x)
     ((given, conditions),) = seen
     assert torch.equal(given[7], x[1].select(1 + axis, 2)) and conditions.tolist() == [0] * 5 + [1] * 5
 
 
 def test_every_slice_has_coins_of_its_own():
-    released = SliceWise(privatizer(), 5)(torch.zeros(1, 1, 4, 6, 5), torch.tensor([0]))
+    released = SliceWiseReleaser(privatizer(), 5)(torch.zeros(1, 1, 4, 6, 5), torch.tensor([0]))
     assert len({released[..., index].numpy().tobytes() for index in range(5)}) == 5
 
 
 def test_the_budget_is_that_of_the_whole_volume():
-    guarantee = SliceWise(privatizer(), 5).guarantee
+    guarantee = SliceWiseReleaser(privatizer(), 5).guarantee
     assert (guarantee.epsilon, guarantee.delta, guarantee.unit) == (2.5, 0.0, "volume")
     gaussian = privatizer(GaussianMechanism(0.5, 1e-6, clipping_bound=3.0))
-    added, composed = (SliceWise(gaussian, 5, delta=delta).guarantee for delta in (None, 1e-5))
+    added, composed = (SliceWiseReleaser(gaussian, 5, delta=delta).guarantee for delta in (None, 1e-5))
     assert (added.epsilon, added.delta) == (2.5, 5e-6) and composed.epsilon < 2.5
 
 
 def test_a_ledger_is_paid_for_the_whole_volume(tmp_path):
     ledger = PrivacyLedger.create(tmp_path / "ledger.db", bytes(32), Budget(epsilon=3.0))
     transform = Privatized(
-        keys="image", privatizer=SliceWise(privatizer(), 5), condition_key="label", ledger=ledger, subject_key="subject"
+        keys="image",
+        privatizer=SliceWiseReleaser(privatizer(), 5),
+        condition_key="label",
+        ledger=ledger,
+        subject_key="subject",
     )
     items = [{"image": x, "label": 0, "subject": "anna"} for x in volume_of(2)]
     released = transform(items[0])["image"]
@@ -73,19 +77,19 @@ def test_a_ledger_is_paid_for_the_whole_volume(tmp_path):
 
 
 def test_another_number_of_slices_or_axis_is_another_release():
-    identities = {SliceWise(privatizer(), *options).description[1] for options in ((5, 2), (5, 1), (6, 2))}
+    identities = {SliceWiseReleaser(privatizer(), *options).description[1] for options in ((5, 2), (5, 1), (6, 2))}
     assert len(identities) == 3
 
 
 def test_what_does_not_fit_is_refused(refused):
-    volumes = SliceWise(privatizer(), 5)
+    volumes = SliceWiseReleaser(privatizer(), 5)
     with refused(ValueError, "with 5 slices along axis 2"):
         volumes(torch.rand(1, 1, 4, 6, 4), torch.tensor([0]))
     with refused(ValueError, "expected"):
         volumes(torch.rand(1, 1, 6, 4, 5), torch.tensor([0]))
     with refused(ValueError, "public labels"):
-        SliceWise(privatizer(label_mechanism=RandomizedResponse(1.0, 2)), 5)
+        SliceWiseReleaser(privatizer(label_mechanism=RandomizedResponse(1.0, 2)), 5)
     with refused(ValueError, "expected a positive number"):
-        SliceWise(privatizer(), 0)
+        SliceWiseReleaser(privatizer(), 0)
     with refused(TypeError, "expected a Privatizer"):
-        SliceWise(torch.nn.Identity(), 5)
+        SliceWiseReleaser(torch.nn.Identity(), 5)

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from monai_cadp.data import PublicGrid, ReleasedFolder
+from monai_cadp.data import PublicGrid, image_grid, save_image_grid
 from monai_cadp.privacy import PrivacyLedger
-from monai_cadp.privatizer import Privatizer
-from monai_cadp.recorded_release import recorded_guarantee
-from monai_cadp.reports import image_grid, save_image_grid
-from monai_cadp.studies.release_loop import check_conditions, release_items
+from monai_cadp.release.privatizer import Privatizer
+from monai_cadp.release.recorded_release import recorded_guarantee
+from monai_cadp.release.release_loop import check_conditions, release_items
+from monai_cadp.release.released_folder import ReleasedFolder
 
 __all__ = ["release_batches", "release_folder"]
 

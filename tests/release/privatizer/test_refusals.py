@@ -15,7 +15,7 @@ from monai_cadp.privacy import (
     RandomizedResponse,
     SubsetSelection,
 )
-from tests.privatizer.toys import (
+from tests.release.privatizer.toys import (
     basis,
     constant,
     declared,

@@ -20,7 +20,8 @@ from monai_cadp.privacy import (
     RandomizedResponse,
     SubsetSelection,
 )
-from monai_cadp.studies import TableEvaluation, release_rows, release_table
+from monai_cadp.release import release_rows, release_table
+from monai_cadp.studies import TableEvaluation
 
 CANARY = "Mustermann"
 SCHEMA = TableSchema(

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from monai_cadp.engines.flow_batch import prepare_flow_batch
+from monai_cadp.data.loader_batch import prepare_flow_batch
 from monai_cadp.privacy import PrivacyLedger, SubjectId, needs_subjects
-from monai_cadp.privatizer import Privatizer
-from monai_cadp.recorded_release import recorded_release
+from monai_cadp.release.privatizer import Privatizer
+from monai_cadp.release.recorded_release import recorded_release
 
 __all__ = ["check_conditions", "release_items"]
 

@@ -13,7 +13,7 @@ from monai_cadp.privacy import (
     RandomizedResponse,
     SubsetSelection,
 )
-from tests.privatizer.toys import (
+from tests.release.privatizer.toys import (
     SHAPE,
     basis,
     constant,

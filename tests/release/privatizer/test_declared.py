@@ -11,7 +11,7 @@ from monai_cadp.networks import ConditionalINN, DeclaredContent
 from monai_cadp.privacy import (
     SubsetSelection,
 )
-from tests.privatizer.toys import (
+from tests.release.privatizer.toys import (
     CONDITIONS,
     SHAPE,
     conditions,

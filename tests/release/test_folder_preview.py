@@ -11,7 +11,7 @@ import torch
 from monai_cadp import Privatizer
 from monai_cadp.networks import ConditionalINN, ContentBasis
 from monai_cadp.privacy import Budget, PrivacyLedger, RandomizedResponse, SubsetSelection
-from monai_cadp.studies import release_batches, release_folder
+from monai_cadp.release import release_batches, release_folder
 
 SHAPE = (1, 4, 4)
 IDENTICAL = "which images of a subject are identical"

@@ -32,7 +32,7 @@ from monai_cadp.privacy import (
 from monai_cadp.privacy.randomness import random_normal
 from monai_cadp.privacy.subset_selection import choose_subset_size, select_candidates
 from monai_cadp.privacy.threshold import acceptance_threshold
-from monai_cadp.privatizer_parts import check_parts
+from monai_cadp.release.privatizer_parts import check_parts
 
 __all__ = ["Privatizer"]
 

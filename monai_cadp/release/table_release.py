@@ -16,12 +16,12 @@ import ignite.distributed as idist
 from torch import Tensor
 
 from monai_cadp.data import TableRows, TableSchema
-from monai_cadp.data.released_folder import nameless_errors, software_versions
 from monai_cadp.data.stage import Stage
 from monai_cadp.privacy import PrivacyLedger
-from monai_cadp.privatizer import Privatizer
-from monai_cadp.recorded_release import recorded_guarantee
-from monai_cadp.studies.release_loop import check_conditions, release_items
+from monai_cadp.release.privatizer import Privatizer
+from monai_cadp.release.recorded_release import recorded_guarantee
+from monai_cadp.release.release_loop import check_conditions, release_items
+from monai_cadp.release.released_folder import nameless_errors, software_versions
 
 __all__ = ["release_rows", "release_table"]
 

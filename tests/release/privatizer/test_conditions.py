@@ -17,8 +17,8 @@ from monai_cadp.privacy import (
     RandomizedResponse,
     SubsetSelection,
 )
-from monai_cadp.recorded_release import recorded_release
-from tests.privatizer.toys import (
+from monai_cadp.release.recorded_release import recorded_release
+from tests.release.privatizer.toys import (
     SHAPE,
     basis,
     constant,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from monai_cadp.data import ReleasedFolder
+from monai_cadp.release import ReleasedFolder
 
 CANARY = "Mustermann-1954"
 GUARANTEE = {"unit": "image", "relation": "replace-one", "epsilon": 8.0, "delta": 0.0, "mechanism": "SubsetSelection"}

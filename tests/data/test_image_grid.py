@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from monai_cadp.reports import image_grid, save_image_grid
+from monai_cadp.data import image_grid, save_image_grid
 
 GAP = 2
 

@@ -12,7 +12,7 @@ from monai_cadp import Privatizer
 from monai_cadp.privacy import (
     PriorOnly,
 )
-from tests.privatizer.toys import (
+from tests.release.privatizer.toys import (
     MECHANISMS,
     basis,
     declared,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from monai_cadp.networks import ConditionalINN, fit_moments
-from tests.privatizer.toys import (
+from tests.release.privatizer.toys import (
     CONDITIONS,
     SHAPE,
     conditions,

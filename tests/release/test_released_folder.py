@@ -15,7 +15,7 @@ import torch
 from monai.data import MetaTensor
 from PIL import Image
 
-from monai_cadp.data import ReleasedFolder
+from monai_cadp.release import ReleasedFolder
 
 CANARY = "Mustermann-1954"
 GUARANTEE = {"unit": "image", "relation": "replace-one", "epsilon": 8.0, "delta": 0.0, "mechanism": "SubsetSelection"}

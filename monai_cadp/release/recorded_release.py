@@ -11,15 +11,15 @@ from torch import Tensor
 
 from monai_cadp.privacy import ItemId, PrivacyGuarantee, PrivacyLedger
 from monai_cadp.privacy.ledger import ReleaseRequest
-from monai_cadp.privatizer import Privatizer
-from monai_cadp.slice_wise import SliceWise
+from monai_cadp.release.privatizer import Privatizer
+from monai_cadp.release.slice_wise import SliceWiseReleaser
 
 __all__ = ["recorded_guarantee", "recorded_release"]
 
 SHOWN_BY_PIXELS = "which images of a subject are identical"
 
 
-def recorded_guarantee(privatizer: Privatizer | SliceWise, by_item: bool) -> PrivacyGuarantee:
+def recorded_guarantee(privatizer: Privatizer | SliceWiseReleaser, by_item: bool) -> PrivacyGuarantee:
     """Return what a recorded release promises; where images are known by their pixels, it lists what that shows."""
     return _listed(privatizer.guarantee, by_item)
 
@@ -29,7 +29,7 @@ def _listed(guarantee: PrivacyGuarantee, by_item: bool) -> PrivacyGuarantee:
 
 
 def recorded_release(
-    privatizer: Privatizer | SliceWise,
+    privatizer: Privatizer | SliceWiseReleaser,
     ledger: PrivacyLedger,
     x: Tensor,
     condition: Tensor | None,
@@ -91,7 +91,7 @@ def recorded_release(
 
 
 def _requests(
-    privatizer: Privatizer | SliceWise,
+    privatizer: Privatizer | SliceWiseReleaser,
     ledger: PrivacyLedger,
     x: Tensor,
     condition: Tensor | None,

@@ -25,7 +25,7 @@ from monai_cadp import Privatizer
 from monai_cadp.checkpoint import save_privatizer
 from monai_cadp.networks import ConditionalINN, ContentBasis
 from monai_cadp.privacy import Budget, BudgetExceededError, PrivacyLedger, SubsetSelection
-from monai_cadp.studies import release_batches, release_folder
+from monai_cadp.release import release_batches, release_folder
 
 SHAPE = (1, 4, 4)
 NUM_IMAGES = 60
@@ -175,7 +175,7 @@ def test_a_killed_attempt_leaves_one_hidden_folder_until_the_next(privatizer, le
 def test_the_preview_does_not_tell_the_order_of_the_source(privatizer, ledger, tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr(
-        "monai_cadp.studies.folder_release.save_image_grid", lambda images, *_, **__: shown.append(images)
+        "monai_cadp.release.folder_release.save_image_grid", lambda images, *_, **__: shown.append(images)
     )
     for name in "ab":
         release_folder(privatizer, Cohort(), tmp_path / name, batch_size=16, num_preview=12, ledger=ledger)
@@ -189,7 +189,7 @@ import ignite.distributed as idist
 import torch
 from monai_cadp.checkpoint import load_privatizer
 from monai_cadp.privacy import PrivacyLedger, SubsetSelection
-from monai_cadp.studies import release_folder
+from monai_cadp.release import release_folder
 from test_folder_release import Cohort
 
 torch.set_num_threads(1)
