@@ -63,7 +63,7 @@ LAYERS = [
     ["transforms"],
     ["engines", "handlers"],
     ["studies", "reports"],
-    ["commands"],
+    ["cli"],
 ]
 PACKAGES = [package for layer in LAYERS for package in layer]
 

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 
 from monai_cadp.__main__ import main
 from monai_cadp.checkpoint import save_privatizer
-from monai_cadp.commands.audit import tables
+from monai_cadp.cli.audit import tables
 from monai_cadp.networks import ConditionalINN, ContentBasis
 from monai_cadp.privacy import PriorOnly
 from monai_cadp.release.privatizer import Privatizer
