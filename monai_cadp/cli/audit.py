@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from monai_cadp.handlers import TrackedRun
-    from monai_cadp.release.privatizer import Privatizer
+    from monai_cadp.release import BaseReleaser
 
 __all__ = ["add_parser", "run", "tables"]
 
@@ -77,9 +77,9 @@ def run(options: argparse.Namespace) -> int:
             raise ValueError(f"{name} is {value}; expected {MIN_TRIALS} or more.")
     if not 0 < options.failure_rate < 1:
         raise ValueError(f"failure_rate is {options.failure_rate}; expected a number between 0 and 1.")
-    privatizer = None if options.mechanisms else _build(options.config_file, options.privatizer_id, overrides)
+    releaser = None if options.mechanisms else _build(options.config_file, options.privatizer_id, overrides)
     with _tracked(options.tracking_uri) as tracked:
-        report = _shipped(options) if privatizer is None else _configured(privatizer, options)
+        report = _shipped(options) if releaser is None else _configured(releaser, options)
         print(tables(report))
         if options.out is not None:
             options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -139,29 +139,30 @@ def _shipped(options: argparse.Namespace) -> dict[str, Any]:
     return audit_shipped(options.trials, options.trials_alone, options.failure_rate, progress=True)
 
 
-def _configured(privatizer: Privatizer, options: argparse.Namespace) -> dict[str, Any]:
-    from monai_cadp.attacks import audit_mechanism, audit_privatizer
+def _configured(releaser: BaseReleaser, options: argparse.Namespace) -> dict[str, Any]:
+    from monai_cadp.attacks import audit_mechanism, audit_releaser
     from monai_cadp.attacks.audit import TRIALS_ALONE
     from monai_cadp.networks import ContentBasis
 
-    audits = [partial(audit_privatizer, privatizer)]
+    audits = [partial(audit_releaser, releaser)]
+    core = releaser.core
     # A choice among declared candidates is no map of latents; it is attacked from image to image only.
-    if isinstance(privatizer.content, ContentBasis):
-        audits.append(partial(audit_mechanism, privatizer.mechanism, weights=privatizer.content.weights))
-    if privatizer.label_mechanism is not None:
-        audits.append(partial(audit_mechanism, privatizer.label_mechanism))
+    if core is not None and isinstance(core.content, ContentBasis):
+        audits.append(partial(audit_mechanism, core.mechanism, weights=core.content.weights))
+    if core is not None and core.label_mechanism is not None:
+        audits.append(partial(audit_mechanism, core.label_mechanism))
     counts = (options.trials or CONFIGURED_TRIALS, options.trials_alone or TRIALS_ALONE)
     share = options.failure_rate / len(audits)
     results = [audit(*counts, failure_rate=share, progress=True) for audit in audits]
     return {"failure_rate": options.failure_rate, "audits": [result.to_dict() for result in results], "twins": []}
 
 
-def _build(config_files: Sequence[str], privatizer_id: str, overrides: Mapping[str, Any]) -> Privatizer:
-    """Return the privatizer of a configuration, and build nothing else of it."""
+def _build(config_files: Sequence[str], privatizer_id: str, overrides: Mapping[str, Any]) -> BaseReleaser:
+    """Return the privatizer, or another releaser, of a configuration, and build nothing else of it."""
     from monai.bundle import ConfigParser
 
     from monai_cadp.bundle_options import OPTION_CHECK
-    from monai_cadp.release.privatizer import Privatizer
+    from monai_cadp.release import as_releaser
 
     parser = ConfigParser()
     try:
@@ -181,9 +182,10 @@ def _build(config_files: Sequence[str], privatizer_id: str, overrides: Mapping[s
             error = error.__cause__  # type: ignore[assignment]
         reason = str(error.args[0] if error.args else type(error).__name__).splitlines()[0]
         raise ValueError(f"{privatizer_id!r} of the configuration could not be built: {reason}") from None
-    if not isinstance(built, Privatizer):
-        raise ValueError(f"{privatizer_id!r} of the configuration is a {type(built).__name__}; expected a Privatizer.")
-    return built
+    try:
+        return as_releaser(built, f"{privatizer_id!r} of the configuration")
+    except TypeError as error:
+        raise ValueError(str(error)) from None
 
 
 def _overrides(arguments: Sequence[str]) -> dict[str, Any]:

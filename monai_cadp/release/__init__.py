@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from monai_cadp.release.folder_release import release_batches, release_folder
     from monai_cadp.release.privatizer import Privatizer
+    from monai_cadp.release.recorded_release import RecordedReleaser
     from monai_cadp.release.released_folder import ReleasedFolder
+    from monai_cadp.release.releaser import BaseReleaser, Releaser, as_releaser
     from monai_cadp.release.slice_wise import SliceWiseReleaser
     from monai_cadp.release.table_release import release_rows, release_table
 
 __all__ = [
+    "BaseReleaser",
     "Privatizer",
+    "RecordedReleaser",
     "ReleasedFolder",
+    "Releaser",
     "SliceWiseReleaser",
+    "as_releaser",
     "release_batches",
     "release_folder",
     "release_rows",
@@ -24,9 +30,13 @@ __all__ = [
 ]
 
 MODULES = {
+    "BaseReleaser": "releaser",
     "Privatizer": "privatizer",
+    "RecordedReleaser": "recorded_release",
     "ReleasedFolder": "released_folder",
+    "Releaser": "releaser",
     "SliceWiseReleaser": "slice_wise",
+    "as_releaser": "releaser",
     "release_batches": "folder_release",
     "release_folder": "folder_release",
     "release_rows": "table_release",

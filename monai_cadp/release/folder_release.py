@@ -14,16 +14,15 @@ from torch.utils.data import Dataset, Subset
 
 from monai_cadp.data import PublicGrid, image_grid, save_image_grid
 from monai_cadp.privacy import PrivacyLedger
-from monai_cadp.release.privatizer import Privatizer
-from monai_cadp.release.recorded_release import recorded_guarantee
-from monai_cadp.release.release_loop import check_conditions, release_items
+from monai_cadp.release.release_loop import check_conditions, recorded_in, release_items
 from monai_cadp.release.released_folder import ReleasedFolder
+from monai_cadp.release.releaser import BaseReleaser, Releaser
 
 __all__ = ["release_batches", "release_folder"]
 
 
 def release_batches(
-    privatizer: Privatizer,
+    privatizer: Releaser,
     images: Dataset,
     batch_size: int = 64,
     description: str = "privatizing",
@@ -32,9 +31,9 @@ def release_batches(
     r"""Release every image of a data set once, batch by batch, under a progress bar.
 
     Args:
-        privatizer: the privatizer; its device is used.
+        privatizer: the privatizer, or any other releaser; its device is used.
         images: items {"image": (C, \*spatial), "label": ..., "subject": ..., "item": ...}; labels are conditions, where
-            the network takes any; subjects are needed with a ledger, and items name their images to it.
+            it takes any; subjects are needed with a ledger, and items name their images to it.
         batch_size: images encoded at once; it has no influence on the guarantee.
         description: of the progress bar.
         ledger: pays for the releases and keeps them; what it has kept is met again.
@@ -46,12 +45,12 @@ def release_batches(
         ValueError: if an image, label or subject does not fit, or subjects are missing.
         BudgetExceededError: if a subject would be over its cap; nothing of its batch is released or spent.
     """
-    for released, used in release_items(privatizer, images, batch_size, description, ledger, unit="image"):
-        yield released.clamp(0, 1), used
+    releaser = recorded_in(privatizer, ledger, images, batch_size)
+    yield from _clipped(releaser, images, batch_size, description)
 
 
 def release_folder(
-    privatizer: Privatizer,
+    privatizer: Releaser,
     images: Dataset,
     output_dir: str | Path,
     *,
@@ -71,7 +70,7 @@ def release_folder(
     the first one meets all of them again, and writes the folder.
 
     Args:
-        privatizer: the privatizer.
+        privatizer: the privatizer, or any other releaser.
         images: as in :func:`release_batches`.
         output_dir: the new folder.
         batch_size: images encoded at once.
@@ -88,11 +87,11 @@ def release_folder(
             no ledger.
         BudgetExceededError: if a subject would be over its cap.
     """
-    if idist.get_world_size() > 1 and ledger is None:
+    releaser = recorded_in(privatizer, ledger, images, batch_size)
+    if idist.get_world_size() > 1 and not releaser.needs_subjects:
         raise ValueError("Several processes came without a ledger, by which they know of one another; give them one.")
-    check_conditions(privatizer, images)
-    by_item = ledger is None or "item" in images[0]
-    guarantee = recorded_guarantee(privatizer, by_item).to_dict()
+    check_conditions(releaser, images)
+    guarantee = releaser.guarantee.to_dict()
     # Chosen and ordered at random: the first ones would show which release belongs to which place in the source.
     count = len(images)  # type: ignore[arg-type]
     chosen = set(secrets.SystemRandom().sample(range(count), min(num_preview, count)))
@@ -102,13 +101,13 @@ def release_folder(
     folder = ReleasedFolder(output_dir, num_expected=count, affine=affine, volume_format=volume_format)
     if idist.get_world_size() > 1:
         part: Subset = Subset(images, range(idist.get_rank(), count, idist.get_world_size()))
-        for _ in release_batches(privatizer, part, batch_size, ledger=ledger):
+        for _ in _clipped(releaser, part, batch_size):
             pass
         idist.barrier()
         if idist.get_rank() > 0:
             return Path(output_dir)
     with folder:
-        for released, condition in release_batches(privatizer, images, batch_size, ledger=ledger):
+        for released, condition in _clipped(releaser, images, batch_size):
             for index, image in enumerate(released):
                 picture = image_grid(image[None], columns=1) if image.ndim == 4 else None
                 folder.write(image, guarantee, None if condition is None else condition[index], picture)
@@ -121,3 +120,10 @@ def release_folder(
         save_image_grid(torch.stack(shown), preview, columns=8)
     print(f"{count} images released with epsilon {guarantee['epsilon']:g} each: {output_dir}")
     return output_dir
+
+
+def _clipped(
+    releaser: BaseReleaser, images: Dataset, batch_size: int, description: str = "privatizing"
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    for released, used in release_items(releaser, images, batch_size, description, unit="image"):
+        yield released.clamp(0, 1), used

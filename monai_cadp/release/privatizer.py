@@ -32,12 +32,14 @@ from monai_cadp.privacy import (
 from monai_cadp.privacy.randomness import random_normal
 from monai_cadp.privacy.subset_selection import choose_subset_size, select_candidates
 from monai_cadp.privacy.threshold import acceptance_threshold
+from monai_cadp.release.condition_space import ReleaseConditionSpace
 from monai_cadp.release.privatizer_parts import check_parts
+from monai_cadp.release.releaser import BaseReleaser
 
 __all__ = ["Privatizer"]
 
 
-class Privatizer(nn.Module):
+class Privatizer(BaseReleaser, nn.Module):
     r"""Release images in place of images, each with the guarantee of its mechanism.
 
     With a :class:`ContentBasis` the content :math:`u = P^T z` of an image's latents z is all that the mechanism sees;
@@ -109,9 +111,7 @@ class Privatizer(nn.Module):
         self.label_mechanism = label_mechanism
         default = None if condition is None else torch.as_tensor(condition)
         if default is not None:
-            inn.condition_space.check(default[None], 1)
-            if label_mechanism is not None:
-                label_mechanism.check(default[None])
+            ReleaseConditionSpace(inn.condition_space, None, label_mechanism).check(default[None], 1)
         # A tensor that moves with the module, and an argument of the constructor and not of a checkpoint.
         self.register_buffer("default_condition", default, persistent=False)
         self.temperature, self.detail_temperature = temperature, detail_temperature
@@ -137,9 +137,34 @@ class Privatizer(nn.Module):
         return self.description[0]
 
     @property
-    def identity(self) -> bytes:
-        """The SHA-256 of all that defines a release: mechanism, content, temperature and network."""
-        return self.description[1]
+    def condition_space(self) -> ReleaseConditionSpace:
+        """The network's conditions, with the default one, and the mechanism that randomizes them."""
+        return ReleaseConditionSpace(self.inn.condition_space, self.default_condition, self.label_mechanism)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        r"""(C, \*spatial) of an image."""
+        return (self.inn.in_channels, *self.inn.spatial_shape)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.inn.device
+
+    @property
+    def core(self) -> Privatizer:
+        """The privatizer itself."""
+        return self
+
+    def config(self) -> dict[str, Any]:
+        """Return the guarantee, with its mechanism and the network's fingerprint, and all that is chosen besides."""
+        return {
+            "releaser": type(self).__name__,
+            "guarantee": self.guarantee.to_dict(),
+            "content": self.content.fingerprint(),
+            "temperature": self.temperature,
+            "detail_temperature": self.detail_temperature,
+        }
 
     @property
     def description(self) -> tuple[PrivacyGuarantee, bytes]:
@@ -199,40 +224,22 @@ class Privatizer(nn.Module):
             ValueError: if a shape or a class does not fit; nothing is spent then.
             TypeError: if a dtype does not.
         """
-        return self.release(x, condition)[0]
-
-    def release(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Release images and the conditions that they were made for; arguments and errors as in a call.
-
-        Returns:
-            Releases and conditions; a condition is the original one where it is public, and the randomized one
-            otherwise.
-        """
-        return self.draw(*self.inputs(x, condition))
+        return self.release(x, condition)
 
     @torch.no_grad()
-    def draw(self, x: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Release what :meth:`inputs` has returned; as :meth:`release`."""
-        if self.label_mechanism is not None and condition is not None:
-            condition = self.label_mechanism(condition)
+    def draw(
+        self,
+        images: Tensor,
+        conditions: Tensor | None,
+        subjects: Sequence[str] | None = None,
+        items: Sequence[str | int] | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Release what ``inputs`` has returned, and the conditions that it was made for."""
+        if self.label_mechanism is not None and conditions is not None:
+            conditions = self.label_mechanism(conditions)
         if isinstance(self.content, ContentBasis):
-            return self._release_directions(x, condition), condition
-        return self._release_declared(x, condition), condition
-
-    def inputs(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Return images and conditions as the release sees them: checked, finite, the default condition filled in."""
-        x, condition = _plain(x), None if condition is None else _plain(condition)
-        if condition is None and self.default_condition is not None and x.ndim > 0:
-            condition = self.default_condition.to(x.device).expand(x.shape[0], *self.default_condition.shape)
-        self.inn.check_images(x)
-        self.inn.condition_space.check(condition, x.shape[0])
-        if condition is not None:
-            condition = condition.float() if condition.is_floating_point() else condition.long()
-        if self.label_mechanism is not None and condition is not None:
-            # Before anything is spent.
-            self.label_mechanism.check(condition)
-        # Adding 0 makes -0 the 0 that it is equal to.
-        return torch.nan_to_num(x.float(), nan=0.0, posinf=0.0, neginf=0.0) + 0.0, condition
+            return self._release_directions(images, conditions), conditions
+        return self._release_declared(images, conditions), conditions
 
     def with_mechanism(self, mechanism: Mechanism) -> Privatizer:
         """Return a privatizer with another mechanism and all else the same; both share the candidates they make."""
@@ -317,7 +324,3 @@ def _after_loading(privatizer: nn.Module, incompatible_keys: object) -> None:
     assert isinstance(privatizer, Privatizer)
     privatizer._tables.clear()
     privatizer._configure()
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    return tensor.as_tensor() if hasattr(tensor, "as_tensor") else tensor

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,10 +13,10 @@ from tqdm import tqdm
 
 from monai_cadp.data.loader_batch import prepare_flow_batch
 from monai_cadp.privacy import PrivacyLedger, SubjectId, needs_subjects
-from monai_cadp.release.privatizer import Privatizer
-from monai_cadp.release.recorded_release import recorded_release
+from monai_cadp.release.recorded_release import RecordedReleaser
+from monai_cadp.release.releaser import BaseReleaser, Releaser, as_releaser
 
-__all__ = ["check_conditions", "release_items"]
+__all__ = ["check_conditions", "recorded_in", "release_items"]
 
 # Batches that share the transactions of a ledger: this many at most, with at most so many values.
 LOT_BATCHES, LOT_VALUES = 8, 2**22
@@ -25,25 +26,33 @@ NAMELESS = (
 )
 
 
-def check_conditions(privatizer: Privatizer, items: Dataset) -> None:
+def recorded_in(releaser: Releaser, ledger: PrivacyLedger | None, items: Dataset, batch_size: int) -> BaseReleaser:
+    """Return a releaser that records in a ledger, where there is one, by items where the data set has any."""
+    if ledger is None:
+        return as_releaser(releaser)
+    return RecordedReleaser(releaser, ledger, by_item="item" in items[0], batch_size=batch_size)
+
+
+def check_conditions(releaser: BaseReleaser, items: Dataset) -> None:
     """Refuse what items contradict, before anything is spent or written.
 
     Args:
-        privatizer: the privatizer.
+        releaser: the releaser.
         items: as in :func:`release_items`; the first one is read.
 
     Raises:
         ValueError: if one condition was stated for all items and they have labels, or a budget for labels and they have
             none.
     """
-    if privatizer.inn.condition_space.embedding_size == 0:
+    space = releaser.condition_space
+    if space.embedding_size == 0:
         return
     labelled = "label" in items[0]
-    if labelled and privatizer.default_condition is not None:
+    if labelled and space.default is not None:
         raise ValueError(
             "A condition was given for all of the input, which has labels of its own; leave the condition out."
         )
-    if not labelled and privatizer.label_mechanism is not None:
+    if not labelled and space.is_randomized:
         raise ValueError(
             "A budget for labels was given, but the input has none, and a condition that is stated for all is public; "
             "leave label_epsilon out."
@@ -51,51 +60,46 @@ def check_conditions(privatizer: Privatizer, items: Dataset) -> None:
 
 
 def release_items(
-    privatizer: Privatizer,
+    releaser: BaseReleaser,
     items: Dataset,
     batch_size: int,
     description: str,
-    ledger: PrivacyLedger | None,
     unit: str,
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     r"""Release every item of a data set once, batch by batch, under a progress bar.
 
     Args:
-        privatizer: the privatizer; its device is used.
+        releaser: the releaser; its device is used.
         items: {"image": (C, \*spatial), "label": ..., "subject": ..., "item": ...}; labels are conditions, where the
-            network takes any; subjects are needed with a ledger, and items name their images to it.
+            releaser takes any; subjects and items go to a ledger, where it has one.
         batch_size: items encoded at once; it has no influence on the guarantee.
         description: of the progress bar.
-        ledger: pays for the releases and keeps them; what it has kept is met again.
         unit: what the progress bar counts.
 
     Yields:
-        Releases (B, C, \*spatial) as the network decodes them, and their conditions as released; on the CPU.
+        Releases (B, C, \*spatial), and their conditions as released; on the CPU.
 
     Raises:
         ValueError: if an image, label or subject does not fit, subjects are missing, or the unit is a patient of whom
             two items came without a ledger.
         BudgetExceededError: if a subject would be over its cap; nothing of its batch is released or spent.
     """
-    privatizer.prepare()
-    device = next(privatizer.inn.buffers()).device
-    conditional = privatizer.inn.condition_space.embedding_size > 0
-    fitting = 1 if ledger is None else LOT_VALUES // (batch_size * privatizer.inn.num_latents)
+    releaser.prepare()
+    conditional = releaser.condition_space.embedding_size > 0
+    recorded = releaser.needs_subjects
+    fitting = LOT_VALUES // (batch_size * math.prod(releaser.image_shape)) if recorded else 1
     lot = batch_size * min(max(fitting, 1), LOT_BATCHES)
 
-    by_patient, seen = needs_subjects(privatizer.guarantee.unit), set[SubjectId]()
+    by_patient, seen = needs_subjects(releaser.guarantee.unit), set[SubjectId]()
     loader: DataLoader = DataLoader(items, batch_size=lot)
     with tqdm(total=len(items), desc=description, unit=unit) as progress:  # type: ignore[arg-type]
         for batch in loader:
-            if ledger is None and by_patient:
+            if by_patient and not recorded:
                 _check_patients(batch, seen)
-            x, condition = prepare_flow_batch(batch, device)
+            x, condition = prepare_flow_batch(batch, releaser.device)
             condition = condition if conditional else None
-            if ledger is None:
-                released, used = privatizer.release(x, condition)
-            else:
-                subjects, names = _named(batch)
-                released, used = recorded_release(privatizer, ledger, x, condition, subjects, names, batch_size)
+            subjects, names = _named(batch) if recorded else (None, None)
+            released, used = releaser.release_with_conditions(x, condition, subjects, names)
             progress.update(len(released))
             yield released.cpu(), None if used is None else used.cpu()
 

@@ -18,10 +18,9 @@ from torch import Tensor
 from monai_cadp.data import TableRows, TableSchema
 from monai_cadp.data.stage import Stage
 from monai_cadp.privacy import PrivacyLedger
-from monai_cadp.release.privatizer import Privatizer
-from monai_cadp.release.recorded_release import recorded_guarantee
-from monai_cadp.release.release_loop import check_conditions, release_items
+from monai_cadp.release.release_loop import check_conditions, recorded_in, release_items
 from monai_cadp.release.released_folder import nameless_errors, software_versions
+from monai_cadp.release.releaser import Releaser
 
 __all__ = ["release_rows", "release_table"]
 
@@ -29,7 +28,7 @@ CARD = "_privacy.json"
 
 
 def release_rows(
-    privatizer: Privatizer,
+    privatizer: Releaser,
     table: TableRows,
     batch_size: int = 256,
     description: str = "privatizing",
@@ -38,7 +37,7 @@ def release_rows(
     """Release every row of a table once, batch by batch, under a progress bar.
 
     Args:
-        privatizer: the privatizer, with a network for rows of this table.
+        privatizer: the privatizer, or any other releaser, for rows of this table.
         table: the rows; they have subjects with a ledger.
         batch_size: rows encoded at once; it has no influence on the guarantee.
         description: of the progress bar.
@@ -51,25 +50,25 @@ def release_rows(
         ValueError: if the table does not fit the network, or subjects are missing.
         BudgetExceededError: if a subject would be over its cap; nothing of its batch is released or spent.
     """
-    schema, inn = table.schema, privatizer.inn
-    space = inn.condition_space
+    releaser = recorded_in(privatizer, ledger, table, batch_size)
+    schema, space = table.schema, releaser.condition_space
     expected = ((schema.width,), schema.num_classes, schema.condition_size)
-    found = ((inn.in_channels, *inn.spatial_shape), space.num_classes, space.condition_size)
+    found = (releaser.image_shape, space.num_classes, space.condition_size)
     if found != expected:
         raise ValueError(
             f"The network is for rows, classes and conditions of the sizes {found}, but the schema has {expected}; "
             "give the schema with which it was trained."
         )
-    if ledger is not None and not table.has_subjects:
+    if releaser.needs_subjects and not table.has_subjects:
         raise ValueError(
             "The rows say nothing of their subjects, whose budgets the ledger keeps; give a CSV file with a "
             "subject_column."
         )
-    yield from release_items(privatizer, table, batch_size, description, ledger, unit="row")
+    yield from release_items(releaser, table, batch_size, description, unit="row")
 
 
 def release_table(
-    privatizer: Privatizer,
+    privatizer: Releaser,
     table: TableRows,
     output: str | os.PathLike[str],
     *,
@@ -84,7 +83,7 @@ def release_table(
     second attempt meets the releases of the first again, and spends only what is missing.
 
     Args:
-        privatizer: the privatizer.
+        privatizer: the privatizer, or any other releaser.
         table: the rows.
         output: the new file, ``*.csv``; it must not exist, nor its card. Missing parents are made.
         batch_size: rows encoded at once.
@@ -102,6 +101,7 @@ def release_table(
         >>> from monai_cadp.data import ScikitTable
         >>> from monai_cadp.networks import ConditionalINN, ContentBasis
         >>> from monai_cadp.privacy import SubsetSelection
+        >>> from monai_cadp.release import Privatizer
         >>> table = ScikitTable("two_moons", "test")
         >>> inn = ConditionalINN((), in_channels=2, num_classes=2)
         >>> privatizer = Privatizer(inn, SubsetSelection(4.0), ContentBasis.leading(inn, 2), unit="row")
@@ -118,13 +118,14 @@ def release_table(
     if output.suffix != ".csv":
         raise ValueError(f"The output has the ending {output.suffix!r}; expected the name of a new .csv file.")
     _refuse_existing(output, card)
-    check_conditions(privatizer, table)
-    guarantee = recorded_guarantee(privatizer, by_item=True).to_dict()
+    releaser = recorded_in(privatizer, ledger, table, batch_size)
+    check_conditions(releaser, table)
+    guarantee = releaser.guarantee.to_dict()
     with nameless_errors():
         stage = Stage(output)
     try:
         rows: list[dict[str, Any]] = []
-        for released, condition in release_rows(privatizer, table, batch_size, ledger=ledger):
+        for released, condition in release_rows(releaser, table, batch_size):
             rows += table.schema.decode(released, condition)
         secrets.SystemRandom().shuffle(rows)
         contents = {output: _csv(table.schema, rows), card: _card(table.schema, len(rows), guarantee)}

@@ -12,7 +12,7 @@ from typing import Any
 from monai_cadp.checkpoint import load_privatizer
 from monai_cadp.networks import ContentBasis, InvertibleNetwork
 from monai_cadp.privacy import Mechanism, PriorOnly, SubsetSelection
-from monai_cadp.release.privatizer import Privatizer
+from monai_cadp.release import Privatizer, Releaser
 from monai_cadp.reports import text_table
 
 __all__ = ["Evaluation"]
@@ -28,8 +28,8 @@ class Evaluation(ABC):
         """Return what originals reach: the ceiling."""
 
     @abstractmethod
-    def measure(self, privatizer: Privatizer, name: str) -> dict[str, float]:
-        """Return figures of the releases of a privatizer, which progress bars call by this name."""
+    def measure(self, releaser: Releaser, name: str) -> dict[str, float]:
+        """Return figures of the releases of a releaser, which progress bars call by this name."""
 
     def run(
         self, network: InvertibleNetwork, content: ContentBasis, mechanisms: Sequence[Mechanism], **options: Any

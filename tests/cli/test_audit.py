@@ -129,7 +129,7 @@ def test_an_audit_is_recorded_in_mlflow(run, configuration, tmp_path, monkeypatc
         (["--epsilon"], "expected pairs of --KEY VALUE"),
         (["epsilon", "1.0"], "expected pairs of --KEY VALUE"),
         (["--privatizer_id", "nothing"], "The configuration has no 'nothing'"),
-        (["--privatizer_id", "inn"], "is a ConditionalINN; expected a Privatizer"),
+        (["--privatizer_id", "inn"], "is a ConditionalINN; expected a Releaser"),
         (["--inn#nothing#more", "1"], "could not be read"),
     ],
 )

@@ -22,9 +22,14 @@ from monai_cadp.privacy import (
     RandomizedResponse,
     SubsetSelection,
 )
-from monai_cadp.release.recorded_release import recorded_release
+from monai_cadp.release import RecordedReleaser
 
 SHAPE = (1, 4, 4)
+
+
+def recorded_release(release, ledger, x, condition, subjects, items=None, batch_size=None):
+    recorded = RecordedReleaser(release, ledger, by_item=items is not None, batch_size=batch_size)
+    return recorded.release_with_conditions(x, condition, subjects, items)
 
 
 def network():

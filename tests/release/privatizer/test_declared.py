@@ -41,7 +41,7 @@ def test_declared_features_survive_a_large_epsilon_and_not_a_small_one(networks,
 @pytest.mark.parametrize("kind", CONDITIONS)
 def test_declared_content_takes_every_kind_of_condition(networks, kind):
     inn, condition = networks[kind], conditions(kind, 6)
-    released, used = Privatizer(inn, SubsetSelection(4.0), declared(64)).release(images(6), condition)
+    released, used = Privatizer(inn, SubsetSelection(4.0), declared(64)).release_with_conditions(images(6), condition)
     assert released.shape == (6, *SHAPE) and torch.isfinite(released).all()
     assert used is None or torch.equal(used, condition)
 
