@@ -17,6 +17,7 @@ from monai_cadp.networks import (
     ContentBasis,
     DeclaredContent,
     InvertibleNetwork,
+    TrainedModel,
     WeightsSnapshot,
 )
 from monai_cadp.privacy import (
@@ -33,7 +34,7 @@ from monai_cadp.privacy.randomness import random_normal
 from monai_cadp.privacy.subset_selection import choose_subset_size, select_candidates
 from monai_cadp.privacy.threshold import acceptance_threshold
 from monai_cadp.release.condition_space import ReleaseConditionSpace
-from monai_cadp.release.privatizer_parts import check_parts
+from monai_cadp.release.privatizer_parts import check_parts, chosen_parts
 from monai_cadp.release.releaser import BaseReleaser
 
 __all__ = ["Privatizer"]
@@ -57,9 +58,9 @@ class Privatizer(BaseReleaser, nn.Module):
     Do not train the network while it releases: candidate tables are made once.
 
     Args:
-        inn: the network; put in evaluation mode.
+        inn: the network, or a trained model; put in evaluation mode.
         mechanism: what spends the budget.
-        content: what the budget is spent on.
+        content: what the budget is spent on; of a trained model the name of a basis, or None for its usual one.
         condition: public condition of a sample, () or (condition_size,), for calls that give none.
         label_mechanism: randomizes class labels, or attributes; None declares the condition public.
         temperature: factor on the completion, 0 to 1; less is nearer to the average. Post-processing.
@@ -89,9 +90,9 @@ class Privatizer(BaseReleaser, nn.Module):
 
     def __init__(
         self,
-        inn: InvertibleNetwork,
+        inn: InvertibleNetwork | TrainedModel,
         mechanism: Mechanism,
-        content: ContentBasis | DeclaredContent,
+        content: ContentBasis | DeclaredContent | str | None = None,
         *,
         condition: int | Sequence[float] | Tensor | None = None,
         label_mechanism: RandomizedResponse | AttributeResponse | None = None,
@@ -100,18 +101,21 @@ class Privatizer(BaseReleaser, nn.Module):
         unit: str = "image",
     ) -> None:
         super().__init__()
-        check_parts(inn, mechanism, content, label_mechanism)
+        network, chosen = chosen_parts(inn, content)
+        check_parts(network, mechanism, chosen, label_mechanism)
         for name, value in (("temperature", temperature), ("detail_temperature", detail_temperature)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} is {value}; expected a number from 0 to 1.")
-        if detail_temperature != 1 and not isinstance(inn, ConditionalINN):
-            raise ValueError(f"detail_temperature was given, but a {type(inn).__name__} has no details; leave it out.")
-        self.inn = inn.eval()
-        self.content = content
+        if detail_temperature != 1 and not isinstance(network, ConditionalINN):
+            raise ValueError(
+                f"detail_temperature was given, but a {type(network).__name__} has no details; leave it out."
+            )
+        self.inn: InvertibleNetwork = network.eval()
+        self.content: ContentBasis | DeclaredContent = chosen
         self.label_mechanism = label_mechanism
         default = None if condition is None else torch.as_tensor(condition)
         if default is not None:
-            ReleaseConditionSpace(inn.condition_space, None, label_mechanism).check(default[None], 1)
+            ReleaseConditionSpace(network.condition_space, None, label_mechanism).check(default[None], 1)
         # A tensor that moves with the module, and an argument of the constructor and not of a checkpoint.
         self.register_buffer("default_condition", default, persistent=False)
         self.temperature, self.detail_temperature = temperature, detail_temperature

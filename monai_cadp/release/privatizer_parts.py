@@ -3,10 +3,25 @@
 
 from __future__ import annotations
 
-from monai_cadp.networks import ContentBasis, DeclaredContent, InvertibleNetwork
+from typing import Any
+
+from monai_cadp.networks import ContentBasis, DeclaredContent, InvertibleNetwork, TrainedModel
 from monai_cadp.privacy import AttributeResponse, Mechanism, RandomizedResponse, SubsetSelection
 
-__all__ = ["check_parts"]
+__all__ = ["check_parts", "chosen_parts"]
+
+
+def chosen_parts(network: Any, content: Any) -> tuple[Any, Any]:
+    """Return the network of a trained model and the content basis that was chosen of it; other parts as they are."""
+    if not isinstance(network, TrainedModel):
+        return network, content
+    if content is None:
+        return network.network, network.content
+    if isinstance(content, str):
+        if content not in network.bases:
+            raise ValueError(f"content is {content!r}; expected one of the bases {', '.join(network.bases)}.")
+        return network.network, network.bases[content]
+    return network.network, content
 
 
 def check_parts(inn: object, mechanism: object, content: object, label_mechanism: object) -> None:

@@ -13,11 +13,9 @@ import torch
 from mlflow import MlflowClient
 
 from monai_cadp.__main__ import main
-from monai_cadp.checkpoint import save_privatizer
 from monai_cadp.cli.audit import tables
-from monai_cadp.networks import ConditionalINN, ContentBasis
-from monai_cadp.privacy import PriorOnly
-from monai_cadp.release.privatizer import Privatizer
+from monai_cadp.networks import ConditionalINN, ContentBasis, TrainedModel
+from monai_cadp.release.checkpoint import save_model
 
 pytestmark = pytest.mark.slow
 
@@ -90,7 +88,7 @@ def test_values_of_the_configuration_are_replaced_as_by_monai_bundle_run(run, co
 def test_the_bundles_privatizer_is_audited(run, tmp_path):
     torch.manual_seed(0)
     inn = ConditionalINN((8, 8), num_classes=10, num_couplings=1, width=4)
-    save_privatizer(Privatizer(inn, PriorOnly(), ContentBasis.leading(inn, 2)), tmp_path / "model.pt")
+    save_model(TrainedModel(inn, ContentBasis.leading(inn, 2)), tmp_path / "model.pt")
     options = ["--checkpoint", tmp_path / "model.pt", "--epsilon", "1.0", "--label_epsilon", "1.0"]
     code, printed = run("--config_file", BUNDLE, *options, "--trials", "20", "--trials_alone", "20")
     assert code == 0

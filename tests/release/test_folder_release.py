@@ -22,10 +22,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from monai_cadp import Privatizer
-from monai_cadp.checkpoint import save_privatizer
-from monai_cadp.networks import ConditionalINN, ContentBasis
+from monai_cadp.networks import ConditionalINN, ContentBasis, TrainedModel
 from monai_cadp.privacy import Budget, BudgetExceededError, PrivacyLedger, SubsetSelection
 from monai_cadp.release import release_batches, release_folder
+from monai_cadp.release.checkpoint import save_model
 
 SHAPE = (1, 4, 4)
 NUM_IMAGES = 60
@@ -187,7 +187,7 @@ SCRIPT = """
 import sys
 import ignite.distributed as idist
 import torch
-from monai_cadp.checkpoint import load_privatizer
+from monai_cadp.release.checkpoint import load_privatizer
 from monai_cadp.privacy import PrivacyLedger, SubsetSelection
 from monai_cadp.release import release_folder
 from test_folder_release import Cohort
@@ -216,7 +216,7 @@ idist.finalize()
 
 @pytest.mark.slow
 def test_two_processes_share_a_cohort_and_a_ledger_and_go_on_after_one_was_killed(privatizer, ledger, tmp_path):
-    save_privatizer(privatizer, tmp_path / "model.pt")
+    save_model(TrainedModel(privatizer.inn, privatizer.content), tmp_path / "model.pt")
     (tmp_path / "script.py").write_text(SCRIPT)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path])}

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from monai_cadp import Privatizer
-from monai_cadp.checkpoint import KEY, load_privatizer, save_privatizer
-from monai_cadp.networks import ConditionalINN, ContentBasis, DeclaredContent, PaperINN, new_event
+from monai_cadp.networks import ConditionalINN, ContentBasis, DeclaredContent, PaperINN, TrainedModel, new_event
+from monai_cadp.networks.trained_model import WEIGHTS as KEY
 from monai_cadp.privacy import PriorOnly, RandomizedResponse, SubsetSelection
+from monai_cadp.release.checkpoint import load_model, load_privatizer, save_model
 
 CONDITIONS = {"none": {}, "class": {"num_classes": 3}, "vector": {"condition_size": 2}}
 MECHANISM = SubsetSelection(4.0, num_candidates=64)
@@ -31,10 +32,14 @@ def privatizer(inn=None):
     return Privatizer(inn, MECHANISM, ContentBasis.fit(inn, 3, num_samples=64))
 
 
+def save(privatizer, path):
+    save_model(TrainedModel(privatizer.inn, privatizer.content), path)
+
+
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / "Mustermann" / "model.pt"
-    save_privatizer(privatizer(), path)
+    save(privatizer(), path)
     return path
 
 
@@ -44,7 +49,7 @@ def test_what_was_saved_is_what_is_loaded(tmp_path, kind, paper):
     inn = network(kind, paper)
     inn.add_training_events([new_event("flow", "dp", {"epsilon": 2.0, "delta": 1e-6, "unit": "patient"})])
     original = privatizer(inn)
-    save_privatizer(original, tmp_path / "model.pt")
+    save(original, tmp_path / "model.pt")
     loaded = load_privatizer(tmp_path / "model.pt", MECHANISM)
     assert type(loaded.inn) is type(inn)
     assert loaded.inn.fingerprint() == inn.fingerprint()
@@ -55,7 +60,7 @@ def test_what_was_saved_is_what_is_loaded(tmp_path, kind, paper):
 def test_a_basis_of_the_first_latents_belongs_to_its_network_when_it_is_loaded(tmp_path):
     inn = network()
     basis = ContentBasis.fit(inn, 3, num_samples=64, in_subspace=True)
-    save_privatizer(Privatizer(inn, MECHANISM, basis), tmp_path / "a")
+    save(Privatizer(inn, MECHANISM, basis), tmp_path / "a")
     loaded = load_privatizer(tmp_path / "a", MECHANISM)
     assert loaded.content.directions.shape == (4, 3) and loaded.content.num_latents == inn.num_latents
 
@@ -66,7 +71,7 @@ def test_a_large_basis_is_stored_in_half_and_still_inverted(tmp_path):
     basis = torch.linalg.qr(torch.randn(inn.num_latents, 9)).Q
     inn.whitening.basis.copy_(basis)
     original = Privatizer(inn, MECHANISM, ContentBasis(basis, torch.ones(9)))
-    save_privatizer(original, tmp_path / "model.pt")
+    save(original, tmp_path / "model.pt")
     loaded = load_privatizer(tmp_path / "model.pt", MECHANISM)
     x = torch.rand(1, 1, 1024, 128)
     assert (tmp_path / "model.pt").stat().st_size < 2.5 * 2 * basis.numel()
@@ -103,7 +108,7 @@ def test_saving_anew_replaces_the_whole_file_and_leaves_no_other(path):
     inn = network()
     with torch.no_grad():
         next(inn.parameters()).add_(1.0)
-    save_privatizer(privatizer(inn), path)
+    save(privatizer(inn), path)
     assert load_privatizer(path, MECHANISM).inn.fingerprint() == inn.fingerprint()
     assert [item.name for item in path.parent.iterdir()] == ["model.pt"]
 
@@ -116,14 +121,14 @@ def test_a_file_that_cannot_be_written_leaves_the_one_before(path, monkeypatch):
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match="no space"):
-        save_privatizer(privatizer(), path)
+        save(privatizer(), path)
     assert path.read_bytes() == before
 
 
 def test_declared_content_is_code_and_is_not_saved(tmp_path, refused):
     declared = Privatizer(network(), MECHANISM, DeclaredContent(lambda x: x.flatten(1)))
-    with refused(ValueError, "declared content, which is code"):
-        save_privatizer(declared, tmp_path / "model.pt")
+    with refused(TypeError, "expected a ContentBasis, for others are code"):
+        save(declared, tmp_path / "model.pt")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -194,3 +199,50 @@ def test_a_flipped_bit_in_a_weight_is_found(path, position):
     for name, value in reference.items():
         if isinstance(value, torch.Tensor):
             assert torch.equal(loaded[name], value), "a changed weight was read as if nothing had happened"
+
+
+# --- the trained model ------------------------------------------------------------------------------------------------
+
+
+def test_a_file_holds_bases_names_and_a_grid_and_a_privatizer_is_built_from_one_of_them(tmp_path, refused):
+    inn = network()
+    bases = {"fine": ContentBasis.leading(inn, 4), "coarse": ContentBasis.leading(inn, 2)}
+    affine = [[2.0, 0, 0, 1], [0, 2.0, 0, 1], [0, 0, 2.0, 1], [0, 0, 0, 1]]
+    save_model(TrainedModel(inn, bases, condition_names=["a", "b", "c"], affine=affine), tmp_path / "model.pt")
+    model = load_model(tmp_path / "model.pt")
+    assert list(model.bases) == ["fine", "coarse"] and model.content.num_directions == 4
+    assert (model.condition_names, model.affine) == (["a", "b", "c"], affine)
+    assert model.training_events == inn.training_events and model.fingerprint() == inn.fingerprint()
+    assert Privatizer(model, MECHANISM).guarantee == Privatizer(inn, MECHANISM, bases["fine"]).guarantee
+    loaded = load_privatizer(tmp_path / "model.pt", MECHANISM, content="coarse")
+    assert loaded.content.num_directions == 2 and loaded(torch.rand(1, 1, 4, 4), torch.tensor([2])).shape == (
+        1,
+        1,
+        4,
+        4,
+    )
+    with refused(ValueError, "content is 'medium'; expected one of the bases fine, coarse"):
+        Privatizer(model, MECHANISM, "medium")
+
+
+def test_a_file_of_an_older_version_has_no_names_and_is_read(path):
+    altered(path, lambda content: content.pop("model"))
+    model = load_model(path)
+    assert model.condition_names is model.affine is None and list(model.bases) == ["content"]
+    assert model.fingerprint() == network().fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "match"),
+    [
+        ({"network": torch.nn.Identity()}, TypeError, "network is a Identity"),
+        ({"bases": {}}, ValueError, "no content basis"),
+        ({"bases": ContentBasis(torch.eye(3), torch.ones(3))}, ValueError, "directions of length 3"),
+        ({"condition_names": ["a"]}, ValueError, "1 condition_names for 3"),
+        ({"affine": [[1.0]]}, ValueError, "four rows"),
+    ],
+)
+def test_parts_of_a_model_that_do_not_fit_are_refused(options, kind, match, refused):
+    inn = network()
+    with refused(kind, match):
+        TrainedModel(**({"network": inn, "bases": ContentBasis.leading(inn, 4)} | options))
