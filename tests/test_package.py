@@ -88,6 +88,23 @@ def test_no_package_knows_the_packages_above_it(package, forbidden):
     assert users_of(f"monai_cadp.{package}", forbidden) == {}
 
 
+RELEASERS = {"Releaser", "BaseReleaser", "Privatizer", "SliceWiseReleaser", "RecordedReleaser"}
+
+
+def test_no_package_above_release_asks_which_releaser_it_has():
+    for package in ["release", *(one.removeprefix("monai_cadp.") for one in above("release"))]:
+        found = {
+            ast.unparse(node)
+            for name, path in MODULES.items()
+            if name.startswith(f"monai_cadp.{package}.")
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Call)
+            and ast.unparse(node.func) == "isinstance"
+            and any(isinstance(part, ast.Name) and part.id in RELEASERS for part in ast.walk(node.args[1]))
+        }
+        assert bool(found) == (package == "release"), found
+
+
 def test_every_package_has_its_layer():
     found = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert found == set(PACKAGES)
