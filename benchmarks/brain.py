@@ -19,8 +19,7 @@ from tqdm import tqdm
 
 from benchmarks.report import print_table, write_json
 from monai_cadp.attacks import reidentification, train_verification
-from monai_cadp.checkpoint import load_privatizer
-from monai_cadp.data import BrainCohort
+from monai_cadp.data import BrainCohort, save_image_grid
 from monai_cadp.metrics import (
     BRAIN_FEATURES,
     BrainFeatures,
@@ -31,8 +30,8 @@ from monai_cadp.metrics import (
 )
 from monai_cadp.networks import DeclaredContent
 from monai_cadp.privacy import Mechanism, PriorOnly, SubsetSelection
-from monai_cadp.privatizer import Privatizer
-from monai_cadp.reports import save_image_grid
+from monai_cadp.release.checkpoint import load_privatizer
+from monai_cadp.release.privatizer import Privatizer
 
 EPSILONS = (1.0, 2.0, 4.0, 8.0)
 # Cohorts of different seeds have no patient in common; those of the bundle's training are 1 and 2.

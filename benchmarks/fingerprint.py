@@ -20,7 +20,7 @@ from tqdm import tqdm
 from benchmarks.report import print_table, write_json
 from monai_cadp.networks import ConditionalINN, ContentBasis
 from monai_cadp.privacy import SubsetSelection
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release.privatizer import Privatizer
 
 NUM_IMAGES, NUM_CLASSES, NUM_DIRECTIONS = 64, 10, 32
 SIZES = (28, 128)

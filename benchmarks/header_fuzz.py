@@ -35,7 +35,8 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from benchmarks.report import print_table, write_json
-from monai_cadp.data import PublicGrid, ReadVolume, ReleasedFolder
+from monai_cadp.data import PublicGrid, ReadVolume
+from monai_cadp.release import ReleasedFolder
 
 VALUES, QUICK_VALUES = 1_000_000, 20_000
 GRID = PublicGrid((6, 6, 4), spacing=4.0)

@@ -18,8 +18,8 @@ from torch.utils.data import Dataset
 from benchmarks.report import print_table, write_json
 from monai_cadp.networks import ConditionalINN, ContentBasis
 from monai_cadp.privacy import Budget, PrivacyLedger, SubsetSelection
-from monai_cadp.privatizer import Privatizer
-from monai_cadp.studies import release_batches
+from monai_cadp.release import release_batches
+from monai_cadp.release.privatizer import Privatizer
 
 BATCH = 64
 NUM_DIRECTIONS = 32

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from benchmarks.private_network import pretrained_network, private_network_row
 from benchmarks.report import print_table, write_json
-from monai_cadp.data import NpzImages
+from monai_cadp.data import NpzImages, save_image_grid
 from monai_cadp.engines import FlowEvaluator, FlowTrainer, GaussianNoise
 from monai_cadp.handlers import ProgressBar
 from monai_cadp.metrics import (
@@ -36,8 +36,7 @@ from monai_cadp.metrics import (
 )
 from monai_cadp.networks import ConditionalINN, ContentBasis, DeclaredContent
 from monai_cadp.privacy import LaplaceMechanism, Mechanism, PriorOnly, SubsetSelection
-from monai_cadp.privatizer import Privatizer
-from monai_cadp.reports import save_image_grid
+from monai_cadp.release.privatizer import Privatizer
 
 EPSILONS = (1.0, 2.0, 4.0, 8.0)
 NUM_RELEASED = 20_000

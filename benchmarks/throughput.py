@@ -16,7 +16,7 @@ from benchmarks.report import print_table, write_json
 from benchmarks.timing import fastest_step, matmul_rate, operations, training_step
 from monai_cadp.networks import ConditionalINN, ContentBasis, InvertibleNetwork, PaperINN
 from monai_cadp.privacy import SubsetSelection
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release.privatizer import Privatizer
 
 NUM_DIRECTIONS = 32
 # Size, batch, seconds for each measurement, classes: the paper's large network takes half a minute for one step.

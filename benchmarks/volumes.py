@@ -20,7 +20,7 @@ from benchmarks.report import print_table, write_json
 from benchmarks.timing import fastest_step, peak_bytes, training_step
 from monai_cadp.networks import ConditionalINN, ContentBasis
 from monai_cadp.privacy import SubsetSelection
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release.privatizer import Privatizer
 
 SIZES = (32, 48, 64, 96, 128)
 TASKS = ("train", "privatize")

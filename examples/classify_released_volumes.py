@@ -16,10 +16,10 @@ from monai.handlers import ROCAUC, StatsHandler, ValidationHandler, from_engine
 from monai.networks.nets import DenseNet
 from monai.transforms import Activationsd, AsDiscreted, Compose, EnsureTyped, RandFlipd, RandGaussianNoised
 
-from monai_cadp.checkpoint import load_privatizer
 from monai_cadp.data import BrainCohort
 from monai_cadp.privacy import Budget, PrivacyLedger, SubsetSelection
 from monai_cadp.privacy.ledger import write_secret
+from monai_cadp.release.checkpoint import load_privatizer
 from monai_cadp.transforms import Privatized
 
 

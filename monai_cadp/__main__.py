@@ -7,7 +7,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from monai_cadp.commands import audit, ledger
+from monai_cadp.cli import audit, ledger
 
 __all__ = ["main"]
 

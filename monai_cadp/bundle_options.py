@@ -159,7 +159,7 @@ def check_options(needs: Mapping[str, str] | None = None) -> dict[str, Any]:
 
     Returns:
         The options that differ from the files, by their ids as they are typed; for
-        :func:`~monai_cadp.checkpoint.load_privatizer` to compare those about the network with the checkpoint.
+        :func:`~monai_cadp.release.checkpoint.load_privatizer` to compare those about the network with the checkpoint.
 
     Raises:
         ValueError: if an option is refused; values are not repeated, for they may name somebody.

@@ -15,12 +15,11 @@ import numpy as np
 import pytest
 import torch
 
-from monai_cadp.checkpoint import load_network, save_privatizer
 from monai_cadp.data import Digits
 from monai_cadp.engines import bits_per_dimension
-from monai_cadp.networks import ConditionalINN, ContentBasis, fit_moments
-from monai_cadp.privacy import PriorOnly, TrainingData
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.networks import ConditionalINN, ContentBasis, TrainedModel, fit_moments
+from monai_cadp.privacy import TrainingData
+from monai_cadp.release.checkpoint import load_network, save_model
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,7 +39,7 @@ def test_weights_travel_and_images_stay(tmp_path, budget):
     network = ConditionalINN((8, 8), 1, num_classes=10, num_levels=0, rank=8, num_couplings=2, width=16)
     # Others than those of the sites: mirrored.
     fit_moments(network, lambda: [(digits("val")[0].flip(3), digits("val")[1])], training_data="public")
-    save_privatizer(Privatizer(network, PriorOnly(), ContentBasis.leading(network, 4)), tmp_path / "public.pt")
+    save_model(TrainedModel(network, ContentBasis.leading(network, 4)), tmp_path / "public.pt")
 
     command = [sys.executable, str(ROOT / "examples" / "federated" / "simulate.py"), "--output", str(tmp_path / "out")]
     archives = [str(tmp_path / f"{site}.npz") for site in range(2)]

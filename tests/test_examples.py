@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from monai_cadp import Privatizer
-from monai_cadp.checkpoint import save_privatizer
 from monai_cadp.data import BrainCohort
-from monai_cadp.networks import ConditionalINN, ContentBasis, fit_moments
-from monai_cadp.privacy import PriorOnly, PrivacyLedger
+from monai_cadp.networks import ConditionalINN, ContentBasis, TrainedModel, fit_moments
+from monai_cadp.privacy import PrivacyLedger
 from monai_cadp.privacy.ledger import read_secret
+from monai_cadp.release.checkpoint import save_model
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +28,7 @@ def test_a_standard_script_learns_from_releases_and_pays_for_every_patient_once(
     batch = torch.stack([item["image"] for item in items]), torch.stack([item["label"] for item in items])
     inn = ConditionalINN(SHAPE, num_classes=2, rank=8, width=8, num_couplings=2, num_levels=1, num_maps=1)
     fit_moments(inn, lambda: [batch])
-    save_privatizer(Privatizer(inn, PriorOnly(), ContentBasis.leading(inn, 4)), tmp_path / "model.pt")
+    save_model(TrainedModel(inn, ContentBasis.leading(inn, 4)), tmp_path / "model.pt")
     command = [
         sys.executable,
         str(EXAMPLES / "classify_released_volumes.py"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The house: light to enter, and each room knows only the rooms below it."""
+"""The package is light to import, and each of its layers knows only the layers below it."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def imports(path):
     return found
 
 
-def users_of(rooms, forbidden):
+def users_of(packages, forbidden):
     return {
         name: sorted(imported)
         for name, path in MODULES.items()
-        if name.startswith(rooms)
+        if (name == packages or name.startswith(packages + "."))
         and (imported := {i for i in imports(path) if any(i == f or i.startswith(f + ".") for f in forbidden)})
     }
 
@@ -48,34 +48,70 @@ def test_importing_the_package_does_not_import_the_heavy_libraries():
 
 
 def test_the_privatizer_is_the_packages_own():
-    assert monai_cadp.Privatizer.__module__ == "monai_cadp.privatizer"
+    assert monai_cadp.Privatizer.__module__ == "monai_cadp.release.privatizer"
     with pytest.raises(AttributeError, match="no attribute 'Anonymizer'"):
         _ = monai_cadp.Anonymizer
 
 
-HOUSE = [
-    ("monai_cadp.privacy", ["monai", "FrEIA", "ignite", "mlflow"]),
-    (
-        "monai_cadp.privacy",
-        [f"monai_cadp.{room}" for room in ("networks", "data", "transforms", "engines", "handlers", "privatizer")],
-    ),
-    ("monai_cadp.networks", ["monai_cadp.privacy", "monai_cadp.privatizer", "monai_cadp.data", "mlflow", "ignite"]),
-    ("monai_cadp.metrics", ["monai_cadp.privatizer", "monai_cadp.engines", "monai_cadp.handlers"]),
-    ("monai_cadp.reports", ["monai_cadp.privatizer", "monai_cadp.engines", "monai_cadp.handlers"]),
-    ("monai_cadp.transforms", ["monai_cadp.engines", "monai_cadp.handlers"]),
-    ("monai_cadp.baselines", [f"monai_cadp.{room}" for room in ("privatizer", "attacks", "engines", "studies")]),
-    ("monai_cadp.attacks", [f"monai_cadp.{room}" for room in ("engines", "handlers", "transforms", "studies")]),
-    ("monai_cadp.privatizer", ["monai_cadp.transforms", "monai_cadp.engines", "monai_cadp.handlers", "monai"]),
+# The layers from the bottom to the top; each knows only those below it, and those beside it in its own line.
+LAYERS = [
+    ["privacy"],
+    ["data"],
+    ["networks"],
+    ["release"],
+    ["attacks", "metrics", "baselines"],
+    ["transforms"],
+    ["engines", "handlers"],
+    ["studies", "reports"],
+    ["cli"],
+]
+PACKAGES = [package for layer in LAYERS for package in layer]
+
+
+def above(package):
+    level = next(level for level, layer in enumerate(LAYERS) if package in layer)
+    return [f"monai_cadp.{other}" for layer in LAYERS[level + 1 :] for other in layer]
+
+
+FORBIDDEN = [
+    *((package, above(package)) for package in PACKAGES),
+    ("privacy", ["monai_cadp.data", "monai", "FrEIA", "ignite", "mlflow"]),
+    ("networks", ["monai_cadp.privacy", "monai_cadp.data", "ignite", "mlflow"]),
+    ("data", ["monai_cadp.networks", "FrEIA", "ignite", "mlflow"]),
+    ("release.privatizer", ["monai_cadp.data", "monai", "ignite", "mlflow"]),
+    ("release", ["mlflow"]),
 ]
 
 
-@pytest.mark.parametrize(("room", "forbidden"), HOUSE)
-def test_no_room_knows_the_rooms_above_it(room, forbidden):
-    assert users_of(room, forbidden) == {}
+@pytest.mark.parametrize(("package", "forbidden"), FORBIDDEN)
+def test_no_package_knows_the_packages_above_it(package, forbidden):
+    assert users_of(f"monai_cadp.{package}", forbidden) == {}
+
+
+RELEASERS = {"Releaser", "BaseReleaser", "Privatizer", "SliceWiseReleaser", "RecordedReleaser"}
+
+
+def test_no_package_above_release_asks_which_releaser_it_has():
+    for package in ["release", *(one.removeprefix("monai_cadp.") for one in above("release"))]:
+        found = {
+            ast.unparse(node)
+            for name, path in MODULES.items()
+            if name.startswith(f"monai_cadp.{package}.")
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Call)
+            and ast.unparse(node.func) == "isinstance"
+            and any(isinstance(part, ast.Name) and part.id in RELEASERS for part in ast.walk(node.args[1]))
+        }
+        assert bool(found) == (package == "release"), found
+
+
+def test_every_package_has_its_layer():
+    found = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert found == set(PACKAGES)
 
 
 def test_the_test_above_sees_an_import_where_there_is_one():
-    assert "monai_cadp.privatizer" in users_of("monai_cadp.privatizer", ["monai_cadp.networks"])
+    assert "monai_cadp.release.privatizer" in users_of("monai_cadp.release", ["monai_cadp.networks"])
     assert users_of("monai_cadp.handlers", ["mlflow"])
 
 

@@ -10,11 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from monai_cadp import Privatizer
-from monai_cadp.checkpoint import save_privatizer
 from monai_cadp.data import Digits
-from monai_cadp.networks import ConditionalINN, ContentBasis
-from monai_cadp.privacy import PriorOnly
+from monai_cadp.networks import ConditionalINN, ContentBasis, TrainedModel
+from monai_cadp.release.checkpoint import save_model
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -30,9 +28,7 @@ def blocks(language, text=README):
 
 def test_the_pipeline_example_runs(tmp_path, monkeypatch, capsys):
     inn = ConditionalINN((8, 8), 1, num_classes=10, width=16, num_couplings=2)
-    save_privatizer(
-        Privatizer(inn, PriorOnly(), ContentBasis.leading(inn, 8)), tmp_path / "results" / "quickstart" / "model.pt"
-    )
+    save_model(TrainedModel(inn, ContentBasis.leading(inn, 8)), tmp_path / "results" / "quickstart" / "model.pt")
     monkeypatch.chdir(tmp_path)
     (example,) = blocks("python")
     namespace: dict = {}

@@ -39,11 +39,6 @@ from benchmarks.mutations.workspace import OPTIONS, Clocks, Workspace
 MUTATED = [
     "monai_cadp/privacy/**/*.py",
     "monai_cadp/release/**/*.py",
-    "monai_cadp/privatizer*.py",
-    "monai_cadp/recorded_release.py",
-    "monai_cadp/studies/folder_release.py",
-    "monai_cadp/studies/release_loop.py",
-    "monai_cadp/data/released_folder.py",
     "monai_cadp/data/dicom_writing.py",
     "monai_cadp/data/volume_files.py",
 ]

@@ -10,8 +10,8 @@ from monai.fl.utils.exchange_object import ExchangeObject
 from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
 from nvflare.app_common.workflows.fedavg import FedAvg
 
-from monai_cadp.checkpoint import load_network, write_file
 from monai_cadp.engines import take_weights
+from monai_cadp.release.checkpoint import load_network, write_file
 
 # Under which the record of what weights have learnt from travels, beside them.
 TRAINING_EVENTS = "training_events"

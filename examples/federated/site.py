@@ -43,7 +43,7 @@ def main() -> None:
         spatial_shape=options.spatial_shape,
         max_epochs=options.max_epochs,
         batch_size=options.batch_size,
-        network={"_target_": "monai_cadp.checkpoint.load_network", "path": options.network},
+        network={"_target_": "monai_cadp.release.checkpoint.load_network", "path": options.network},
         **budget,
     )
     client.initialize()

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from monai_cadp.attacks.attribute_inference import AttributeInferenceResult, attribute_inference
-from monai_cadp.attacks.audit import AuditResult, GameResult, audit_mechanism, audit_privatizer
+from monai_cadp.attacks.audit import AuditResult, GameResult, audit_mechanism, audit_releaser
 from monai_cadp.attacks.broken_twins import Twin, all_twins
 from monai_cadp.attacks.membership import MembershipResult, likelihood_ratio_scores, membership
 from monai_cadp.attacks.reconstruction import (
@@ -26,7 +26,7 @@ __all__ = [
     "all_twins",
     "attribute_inference",
     "audit_mechanism",
-    "audit_privatizer",
+    "audit_releaser",
     "expected_releases",
     "likelihood_ratio_scores",
     "membership",

@@ -17,9 +17,9 @@ from monai_cadp.attacks.image_games import image_games
 from monai_cadp.attacks.latent_games import latent_games
 from monai_cadp.privacy import GaussianMechanism, Mechanism
 from monai_cadp.privacy.auditing import epsilon_lower_bound, gaussian_epsilon_lower_bound
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release import Releaser, as_releaser
 
-__all__ = ["MIN_TRIALS", "TRIALS_ALONE", "AuditResult", "GameResult", "audit_mechanism", "audit_privatizer"]
+__all__ = ["MIN_TRIALS", "TRIALS_ALONE", "AuditResult", "GameResult", "audit_mechanism", "audit_releaser"]
 
 LATENT_TRIALS_PER_CALL = 1000
 PIXELS_PER_CALL = 2**18
@@ -155,8 +155,8 @@ def audit_mechanism(
     return _audit(promise, games, trials, LATENT_TRIALS_PER_CALL, trials_alone, failure_rate, progress)
 
 
-def audit_privatizer(
-    privatizer: Privatizer,
+def audit_releaser(
+    releaser: Releaser,
     trials: int | None = None,
     trials_alone: int = TRIALS_ALONE,
     *,
@@ -164,12 +164,12 @@ def audit_privatizer(
     name: str | None = None,
     progress: bool = False,
 ) -> AuditResult:
-    """Attack a privatizer from image to image; see ``image_games`` for the attacks.
+    """Attack a releaser from image to image; see ``image_games`` for the attacks.
 
     Every game is played twice, as by ``audit_mechanism``.
 
     Args:
-        privatizer: what is attacked.
+        releaser: what is attacked; a ledger in it is left out.
         trials: of each input in every game, many in each call; None for 20,000, and as many in the best one as nine
             tenths of the promise need.
         trials_alone: of each input in every game, one in each call.
@@ -186,21 +186,23 @@ def audit_privatizer(
     Example:
         >>> from monai_cadp.networks import ConditionalINN, ContentBasis
         >>> from monai_cadp.privacy import PriorOnly
+        >>> from monai_cadp.release import Privatizer
         >>> inn = ConditionalINN(spatial_shape=(), in_channels=3, num_couplings=1, width=4)
         >>> privatizer = Privatizer(inn, PriorOnly(), ContentBasis.leading(inn, 2))
-        >>> audit_privatizer(privatizer, trials=500, trials_alone=20).is_contradicted
+        >>> audit_releaser(privatizer, trials=500, trials_alone=20).is_contradicted
         False
     """
-    guarantee = privatizer.guarantee
+    whole = as_releaser(releaser).unrecorded
+    guarantee, core = whole.guarantee, whole.core
     promise = _Promise(
         name or guarantee.mechanism,
         "image",
         guarantee.epsilon,
         guarantee.delta,
-        is_gaussian=isinstance(privatizer.mechanism, GaussianMechanism) and privatizer.label_mechanism is None,
+        is_gaussian=core is whole and isinstance(core.mechanism, GaussianMechanism) and core.label_mechanism is None,
     )
-    per_call = min(max(PIXELS_PER_CALL // (2 * privatizer.inn.num_latents), 1), LATENT_TRIALS_PER_CALL)
-    return _audit(promise, image_games(privatizer), trials, per_call, trials_alone, failure_rate, progress)
+    per_call = min(max(PIXELS_PER_CALL // (2 * math.prod(whole.image_shape)), 1), LATENT_TRIALS_PER_CALL)
+    return _audit(promise, image_games(whole), trials, per_call, trials_alone, failure_rate, progress)
 
 
 class _Promise(NamedTuple):

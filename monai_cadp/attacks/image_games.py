@@ -12,15 +12,16 @@ from monai_cadp.attacks.distinguisher import Game
 from monai_cadp.attacks.latent_games import PRIOR_REACH
 from monai_cadp.networks import ContentBasis
 from monai_cadp.privacy import AttributeResponse
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release import Privatizer, Releaser
+from monai_cadp.release.releaser import BaseReleaser, as_releaser
 
 __all__ = ["image_games"]
 
 NUM_SAMPLES = 256
 
 
-def image_games(privatizer: Privatizer) -> list[Game]:
-    r"""Return the games that attack a privatizer end to end: images in, images out.
+def image_games(releaser: Releaser) -> list[Game]:
+    r"""Return the games that attack a releaser end to end: images in, images out.
 
     The attacker knows the network. He encodes the released image again and reads the content from its latents; with
     declared content, he reads the features. He also sees the pixels along the difference of the two originals, where
@@ -30,8 +31,12 @@ def image_games(privatizer: Privatizer) -> list[Game]:
     the prior, and once NaN. A public condition is the same for both: the default one, the first class, or zeros. If
     the label is private, the two images have different ones.
 
+    An image that consists of several images of a privatizer, such as the slices of a volume, is attacked with all of
+    them alike, and what is read is their mean. Of a releaser without a privatizer in it the attacker knows nothing, and
+    looks at pixels. Ledgers are left out, for every trial is a draw of its own.
+
     Args:
-        privatizer: what is attacked.
+        releaser: what is attacked.
 
     Returns:
         The games.
@@ -45,24 +50,66 @@ def image_games(privatizer: Privatizer) -> list[Game]:
         >>> game.release(0, 5).shape  # four contents and the pixels, of the release and of its companion
         torch.Size([5, 2, 5])
     """
-    attacker = _Attacker(privatizer)
+    whole = as_releaser(releaser).unrecorded
+    attacker = _Stranger(whole) if whole.core is None else _Insider(whole, whole.core)
     return [attacker.game(name, torch.stack(images)) for name, images in attacker.pairs().items()]
 
 
-class _Attacker:
-    """Knows the network and which two images it may be; sees what is released."""
+class _Stranger:
+    """Knows which two images it may be; sees what is released, and nothing of how."""
 
-    def __init__(self, privatizer: Privatizer) -> None:
-        self.privatizer, self.inn, self.content = privatizer, privatizer.inn, privatizer.content
-        space = self.inn.condition_space
+    def __init__(self, releaser: BaseReleaser) -> None:
+        self.releaser, self.weights = releaser, torch.ones(1)
+        space, device = releaser.condition_space, releaser.device
         # Of the first image, the second, and their companion.
         self.conditions: Tensor | None = None
-        if privatizer.default_condition is not None:
-            self.conditions = torch.stack([privatizer.default_condition] * 3)
+        if space.default is not None:
+            self.conditions = torch.stack([space.default] * 3)
         elif space.num_classes is not None:
-            self.conditions = torch.zeros(3, dtype=torch.long, device=self.inn.device)
+            self.conditions = torch.zeros(3, dtype=torch.long, device=device)
         elif space.condition_size is not None:
-            self.conditions = torch.zeros(3, space.condition_size, device=self.inn.device)
+            self.conditions = torch.zeros(3, space.condition_size, device=device)
+
+    def game(self, name: str, images: Tensor) -> Game:
+        """Return the game of two images and their companion (3, C, *spatial)."""
+        # The difference of the largest numbers has a norm that float32 does not hold.
+        line = (images[0].double() - images[1].double()).flatten()
+        line = line / line.norm()
+        targets = self._see(images[:2], None if self.conditions is None else self.conditions[:2], line)
+        weights = torch.zeros(targets.shape[1])
+        weights[: len(self.weights)] = self.weights
+        return Game(name, partial(self._release, images, line), targets, weights)
+
+    def pairs(self) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+        """Return two images (C, *spatial) and their companion, by name."""
+        middle = torch.full(self.releaser.image_shape, 0.5, device=self.releaser.device)
+        return {
+            "black and white": (torch.zeros_like(middle), torch.ones_like(middle), middle),
+            "black and white beside NaN": (
+                torch.zeros_like(middle),
+                torch.ones_like(middle),
+                torch.full_like(middle, torch.nan),
+            ),
+            "largest numbers": (torch.full_like(middle, 1e30), torch.full_like(middle, -1e30), middle),
+        }
+
+    def _release(self, images: Tensor, line: Tensor, index: int, trials: int) -> Tensor:
+        both = [index, 2] * trials
+        condition = None if self.conditions is None else self.conditions[both]
+        released, used = self.releaser.release_with_conditions(images[both], condition)
+        return self._see(released, used, line).reshape(trials, 2, -1)
+
+    def _see(self, released: Tensor, condition: Tensor | None, line: Tensor) -> Tensor:
+        """Return all that is read from released images: pixels along a line."""
+        return (released.flatten(1).double() @ line)[:, None]
+
+
+class _Insider(_Stranger):
+    """Knows the network as well."""
+
+    def __init__(self, releaser: BaseReleaser, privatizer: Privatizer) -> None:
+        super().__init__(releaser)
+        self.privatizer, self.inn, self.content = privatizer, privatizer.inn, privatizer.content
         response = privatizer.label_mechanism
         if isinstance(response, AttributeResponse):
             # Attributes that are kept are public: both images have the same.
@@ -76,16 +123,6 @@ class _Attacker:
             self.samples = self._decode(self._prior(NUM_SAMPLES))
             self.features = torch.nan_to_num(self.content.describe(self.samples))
             self.weights = 1 / self.features.var(0).clamp(min=1e-12).cpu()
-
-    def game(self, name: str, images: Tensor) -> Game:
-        """Return the game of two images and their companion (3, C, *spatial)."""
-        # The difference of the largest numbers has a norm that float32 does not hold.
-        line = (images[0].double() - images[1].double()).flatten()
-        line = line / line.norm()
-        targets = self._see(images[:2], None if self.conditions is None else self.conditions[:2], line)
-        weights = torch.zeros(targets.shape[1])
-        weights[: len(self.weights)] = self.weights
-        return Game(name, partial(self._release, images, line), targets, weights)
 
     @torch.no_grad()
     def pairs(self) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
@@ -125,10 +162,13 @@ class _Attacker:
         return None if self.conditions is None else self.conditions[[index] * count]
 
     def _release(self, images: Tensor, line: Tensor, index: int, trials: int) -> Tensor:
-        both = [index, 2] * trials
+        both, count = [index, 2] * trials, self.releaser.num_pieces
         condition = None if self.conditions is None else self.conditions[both]
-        released, used = self.privatizer.release(images[both], condition)
-        return self._see(released, used, line).reshape(trials, 2, -1)
+        whole = self.releaser.whole(images[both].repeat_interleave(count, dim=0))
+        released, used = self.releaser.release_with_conditions(whole, condition)
+        of_pieces = None if used is None else used.repeat_interleave(count, dim=0)
+        seen = self._see(self.releaser.pieces(released), of_pieces, line)
+        return seen.reshape(trials, 2, count, -1).mean(2)
 
     @torch.no_grad()
     def _see(self, released: Tensor, condition: Tensor | None, line: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from monai_cadp.attacks.audit import TRIALS_ALONE, AuditResult, audit_mechanism, audit_privatizer
+from monai_cadp.attacks.audit import TRIALS_ALONE, AuditResult, audit_mechanism, audit_releaser
 from monai_cadp.attacks.broken_twins import Twin, all_twins
 from monai_cadp.networks import ConditionalINN, ContentBasis, DeclaredContent
 from monai_cadp.privacy import (
@@ -24,7 +24,7 @@ from monai_cadp.privacy import (
     RandomizedResponse,
     SubsetSelection,
 )
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release.privatizer import Privatizer
 
 __all__ = ["audit_shipped", "shipped_mechanisms", "shipped_privatizers", "small_privatizer"]
 
@@ -68,14 +68,14 @@ def audit_shipped(
         for name, mechanism in shipped_mechanisms(epsilon).items():
             audits.append(partial(audit_mechanism, mechanism, *counts, name=name))
         for name, privatizer in shipped_privatizers(epsilon).items():
-            audits.append(partial(audit_privatizer, privatizer, *counts, name=name))
+            audits.append(partial(audit_releaser, privatizer, *counts, name=name))
     num_honest = len(audits)
     true_epsilons: list[float | None] = []
     counts = (trials or TWIN_TRIALS, trials_alone or TWIN_TRIALS_ALONE)
     for twin in all_twins() if twins is None else twins:
         attacks: list[Callable[..., AuditResult]] = [partial(audit_mechanism, twin.broken, *counts, name=twin.name)]
         if twin.reaches_images:
-            attacks.append(partial(audit_privatizer, small_privatizer(twin.broken), *counts, name=twin.name))
+            attacks.append(partial(audit_releaser, small_privatizer(twin.broken), *counts, name=twin.name))
         audits += attacks
         # JSON knows no infinity.
         true_epsilons += [round(twin.true_epsilon, 4) if math.isfinite(twin.true_epsilon) else None] * len(attacks)

@@ -11,6 +11,7 @@ from monai_cadp.data.celeba import CelebA
 from monai_cadp.data.class_folder import ClassFolder, FlatFolder
 from monai_cadp.data.datalist import ImageList
 from monai_cadp.data.digits import Digits
+from monai_cadp.data.image_grid import image_grid, save_image_grid
 from monai_cadp.data.image_reading import ReadImage, ReadImageD, ReadImaged, ReadImageDict
 from monai_cadp.data.masks import WithMasks, join_masks, split_masks
 from monai_cadp.data.medmnist import NpzImages
@@ -18,7 +19,6 @@ from monai_cadp.data.originals import open_originals
 from monai_cadp.data.part import Part
 from monai_cadp.data.people import people_of
 from monai_cadp.data.public_grid import PublicGrid
-from monai_cadp.data.released_folder import ReleasedFolder
 from monai_cadp.data.scikit_table import ScikitTable
 from monai_cadp.data.source import open_images
 from monai_cadp.data.table import Table
@@ -50,20 +50,20 @@ __all__ = [
     "ReadImageDict",
     "ReadImaged",
     "ReadVolume",
-    "ReleasedFolder",
     "ScikitTable",
     "Table",
     "TableRows",
     "TableSchema",
     "VolumeFiles",
     "WithMasks",
-    "annotations",
     "brain_template_file",
+    "image_grid",
     "join_masks",
     "open_images",
     "open_originals",
     "open_schema",
     "open_table",
     "people_of",
+    "save_image_grid",
     "split_masks",
 ]

@@ -14,11 +14,9 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
-from monai_cadp.checkpoint import save_privatizer
 from monai_cadp.engines.flow_trainer import FlowTrainer
-from monai_cadp.networks import ContentBasis
-from monai_cadp.privacy import PriorOnly
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.networks import ContentBasis, TrainedModel
+from monai_cadp.release.checkpoint import save_model
 
 __all__ = ["ExportPrivatizer"]
 
@@ -128,4 +126,4 @@ class ExportPrivatizer:
             weight_power=self.weight_power,
             progress=self.progress,
         )
-        save_privatizer(Privatizer(network, PriorOnly(), basis), self.path)
+        save_model(TrainedModel(network, basis), self.path)

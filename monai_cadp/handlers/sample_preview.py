@@ -9,8 +9,8 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
+from monai_cadp.data.image_grid import save_image_grid
 from monai_cadp.engines.flow_trainer import FlowTrainer
-from monai_cadp.reports.image_grid import save_image_grid
 
 __all__ = ["SamplePreview"]
 

@@ -10,8 +10,8 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Events
 
-from monai_cadp.checkpoint import write_file
 from monai_cadp.engines.flow_trainer import FlowTrainer
+from monai_cadp.release.checkpoint import write_file
 
 __all__ = ["TrainingCheckpoint"]
 

@@ -8,6 +8,7 @@ from monai_cadp.networks.declared_content import CandidateTable, DeclaredContent
 from monai_cadp.networks.inn import ConditionalINN
 from monai_cadp.networks.moments import fit_moments, refit_subspace
 from monai_cadp.networks.paper import PaperINN
+from monai_cadp.networks.trained_model import TrainedModel
 from monai_cadp.networks.training_record import new_event
 from monai_cadp.networks.weights_snapshot import WeightsSnapshot
 
@@ -19,6 +20,7 @@ __all__ = [
     "DeclaredContent",
     "InvertibleNetwork",
     "PaperINN",
+    "TrainedModel",
     "WeightsSnapshot",
     "fit_moments",
     "new_event",

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from monai_cadp.networks.condition import ConditionSpace, plain_sizes
+from monai_cadp.networks.condition import ConditionSpace, check_samples
 from monai_cadp.networks.training_record import as_events, as_texts, derived_event, new_event
 from monai_cadp.networks.weights_snapshot import WeightsSnapshot
 
@@ -127,7 +127,7 @@ class InvertibleNetwork(nn.Module, metaclass=_RecordedFromTheStart):
             ValueError: if a shape or a class does not fit the network.
             TypeError: if a dtype does not.
         """
-        self._check(z, (self.num_latents,), "latents")
+        check_samples(z, (self.num_latents,), "latents")
         return self._decode(z, *self.embed(condition, z))
 
     def draw(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -144,7 +144,7 @@ class InvertibleNetwork(nn.Module, metaclass=_RecordedFromTheStart):
             ValueError: if a shape or a class does not fit the network.
             TypeError: if a dtype does not.
         """
-        self._check(z, (self.num_latents,), "latents")
+        check_samples(z, (self.num_latents,), "latents")
         return self._draw(z, *self.embed(condition, z))
 
     def log_prob(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -206,7 +206,7 @@ class InvertibleNetwork(nn.Module, metaclass=_RecordedFromTheStart):
 
     def check_images(self, x: Tensor) -> None:
         """Raise ValueError or TypeError in one sentence if these are not images of this network."""
-        self._check(x, (self.in_channels, *self.spatial_shape), "images")
+        check_samples(x, (self.in_channels, *self.spatial_shape), "images")
 
     @property
     def device(self) -> torch.device:
@@ -413,17 +413,6 @@ class InvertibleNetwork(nn.Module, metaclass=_RecordedFromTheStart):
         batch_size = like.shape[0]
         embedding = self.condition_space.embed(condition, batch_size).to(like)
         return embedding, self.condition_space.groups(condition, batch_size).to(like.device)
-
-    @staticmethod
-    def _check(tensor: Tensor, shape: tuple[int, ...], what: str) -> None:
-        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-            kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise TypeError(f"The {what} are {kind}; expected a float tensor (B, {', '.join(map(str, shape))}).")
-        found = plain_sizes(tensor.shape)
-        if len(found) != len(shape) + 1 or found[1:] != shape or found[0] == 0:
-            raise ValueError(
-                f"The {what} have shape {found}; expected (B, {', '.join(map(str, shape))}) with at least one sample."
-            )
 
 
 def _rebuild(

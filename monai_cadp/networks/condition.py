@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-__all__ = ["ConditionSpace", "plain_sizes"]
+__all__ = ["ConditionSpace", "check_samples", "plain_sizes"]
 
 
 def plain_sizes(sizes: Iterable[int]) -> tuple[int, ...]:
@@ -18,6 +18,24 @@ def plain_sizes(sizes: Iterable[int]) -> tuple[int, ...]:
         if torch.jit.is_tracing():
             warnings.simplefilter("ignore", torch.jit.TracerWarning)
         return tuple(int(size) for size in sizes)
+
+
+def check_samples(tensor: Tensor, shape: tuple[int, ...], what: str) -> None:
+    """Raise TypeError or ValueError in one sentence if a tensor is not a batch of samples of this shape.
+
+    Args:
+        tensor: to be (B, *shape), float, with B of at least 1.
+        shape: of one sample.
+        what: samples are, for errors.
+    """
+    if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+        kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+        raise TypeError(f"The {what} are {kind}; expected a float tensor (B, {', '.join(map(str, shape))}).")
+    found = plain_sizes(tensor.shape)
+    if len(found) != len(shape) + 1 or found[1:] != shape or found[0] == 0:
+        raise ValueError(
+            f"The {what} have shape {found}; expected (B, {', '.join(map(str, shape))}) with at least one sample."
+        )
 
 
 class ConditionSpace:
@@ -36,7 +54,14 @@ class ConditionSpace:
         >>> space.embed(torch.tensor([2, 0]), batch_size=2)
         tensor([[0., 0., 1.],
                 [1., 0., 0.]])
+
+    Attributes:
+        default: condition () or (condition_size,) of samples that come with none; None if there is no such.
+        is_randomized: whether the conditions that come out of a release are others than those that went in.
     """
+
+    default: Tensor | None = None
+    is_randomized = False
 
     def __init__(self, num_classes: int | None = None, condition_size: int | None = None) -> None:
         if num_classes is not None and condition_size is not None:
@@ -56,6 +81,10 @@ class ConditionSpace:
     def num_groups(self) -> int:
         """Number of groups with moments of their own: the classes, or one."""
         return self.num_classes or 1
+
+    def public_part(self, condition: Tensor) -> Tensor | None:
+        """Return what of conditions anybody may see; all of them, for a network knows no other."""
+        return condition
 
     def check(self, condition: Tensor | None, batch_size: int) -> None:
         """Raise ValueError or TypeError in one sentence if ``condition`` does not belong to this space."""

@@ -2,8 +2,7 @@
 """Pictures and pages for people."""
 
 from monai_cadp.reports.curves import Point, curves
-from monai_cadp.reports.image_grid import image_grid, save_image_grid
 from monai_cadp.reports.study_page import Picture, Section, study_page
 from monai_cadp.reports.text_table import text_table
 
-__all__ = ["Picture", "Point", "Section", "curves", "image_grid", "save_image_grid", "study_page", "text_table"]
+__all__ = ["Picture", "Point", "Section", "curves", "study_page", "text_table"]

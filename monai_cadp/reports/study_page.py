@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from monai_cadp.reports.image_grid import image_grid
+from monai_cadp.data.image_grid import image_grid
 
 __all__ = ["Picture", "Section", "study_page"]
 

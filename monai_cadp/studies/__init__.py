@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole tasks from data to results: releasing a folder or a table, evaluating releases, studies."""
+"""Whole tasks from data to results: evaluating releases, studies."""
 
 from monai_cadp.studies.attack_measurements import AttributeInference, NearestCandidate, Reidentification
 from monai_cadp.studies.epsilon_sweep import epsilon_sweep
-from monai_cadp.studies.folder_release import release_batches, release_folder
 from monai_cadp.studies.illustrations import ColumnHistograms, MaskStrip, ReleaseStrip, Scatter, WhichIsWhich
 from monai_cadp.studies.measurements import ClassifierUtility, ContentKept, Realism
 from monai_cadp.studies.methods import (
@@ -24,7 +23,6 @@ from monai_cadp.studies.row_measurements import RowUtility
 from monai_cadp.studies.segmentation_utility import SegmentationUtility
 from monai_cadp.studies.study import Study
 from monai_cadp.studies.table_evaluation import TableEvaluation
-from monai_cadp.studies.table_release import release_rows, release_table
 
 __all__ = [
     "AttributeInference",
@@ -55,8 +53,4 @@ __all__ = [
     "WhichIsWhich",
     "WithoutGuarantee",
     "epsilon_sweep",
-    "release_batches",
-    "release_folder",
-    "release_rows",
-    "release_table",
 ]

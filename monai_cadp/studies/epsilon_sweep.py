@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from monai_cadp.data import PublicGrid
+from monai_cadp.data import PublicGrid, save_image_grid
 from monai_cadp.privacy import SubsetSelection
-from monai_cadp.privatizer import Privatizer
-from monai_cadp.reports import save_image_grid
-from monai_cadp.studies.folder_release import release_folder
+from monai_cadp.release.folder_release import release_folder
+from monai_cadp.release.privatizer import Privatizer
 
 __all__ = ["epsilon_sweep"]
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_cadp.checkpoint import load_privatizer
 from monai_cadp.networks import ContentBasis, InvertibleNetwork
 from monai_cadp.privacy import Mechanism, PriorOnly, SubsetSelection
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release import Privatizer, Releaser
+from monai_cadp.release.checkpoint import load_model
 from monai_cadp.reports import text_table
 
 __all__ = ["Evaluation"]
@@ -28,8 +28,8 @@ class Evaluation(ABC):
         """Return what originals reach: the ceiling."""
 
     @abstractmethod
-    def measure(self, privatizer: Privatizer, name: str) -> dict[str, float]:
-        """Return figures of the releases of a privatizer, which progress bars call by this name."""
+    def measure(self, releaser: Releaser, name: str) -> dict[str, float]:
+        """Return figures of the releases of a releaser, which progress bars call by this name."""
 
     def run(
         self, network: InvertibleNetwork, content: ContentBasis, mechanisms: Sequence[Mechanism], **options: Any
@@ -57,7 +57,7 @@ class Evaluation(ABC):
         """Measure subset selection at several epsilons with a trained network, print a table, and write it as JSON.
 
         Args:
-            checkpoint: file of :func:`~monai_cadp.checkpoint.save_privatizer`.
+            checkpoint: file of :func:`~monai_cadp.release.checkpoint.save_model`.
             epsilons: budgets of one image or row; there are no others unless they are given.
             path: of the JSON file.
 
@@ -67,9 +67,8 @@ class Evaluation(ABC):
         if not epsilons:
             raise ValueError("No epsilons were given; choose the budgets to compare, such as --epsilons [1.0,4.0,8.0].")
         mechanisms = [SubsetSelection(float(epsilon)) for epsilon in epsilons]
-        privatizer = load_privatizer(checkpoint, PriorOnly())
-        assert isinstance(privatizer.content, ContentBasis)
-        results = self.run(privatizer.inn, privatizer.content, mechanisms)
+        model = load_model(checkpoint)
+        results = self.run(model.network, model.content, mechanisms)
         rows = [{"name": "originals", **self.originals()}, *results]
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")

@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from monai_cadp.data import split_masks
-from monai_cadp.reports import image_grid
+from monai_cadp.data import image_grid, split_masks
 from monai_cadp.studies.measurements import Releases
 
 __all__ = ["ColumnHistograms", "Illustration", "MaskStrip", "ReleaseStrip", "Scatter", "WhichIsWhich"]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from monai_cadp.baselines import PixelNoise, train_private_classifier
 from monai_cadp.networks import ContentBasis, DeclaredContent
 from monai_cadp.privacy import AttributeResponse, LaplaceMechanism, PriorOnly, SubsetSelection
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release import Privatizer, Releaser, as_releaser
 from monai_cadp.studies.description import described
 from monai_cadp.studies.variant import ORIGINALS, StudyContext, Variant
 
@@ -36,23 +36,24 @@ def control_variants(context: StudyContext) -> list[Variant]:
     ceiling = Variant(
         ORIGINALS, math.inf, 0.0, "The originals themselves: nothing is protected.", release=lambda x, y: x
     )
-    return [ceiling, of_privatizer("prior only", context.privatizer.with_mechanism(PriorOnly()))]
+    return [ceiling, of_releaser("prior only", context.privatizer.with_mechanism(PriorOnly()))]
 
 
-def of_privatizer(method: str, privatizer: Privatizer, public_columns: tuple[int, ...] | None = None) -> Variant:
-    """Return the variant of a privatizer."""
+def of_releaser(method: str, releaser: Releaser, public_columns: tuple[int, ...] | None = None) -> Variant:
+    """Return the variant of a releaser."""
+    guarantee, identity = as_releaser(releaser).description
     return Variant.promising(
         method,
-        privatizer.guarantee,
-        in_batches(privatizer),
+        guarantee,
+        in_batches(releaser.release),
         # Of the network, the content, the mechanism and the temperatures.
-        settings={"identity": privatizer.identity.hex()},
+        settings={"identity": identity.hex()},
         public_columns=public_columns,
-        privatizer=privatizer,
+        releaser=releaser,
     )
 
 
-def in_batches(release: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+def in_batches(release: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
     """Release many images, batch by batch."""
 
     def released(x: Tensor, y: Tensor) -> Tensor:
@@ -78,7 +79,7 @@ class NetworkContent:
     def variants(self, context: StudyContext) -> list[Variant]:
         """Return the method at each of its budgets."""
         privatizers = [context.privatizer.with_mechanism(mechanism) for mechanism in self.mechanisms]
-        return [of_privatizer("content basis", privatizer) for privatizer in privatizers]
+        return [of_releaser("content basis", privatizer) for privatizer in privatizers]
 
 
 class UserContent:
@@ -105,7 +106,7 @@ class UserContent:
             if declared is None:
                 declared = Privatizer(base.inn, mechanism, self.content, temperature=base.temperature, unit=base.unit)
             privatizer = declared.with_mechanism(mechanism)
-            variants.append(of_privatizer("declared content", privatizer))
+            variants.append(of_releaser("declared content", privatizer))
         return variants
 
 
@@ -143,7 +144,7 @@ class ChosenAttributes:
             )
             for mechanism, response in self.parts
         ]
-        return [of_privatizer("chosen attributes", p, tuple(self.kept)) for p in privatizers]
+        return [of_releaser("chosen attributes", p, tuple(self.kept)) for p in privatizers]
 
 
 class LatentLaplace:
@@ -167,7 +168,7 @@ class LatentLaplace:
         everything = ContentBasis(torch.eye(size), torch.ones(size))
         privatizers = [Privatizer(base.inn, mechanism, everything, unit=base.unit) for mechanism in self.mechanisms]
         name = "Laplace on all latents, true sensitivity"
-        return [of_privatizer(name, privatizer) for privatizer in privatizers]
+        return [of_releaser(name, privatizer) for privatizer in privatizers]
 
 
 class CellNoise:

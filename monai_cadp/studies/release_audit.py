@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from monai_cadp.attacks import audit_privatizer
+from monai_cadp.attacks import audit_releaser
 from monai_cadp.attacks.audit import MIN_TRIALS
 from monai_cadp.privacy.auditing import counts_needed
 from monai_cadp.studies.variant import Variant
@@ -17,7 +17,7 @@ SHARE_OF_A_GAME = 1e-8
 
 
 class ReleaseAudit:
-    """The audit from image to image of every privatizer of a study whose promise so many trials can contradict.
+    """The audit from image to image of every releaser of a study whose promise so many trials can contradict.
 
     Args:
         trials: of each input in every attack, many in each call.
@@ -33,9 +33,9 @@ class ReleaseAudit:
         self.trials, self.trials_alone = trials, trials_alone
 
     def applies(self, variant: Variant) -> bool:
-        """Return whether images are released by a privatizer, and the trials could contradict what it promises."""
+        """Return whether images are released by a releaser, and the trials could contradict what it promises."""
         # Half of the trials are for the attacker to learn from.
-        return variant.privatizer is not None and self.trials >= 2 * counts_needed(variant.epsilon, SHARE_OF_A_GAME)
+        return variant.releaser is not None and self.trials >= 2 * counts_needed(variant.epsilon, SHARE_OF_A_GAME)
 
     def __call__(self, variant: Variant, quick: bool = False) -> list[dict[str, Any]]:
         """Return one row with the promised epsilon, the measured one and the most that could have been measured.
@@ -44,9 +44,9 @@ class ReleaseAudit:
             variant: what is audited.
             quick: whether few trials are enough.
         """
-        assert variant.privatizer is not None
+        assert variant.releaser is not None
         counts = (MIN_TRIALS, MIN_TRIALS) if quick else (self.trials, self.trials_alone)
-        result = audit_privatizer(variant.privatizer, *counts, name=variant.name, progress=True)
+        result = audit_releaser(variant.releaser, *counts, name=variant.name, progress=True)
         return [
             {
                 "audited": variant.name,

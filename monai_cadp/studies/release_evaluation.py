@@ -15,9 +15,8 @@ from monai_cadp.metrics import (
     train_classifier,
     within_class_correlation,
 )
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release import Releaser, release_batches
 from monai_cadp.studies.evaluation import Evaluation
-from monai_cadp.studies.folder_release import release_batches
 
 __all__ = ["ReleaseEvaluation"]
 
@@ -43,10 +42,10 @@ class ReleaseEvaluation(Evaluation):
         model = train_classifier(*self.original, self.num_classes, epochs=self.epochs)
         return {"accuracy": round(classifier_accuracy(model, *self.test), 4)}
 
-    def measure(self, privatizer: Privatizer, name: str) -> dict[str, float]:
+    def measure(self, releaser: Releaser, name: str) -> dict[str, float]:
         """Return accuracy, the content kept by feature, its mean, and the cosine of pixels."""
-        train, labels = _release(privatizer, self.train_images, f"{name}: training images")
-        released, _ = _release(privatizer, self.test_images, f"{name}: test images")
+        train, labels = _release(releaser, self.train_images, f"{name}: training images")
+        released, _ = _release(releaser, self.test_images, f"{name}: test images")
         model = train_classifier(train, labels, self.num_classes, epochs=self.epochs)
         images, classes = self.test
         kept = within_class_correlation(shape_features(images), shape_features(released), classes).tolist()
@@ -63,6 +62,6 @@ def _stack(images: Dataset) -> tuple[Tensor, Tensor]:
     return torch.stack([item["image"] for item in items]), torch.stack([item["label"] for item in items]).flatten()
 
 
-def _release(privatizer: Privatizer, images: Dataset, description: str) -> tuple[Tensor, Tensor]:
-    parts = list(release_batches(privatizer, images, batch_size=256, description=description))
+def _release(releaser: Releaser, images: Dataset, description: str) -> tuple[Tensor, Tensor]:
+    parts = list(release_batches(releaser, images, batch_size=256, description=description))
     return torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts if y is not None])

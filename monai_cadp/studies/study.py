@@ -18,12 +18,11 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from monai_cadp.checkpoint import load_privatizer
 from monai_cadp.handlers import NestedRuns, TrackedRun
 from monai_cadp.metrics import Estimate
-from monai_cadp.networks import ContentBasis
 from monai_cadp.privacy import PriorOnly, check_unit
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release.checkpoint import load_model
+from monai_cadp.release.privatizer import Privatizer
 from monai_cadp.studies.description import code_of
 from monai_cadp.studies.illustrations import Illustration
 from monai_cadp.studies.measurements import Measurement, Releases
@@ -188,9 +187,8 @@ class Study:
         return result
 
     def _privatizer(self, state_dir: Path) -> Privatizer:
-        loaded = load_privatizer(state_dir / "model.pt", PriorOnly())
-        assert isinstance(loaded.content, ContentBasis)
-        return Privatizer(loaded.inn, PriorOnly(), loaded.content, temperature=self.temperature, unit=self.unit)
+        model = load_model(state_dir / "model.pt")
+        return Privatizer(model, PriorOnly(), temperature=self.temperature, unit=self.unit)
 
     def _variants(self, context: StudyContext) -> Iterator[Variant]:
         yield from control_variants(context)

@@ -8,10 +8,9 @@ from torch import Tensor
 
 from monai_cadp.data import TableRows
 from monai_cadp.metrics import row_model_score, within_class_correlation
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release import Releaser, release_rows
 from monai_cadp.studies.evaluation import Evaluation
 from monai_cadp.studies.row_task import RowTask
-from monai_cadp.studies.table_release import release_rows
 
 __all__ = ["TableEvaluation"]
 
@@ -52,10 +51,10 @@ class TableEvaluation(Evaluation):
         """Return what originals reach: the ceiling."""
         return self._score(self.train_table.rows, self.train_table.labels)
 
-    def measure(self, privatizer: Privatizer, name: str) -> dict[str, float]:
+    def measure(self, releaser: Releaser, name: str) -> dict[str, float]:
         """Return accuracy or r2, and the mean correlation within a class of original and released test rows."""
-        figures = self._score(*_release(privatizer, self.train_table, f"{name}: training rows"))
-        released, _ = _release(privatizer, self.test_table, f"{name}: test rows")
+        figures = self._score(*_release(releaser, self.train_table, f"{name}: training rows"))
+        released, _ = _release(releaser, self.test_table, f"{name}: test rows")
         classes = self.test_table.labels if self.schema.num_classes else None
         kept = within_class_correlation(self.test_table.rows, released, classes)
         return figures | {"kept_mean": round(float(kept.mean()), 3)}
@@ -65,7 +64,7 @@ class TableEvaluation(Evaluation):
         return {self.task.measure: round(score, 4)}
 
 
-def _release(privatizer: Privatizer, table: TableRows, description: str) -> tuple[Tensor, Tensor | None]:
-    parts = list(release_rows(privatizer, table, description=description))
+def _release(releaser: Releaser, table: TableRows, description: str) -> tuple[Tensor, Tensor | None]:
+    parts = list(release_rows(releaser, table, description=description))
     labels = [condition for _, condition in parts if condition is not None]
     return torch.cat([rows for rows, _ in parts]), torch.cat(labels) if labels else None

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from monai_cadp.privacy import PrivacyGuarantee
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.release import Privatizer, Releaser
 
 __all__ = ["ORIGINALS", "Method", "Split", "StudyContext", "Variant"]
 
@@ -51,7 +51,7 @@ class Variant:
         classifier: trains a classifier on originals and labels, from a seed, where that is all that is released.
         settings: everything else that was chosen, as plain data: what makes two variants of one name different.
         public_columns: of a condition that is a vector, those that stay as they are; None for all.
-        privatizer: that releases the images, where one does.
+        releaser: that releases the images, where one does.
     """
 
     method: str
@@ -63,7 +63,7 @@ class Variant:
     classifier: Callable[[Tensor, Tensor, int], nn.Module] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     public_columns: tuple[int, ...] | None = None
-    privatizer: Privatizer | None = None
+    releaser: Releaser | None = None
 
     @property
     def name(self) -> str:

@@ -16,9 +16,8 @@ from monai.utils import TransformBackends
 from torch import Tensor
 
 from monai_cadp.privacy import ItemId, PrivacyLedger
-from monai_cadp.privatizer import Privatizer
-from monai_cadp.recorded_release import recorded_guarantee, recorded_release
-from monai_cadp.slice_wise import SliceWise
+from monai_cadp.release import RecordedReleaser, Releaser
+from monai_cadp.release.releaser import BaseReleaser, as_releaser
 
 __all__ = ["Privatize", "PrivatizeD", "PrivatizeDict", "Privatized"]
 
@@ -39,17 +38,18 @@ class Privatize(Transform):
     same subject meets the same release. Without one, every call spends the budget again, and the transform says so.
 
     Args:
-        privatizer: the privatizer; its guarantee is written to ``meta["privacy"]``.
+        privatizer: the privatizer, or any other releaser; its guarantee is written to ``meta["privacy"]``.
         public_meta: keys of the source's meta that are declared public and kept, such as "affine"; all others are
             dropped.
         ledger: pays for every subject's releases, and keeps them; None to record nothing.
 
     Raises:
-        TypeError: if the privatizer or the ledger is not one.
+        TypeError: if the releaser or the ledger is not one.
 
     Example:
         >>> from monai_cadp.networks import ConditionalINN, ContentBasis
         >>> from monai_cadp.privacy import SubsetSelection
+        >>> from monai_cadp.release import Privatizer
         >>> inn = ConditionalINN(spatial_shape=(8, 8))
         >>> privatizer = Privatizer(inn, SubsetSelection(epsilon=4.0, num_candidates=64), ContentBasis.leading(inn, 4))
         >>> warnings.simplefilter("ignore")  # this transform says that it records no release
@@ -61,17 +61,28 @@ class Privatize(Transform):
     backend = [TransformBackends.TORCH, TransformBackends.NUMPY]
 
     def __init__(
-        self, privatizer: Privatizer | SliceWise, public_meta: Sequence[str] = (), ledger: PrivacyLedger | None = None
+        self,
+        privatizer: Releaser,
+        public_meta: Sequence[str] = (),
+        ledger: PrivacyLedger | None = None,
     ) -> None:
-        if not isinstance(privatizer, Privatizer | SliceWise):
-            raise TypeError(f"privatizer is a {type(privatizer).__name__}; expected a Privatizer or SliceWise.")
-        if not isinstance(ledger, PrivacyLedger | None):
-            raise TypeError(f"ledger is a {type(ledger).__name__}; expected a PrivacyLedger or None.")
-        self.privatizer = privatizer
+        self.releaser = as_releaser(privatizer)
         self.public_meta = tuple(public_meta)
-        self.ledger = ledger
-        if ledger is None:
+        # Images that are known by their item, and by their pixels.
+        self._by_item, self._by_pixels = (
+            self.releaser if ledger is None else RecordedReleaser(privatizer, ledger, by_item=by_item)
+            for by_item in (True, False)
+        )
+        if not self._by_item.needs_subjects:
             warnings.warn(NOT_RECORDED, stacklevel=2)
+
+    @property
+    def needs_subjects(self) -> bool:
+        """Whether releases are recorded, so that images come with subjects."""
+        return self._by_item.needs_subjects
+
+    def _chosen(self, by_item: bool) -> BaseReleaser:
+        return self._by_item if by_item else self._by_pixels
 
     def __call__(
         self, img: np.ndarray | Tensor, condition: Any = None, subject: Any = None, item: Any = None
@@ -110,18 +121,14 @@ class Privatize(Transform):
         With a ledger the budget of all of them is reserved at once, before any of them is drawn.
         """
         tensors, batched = [_as_image(img) for img in images], _as_condition(condition)
-        for tensor in tensors:
-            # Each by itself, so that the error is about the one that does not fit.
-            self.privatizer.inputs(tensor[None], batched)
-        x = torch.stack([tensor.to(tensors[0].device) for tensor in tensors])
-        conditions = None if batched is None else batched.expand(len(x), *batched.shape[1:])
-        if self.ledger is None:
-            released, used = self.privatizer.release(x, conditions)
-        else:
-            names = None if items is None else [_as_plain(item) for item in items]
-            subjects = [_as_plain(subject)] * len(x)
-            released, used = recorded_release(self.privatizer, self.ledger, x, conditions, subjects, names)
         known = items is not None
+        releaser = self._chosen(known)
+        # Each by itself, so that the error is about the one that does not fit.
+        checked = [releaser.inputs(tensor[None].to(tensors[0].device), batched) for tensor in tensors]
+        x = torch.cat([tensor for tensor, _ in checked])
+        conditions = None if checked[0][1] is None else torch.cat([one for _, one in checked if one is not None])
+        names = None if items is None else [_as_plain(item) for item in items]
+        released, used = releaser.draw(x, conditions, [_as_plain(subject)] * len(x), names)
         return [
             (self._like(img, released[i].cpu(), known), None if used is None else used[i].cpu())
             for i, img in enumerate(images)
@@ -137,8 +144,7 @@ class Privatize(Transform):
 
     def guarantee(self, by_item: bool = False) -> dict[str, Any]:
         """Return the guarantee of one release as plain data, without entries that say nothing."""
-        guarantee = self.privatizer.guarantee if self.ledger is None else recorded_guarantee(self.privatizer, by_item)
-        return _without_blanks(guarantee.to_dict())
+        return _without_blanks(self._chosen(by_item).guarantee.to_dict())
 
 
 class Privatized(MapTransform):
@@ -151,11 +157,11 @@ class Privatized(MapTransform):
 
     Args:
         keys: of the images.
-        privatizer: the privatizer.
+        privatizer: the privatizer, or any other releaser.
         condition_key: of the condition; None where the network takes none.
         public_meta: as in :class:`Privatize`.
         ledger: as in :class:`Privatize`.
-        subject_key: where an item says whose images it holds, as a text; needed with a ledger.
+        subject_key: where an item says whose images it holds, as a text; needed with a ledger, the releaser's own too.
         item_key: where an item says which of the subject's images it holds. An image is known by it and by its key,
             whatever its pixels are. Without it images are known by their pixels, so that it shows which images of a
             subject are identical; the guarantee then lists this among the public facts.
@@ -168,6 +174,7 @@ class Privatized(MapTransform):
     Example:
         >>> from monai_cadp.networks import ConditionalINN, ContentBasis
         >>> from monai_cadp.privacy import SubsetSelection
+        >>> from monai_cadp.release import Privatizer
         >>> inn = ConditionalINN(spatial_shape=(8, 8), num_classes=2)
         >>> privatizer = Privatizer(inn, SubsetSelection(epsilon=4.0, num_candidates=64), ContentBasis.leading(inn, 4))
         >>> warnings.simplefilter("ignore")  # this transform says that it records no release
@@ -181,7 +188,7 @@ class Privatized(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        privatizer: Privatizer | SliceWise,
+        privatizer: Releaser,
         condition_key: Hashable | None = None,
         public_meta: Sequence[str] = (),
         ledger: PrivacyLedger | None = None,
@@ -190,18 +197,19 @@ class Privatized(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        if (ledger is None) != (subject_key is None):
-            given, other = ("ledger", "subject_key") if subject_key is None else ("subject_key", "ledger")
-            raise ValueError(f"A {given} was given without a {other}; give both, or neither.")
-        if item_key is not None and ledger is None:
-            raise ValueError("An item_key was given without a ledger; give both, or neither.")
-        self.condition_key, self.subject_key, self.item_key = condition_key, subject_key, item_key
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.transform = Privatize(privatizer, public_meta, ledger)
-        if self.transform.privatizer.label_mechanism is not None and condition_key is None:
+        recorded = self.transform.needs_subjects
+        if recorded != (subject_key is not None):
+            given, other = ("ledger", "subject_key") if recorded else ("subject_key", "ledger")
+            raise ValueError(f"A {given} was given without a {other}; give both, or neither.")
+        if item_key is not None and not recorded:
+            raise ValueError("An item_key was given without a ledger; give both, or neither.")
+        self.condition_key, self.subject_key, self.item_key = condition_key, subject_key, item_key
+        if self.transform.releaser.condition_space.is_randomized and condition_key is None:
             raise ValueError("The label is private, but no condition_key says where it is; give one.")
-        if ledger is None:
+        if not recorded:
             # Said once, and about the line that made this transform.
             warnings.warn(NOT_RECORDED, stacklevel=2)
 
@@ -221,7 +229,7 @@ class Privatized(MapTransform):
                 raise KeyError(f"The data have no key {key!r}; expected the {what} of the image there.")
         subject = None if self.subject_key is None else released.pop(self.subject_key)
         condition = None if self.condition_key is None else data[self.condition_key]
-        randomized = self.transform.privatizer.label_mechanism is not None
+        randomized = self.transform.releaser.condition_space.is_randomized
         keys = list(self.key_iterator(released))
         if randomized and len(keys) > 1:
             raise ValueError(

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from monai_cadp import Privatizer
-from monai_cadp.attacks import all_twins, audit_mechanism, audit_privatizer
+from monai_cadp.attacks import all_twins, audit_mechanism, audit_releaser
 from monai_cadp.attacks.suite import shipped_privatizers, small_privatizer
 from monai_cadp.networks import ConditionalINN, ContentBasis
 from monai_cadp.privacy import (
@@ -107,7 +107,7 @@ PRIVATIZERS = {**shipped_privatizers(0.0), **shipped_privatizers(2.0)}
 @pytest.mark.parametrize("name", PRIVATIZERS)
 def test_no_privatizer_is_contradicted_from_image_to_image(name):
     privatizer = PRIVATIZERS[name]
-    result = audit_privatizer(privatizer, 1000, 20)
+    result = audit_releaser(privatizer, 1000, 20)
     assert not result.is_contradicted
     # The attack sees what is released; only Gaussian noise hides in so few trials.
     assert (result.measured > 0) == (name not in ("PriorOnly", "GaussianMechanism")) or name == "GaussianMechanism"
@@ -123,13 +123,13 @@ def test_no_privatizer_is_contradicted_from_image_to_image(name):
     ],
 )
 def test_a_twin_is_caught_behind_a_network_too(name, trials):
-    assert audit_privatizer(small_privatizer(TWINS[name].broken), *trials).is_contradicted
+    assert audit_releaser(small_privatizer(TWINS[name].broken), *trials).is_contradicted
 
 
 def test_a_privatizer_lets_no_nan_reach_a_mechanism_that_trusts_its_input():
     twin = TWINS["one NaN in the batch"]
     assert not twin.reaches_images
-    assert not audit_privatizer(small_privatizer(twin.broken), 400, 20).is_contradicted
+    assert not audit_releaser(small_privatizer(twin.broken), 400, 20).is_contradicted
 
 
 @pytest.mark.parametrize("epsilon", [0.5, 2.0])
@@ -138,7 +138,7 @@ def test_attributes_that_are_answered_are_attacked_and_those_that_are_kept_are_p
     inn = ConditionalINN((4, 4), 1, condition_size=3, rank=4, num_couplings=1, width=8)
     response = AttributeResponse(epsilon, 3, kept=[1])
     privatizer = Privatizer(inn, PriorOnly(), ContentBasis.leading(inn, 2), label_mechanism=response)
-    assert 0 < audit_privatizer(privatizer, 3000, 20).measured <= epsilon
+    assert 0 < audit_releaser(privatizer, 3000, 20).measured <= epsilon
 
 
 class KeepsTheRest(Privatizer):
@@ -152,10 +152,10 @@ class KeepsTheRest(Privatizer):
 class EncodesTheTrueLabel(Privatizer):
     """Randomizes the label only after the image was encoded and decoded with the true one."""
 
-    def release(self, x, condition=None):
+    def draw(self, x, condition, subjects=None, items=None):
         randomized, self.label_mechanism = self.label_mechanism, None
         try:
-            released, _ = super().release(x, condition)
+            released, _ = super().draw(x, condition)
         finally:
             self.label_mechanism = randomized
         return released, randomized(condition)
@@ -169,14 +169,14 @@ def parts(num_classes=None):
 
 
 def test_a_leak_past_the_mechanism_is_caught():
-    assert audit_privatizer(KeepsTheRest(*parts()), 1000, 20).is_contradicted
-    assert not audit_privatizer(Privatizer(*parts()), 1000, 20).is_contradicted
+    assert audit_releaser(KeepsTheRest(*parts()), 1000, 20).is_contradicted
+    assert not audit_releaser(Privatizer(*parts()), 1000, 20).is_contradicted
 
 
 def test_a_private_label_that_shows_in_the_pixels_is_caught():
     label = RandomizedResponse(1.0, 3)
-    assert audit_privatizer(EncodesTheTrueLabel(*parts(3), label_mechanism=label), 2000, 20).is_contradicted
-    assert not audit_privatizer(Privatizer(*parts(3), label_mechanism=label), 2000, 20).is_contradicted
+    assert audit_releaser(EncodesTheTrueLabel(*parts(3), label_mechanism=label), 2000, 20).is_contradicted
+    assert not audit_releaser(Privatizer(*parts(3), label_mechanism=label), 2000, 20).is_contradicted
 
 
 @pytest.mark.parametrize("options", [{"condition": 2}, {"condition": [0.5, -1.0]}, {}])
@@ -185,7 +185,7 @@ def test_every_kind_of_public_condition_is_audited(options):
     kind = {"num_classes": 3} if condition == 2 else {"condition_size": 2} if condition else {}
     inn = ConditionalINN((), 3, **kind, num_couplings=1, width=4)
     privatizer = Privatizer(inn, SubsetSelection(1.0, num_candidates=16), ContentBasis.leading(inn, 2), **options)
-    result = audit_privatizer(privatizer, 400, 20)
+    result = audit_releaser(privatizer, 400, 20)
     assert (result.name, result.level, result.epsilon) == ("SubsetSelection", "image", 1.0)
     assert not result.is_contradicted
 

@@ -14,9 +14,9 @@ import torch
 from monai.bundle import ckpt_export, run, verify_metadata, verify_net_in_out
 from PIL import Image
 
-from monai_cadp.checkpoint import load_network, load_privatizer
 from monai_cadp.data import Digits
 from monai_cadp.privacy import SubsetSelection, TrainingData
+from monai_cadp.release.checkpoint import load_network, load_privatizer
 
 pytestmark = pytest.mark.slow
 

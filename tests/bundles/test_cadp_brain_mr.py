@@ -14,10 +14,10 @@ import pytest
 import torch
 from monai.bundle import run, verify_metadata, verify_net_in_out
 
-from monai_cadp.checkpoint import load_privatizer
 from monai_cadp.data import BrainCohort, PublicGrid
 from monai_cadp.privacy import Budget, PriorOnly, PrivacyLedger
 from monai_cadp.privacy.ledger import write_secret
+from monai_cadp.release.checkpoint import load_privatizer
 
 pytestmark = pytest.mark.slow
 

@@ -13,9 +13,9 @@ import yaml
 from monai.bundle import ckpt_export, run, verify_metadata, verify_net_in_out
 
 from monai_cadp.__main__ import main
-from monai_cadp.checkpoint import load_privatizer
 from monai_cadp.data import ScikitTable
 from monai_cadp.privacy import PriorOnly
+from monai_cadp.release.checkpoint import load_privatizer
 
 pytestmark = pytest.mark.slow
 

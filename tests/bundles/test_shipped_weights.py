@@ -15,9 +15,9 @@ import yaml
 from monai.bundle import run
 from PIL import Image
 
-from monai_cadp.checkpoint import load_privatizer
 from monai_cadp.data import PublicGrid, ReadVolume, brain_template_file
 from monai_cadp.privacy import PriorOnly
+from monai_cadp.release.checkpoint import load_privatizer
 
 ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "bundles" / "cadp_brain_mr"

@@ -11,12 +11,11 @@ import pytest
 import torch
 from monai.fl.utils.exchange_object import ExchangeObject
 
-from monai_cadp.checkpoint import save_privatizer
 from monai_cadp.data import Digits
 from monai_cadp.engines import FederatedFlowClient, average_weights, bits_per_dimension, take_weights
-from monai_cadp.networks import ConditionalINN, ContentBasis, fit_moments
-from monai_cadp.privacy import PriorOnly, TrainingData
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.networks import ConditionalINN, ContentBasis, TrainedModel, fit_moments
+from monai_cadp.privacy import TrainingData
+from monai_cadp.release.checkpoint import save_model
 
 CONFIGS = Path(__file__).parents[2] / "bundles" / "cadp_2d" / "configs"
 SMALL = {"num_levels": 0, "rank": 8, "num_couplings": 2, "width": 16}
@@ -40,7 +39,7 @@ def sites(tmp_path):
     images, labels = digits("val")
     # Others than those of the sites: mirrored.
     fit_moments(network, lambda: [(images.flip(3), labels)], training_data="public")
-    save_privatizer(Privatizer(network, PriorOnly(), ContentBasis.leading(network, 4)), tmp_path / "public.pt")
+    save_model(TrainedModel(network, ContentBasis.leading(network, 4)), tmp_path / "public.pt")
     return tmp_path
 
 
@@ -48,7 +47,7 @@ def client(sites, site, *overlays, **options):
     chosen = {"dataset_dir": str(sites / f"{site}.npz"), "spatial_shape": [8, 8], "max_epochs": 4, **options}
     files = [str(CONFIGS / f"{name}.yaml") for name in ("train", *overlays)]
     # The network of the server, whose provenance a private training asks for.
-    chosen["network"] = {"_target_": "monai_cadp.checkpoint.load_network", "path": str(sites / "public.pt")}
+    chosen["network"] = {"_target_": "monai_cadp.release.checkpoint.load_network", "path": str(sites / "public.pt")}
     checkpoint = sites / f"{site}.pt" if overlays else None
     made = FederatedFlowClient(files, local_epochs=2, checkpoint=checkpoint, **chosen)
     made.initialize()

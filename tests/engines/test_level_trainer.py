@@ -10,11 +10,11 @@ import torch
 from ignite.engine import Events
 from torch.utils.data import DataLoader
 
-from monai_cadp.checkpoint import load_privatizer
 from monai_cadp.engines import FlowEvaluator, GaussianNoise, LevelTrainer
 from monai_cadp.handlers import ExportPrivatizer
 from monai_cadp.networks import ConditionalINN
 from monai_cadp.privacy import PriorOnly
+from monai_cadp.release.checkpoint import load_privatizer
 
 SMALL = {"num_levels": 2, "num_couplings": 2, "width": 16, "context_width": 16, "num_detail_couplings": 2}
 

@@ -15,13 +15,13 @@ from dp_accounting.pld import PLDAccountant
 from ignite.engine import Events
 from torch.utils.data import DataLoader
 
-from monai_cadp.checkpoint import load_privatizer
 from monai_cadp.engines import FlowTrainer, GaussianNoise, PrivateFlowTrainer, PrivateMoments, private_flow_trainer
 from monai_cadp.handlers import ExportPrivatizer, TrainingCheckpoint
 from monai_cadp.networks import ConditionalINN, fit_moments, new_event
 from monai_cadp.privacy import SubsetSelection, TrainingData
 from monai_cadp.privacy.auditing import epsilon_lower_bound
 from monai_cadp.privacy.noisy_sum import SumLattice
+from monai_cadp.release.checkpoint import load_privatizer
 
 DELTA = 1e-4
 

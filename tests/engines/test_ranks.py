@@ -10,7 +10,7 @@ import textwrap
 import pytest
 import torch
 
-from monai_cadp.checkpoint import load_network
+from monai_cadp.release.checkpoint import load_network
 
 pytestmark = pytest.mark.slow
 

@@ -11,11 +11,12 @@ from ignite.engine import Engine, Events
 from monai.data import DataLoader, Dataset
 from PIL import Image
 
-from monai_cadp.checkpoint import KEY, load_privatizer
 from monai_cadp.engines import FlowTrainer, GaussianNoise
 from monai_cadp.handlers import EarlyStopping, ExportPrivatizer, SamplePreview, TrainingCheckpoint
 from monai_cadp.networks import ConditionalINN
+from monai_cadp.networks.trained_model import WEIGHTS as KEY
 from monai_cadp.privacy import SubsetSelection, TrainingData
+from monai_cadp.release.checkpoint import load_privatizer
 
 CONDITIONS = {"none": {}, "class": {"num_classes": 3}, "vector": {"condition_size": 2}}
 

@@ -15,12 +15,20 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from monai_cadp.checkpoint import load_network, load_privatizer, save_privatizer
 from monai_cadp.engines import FlowTrainer
 from monai_cadp.handlers import TrainingCheckpoint
-from monai_cadp.networks import ConditionalINN, ContentBasis, PaperINN, fit_moments, new_event, refit_subspace
-from monai_cadp.privacy import PriorOnly, SubsetSelection, TrainingData
-from monai_cadp.privatizer import Privatizer
+from monai_cadp.networks import (
+    ConditionalINN,
+    ContentBasis,
+    PaperINN,
+    TrainedModel,
+    fit_moments,
+    new_event,
+    refit_subspace,
+)
+from monai_cadp.privacy import SubsetSelection, TrainingData
+from monai_cadp.release.checkpoint import load_network, load_privatizer, save_model
+from monai_cadp.release.privatizer import Privatizer
 
 ORDER = ("public", "dp", "unprotected")
 DP = {"epsilon": 1.0, "delta": 1e-6, "unit": "image", "relation": "replace-one"}
@@ -355,7 +363,7 @@ def steps(folder, draw):
 
     def saved(inn):
         path = folder / "model.pt"
-        save_privatizer(Privatizer(inn, PriorOnly(), ContentBasis.leading(inn, 2)), path)
+        save_model(TrainedModel(inn, ContentBasis.leading(inn, 2)), path)
         return load_network(path)
 
     def refitted(inn):
@@ -397,6 +405,6 @@ def test_no_sequence_of_trainings_merges_resumes_saves_loads_and_edits_lowers_th
 
 def test_a_release_by_a_loaded_file_states_the_record(tmp_path):
     inn = learned("public")
-    save_privatizer(Privatizer(inn, PriorOnly(), ContentBasis.leading(inn, 2)), tmp_path / "model.pt")
+    save_model(TrainedModel(inn, ContentBasis.leading(inn, 2)), tmp_path / "model.pt")
     loaded = load_privatizer(tmp_path / "model.pt", SubsetSelection(2.0, num_candidates=64))
     assert loaded.guarantee.training_data == loaded.training_data == TrainingData.of(inn)

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monai_cadp.commands import ledger as ledger_command
+from monai_cadp.cli import ledger as ledger_command
 from monai_cadp.data import TableRows, TableSchema, people_of
 from monai_cadp.privacy import SubjectId
 from monai_cadp.privacy.ledger import LedgerKeys

@@ -21,7 +21,7 @@ from monai_cadp import Privatizer
 from monai_cadp.data import BrainCohort, PublicGrid, ReadVolume, VolumeFiles
 from monai_cadp.networks import ConditionalINN, ContentBasis
 from monai_cadp.privacy import SubsetSelection
-from monai_cadp.studies import release_folder
+from monai_cadp.release import release_folder
 
 pytestmark = pytest.mark.slow
 

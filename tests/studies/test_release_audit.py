@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 def variant(mechanism):
     privatizer = small_privatizer(mechanism)
-    return Variant.promising("something", privatizer.guarantee, privatizer, privatizer=privatizer)
+    return Variant.promising("something", privatizer.guarantee, privatizer, releaser=privatizer)
 
 
 def test_a_promise_that_is_kept_is_not_contradicted():

@@ -17,11 +17,10 @@ from monai.bundle import run
 from PIL import Image
 
 from monai_cadp.baselines import Mosaic
-from monai_cadp.checkpoint import load_privatizer
-from monai_cadp.data import Digits, Part
+from monai_cadp.data import Digits, Part, image_grid
 from monai_cadp.networks import ConditionalINN
 from monai_cadp.privacy import PriorOnly
-from monai_cadp.reports import image_grid
+from monai_cadp.release.checkpoint import load_privatizer
 from monai_cadp.studies import (
     CellNoise,
     ContentKept,

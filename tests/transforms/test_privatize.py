@@ -186,7 +186,7 @@ def test_the_guarantee_is_plain_data_and_survives_collation(label_mechanism):
     for item in decollate_batch(collated):
         guarantee = item["image"].meta["privacy"]
         assert json.loads(json.dumps(guarantee)) == guarantee == step.transform.guarantee()
-        assert PrivacyGuarantee.from_dict(guarantee).epsilon == step.transform.privatizer.guarantee.epsilon
+        assert PrivacyGuarantee.from_dict(guarantee).epsilon == step.transform.releaser.guarantee.epsilon
 
 
 def test_a_changed_guarantee_of_one_release_changes_no_other():
@@ -300,7 +300,7 @@ def test_what_is_no_privatizer_is_refused_without_a_warning(refused):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for make in (Privatize, lambda part: Privatized("image", part)):
-            with refused(TypeError, "privatizer is a str; expected a Privatizer"):
+            with refused(TypeError, "privatizer is a str; expected a Releaser"):
                 make("privatizer")
 
 

@@ -15,9 +15,9 @@ from monai.data import CacheDataset, DataLoader, Dataset
 from monai.transforms import Compose, EnsureTyped
 
 from monai_cadp import Privatizer
-from monai_cadp.checkpoint import save_privatizer
-from monai_cadp.networks import ConditionalINN, ContentBasis
+from monai_cadp.networks import ConditionalINN, ContentBasis, TrainedModel
 from monai_cadp.privacy import Budget, BudgetExceededError, PrivacyLedger, SubsetSelection
+from monai_cadp.release.checkpoint import save_model
 from monai_cadp.transforms import Privatize, Privatized
 
 SHAPE = (1, 4, 4)
@@ -84,7 +84,7 @@ SCRIPT = """
 import os, sys
 import torch
 import torch.distributed as dist
-from monai_cadp.checkpoint import load_privatizer
+from monai_cadp.release.checkpoint import load_privatizer
 from monai_cadp.privacy import PrivacyLedger, SubsetSelection
 from monai_cadp.transforms import Privatized
 
@@ -109,7 +109,7 @@ if "RANK" in os.environ:
 @pytest.fixture
 def elsewhere(privatizer, items, tmp_path):
     """Run the same releases in other processes; returns what each of them met."""
-    save_privatizer(privatizer, tmp_path / "model.pt")
+    save_model(TrainedModel(privatizer.inn, privatizer.content), tmp_path / "model.pt")
     torch.save(items, tmp_path / "items.pt")
     (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT))
 

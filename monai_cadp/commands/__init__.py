@@ -1,6 +1,0 @@
-# SPDX-License-Identifier: Apache-2.0
-"""What ``python -m monai_cadp`` runs: one module for each command, light until it is run."""
-
-from monai_cadp.commands import audit, ledger
-
-__all__ = ["audit", "ledger"]

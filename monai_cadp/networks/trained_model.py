@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a training leaves, and what a checkpoint holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from monai_cadp.networks.base import InvertibleNetwork
+from monai_cadp.networks.content_basis import ContentBasis
+
+__all__ = ["TrainedModel"]
+
+# Where MONAI's ckpt_export finds the weights, by the names that they have in a privatizer; what else there is, and how
+# a single basis is called.
+WEIGHTS, MODEL, FIRST = "privatizer", "model", "content"
+# Long orthonormal columns, most of a file's size. Half precision changes their products by about 1e-5.
+LONG_OF_NETWORK = ("whitening.basis",)
+LARGE = 2**20
+
+
+class TrainedModel:
+    """A network with everything that was learnt or declared about it: a releaser is built from it, given a mechanism.
+
+    Args:
+        network: the network, which carries the record of what it has learnt from.
+        bases: its content bases by name, the usual one first; a single one is called "content".
+        condition_names: of the classes, or of the entries of a condition, in their order; None where they have none.
+        affine: of volumes, from indices to millimetres, four rows of four numbers, of a public grid; None for none.
+
+    Raises:
+        TypeError: if a part is of the wrong kind.
+        ValueError: if the parts do not fit each other.
+
+    Example:
+        >>> from monai_cadp.networks import ConditionalINN
+        >>> inn = ConditionalINN(spatial_shape=(8, 8), num_classes=2)
+        >>> model = TrainedModel(inn, ContentBasis.leading(inn, 4), condition_names=["healthy", "ill"])
+        >>> TrainedModel.from_dict(model.to_dict()).fingerprint() == model.fingerprint()
+        True
+    """
+
+    def __init__(
+        self,
+        network: InvertibleNetwork,
+        bases: ContentBasis | Mapping[str, ContentBasis],
+        *,
+        condition_names: Sequence[str] | None = None,
+        affine: Sequence[Sequence[float]] | None = None,
+    ) -> None:
+        if not isinstance(network, InvertibleNetwork):
+            raise TypeError(f"network is a {type(network).__name__}; expected an InvertibleNetwork.")
+        named = {FIRST: bases} if not isinstance(bases, Mapping) else dict(bases)
+        if not named:
+            raise ValueError("The model has no content basis; give one at least.")
+        for basis in named.values():
+            if not isinstance(basis, ContentBasis):
+                raise TypeError(f"A basis is a {type(basis).__name__}; expected a ContentBasis, for others are code.")
+            if basis.num_latents != network.num_latents:
+                raise ValueError(
+                    f"The basis has directions of length {basis.num_latents}, but the network has "
+                    f"{network.num_latents} latents; fit the basis to this network."
+                )
+        size = network.condition_space.embedding_size
+        if condition_names is not None and len(condition_names) != size:
+            raise ValueError(f"There are {len(condition_names)} condition_names for {size} conditions; give one each.")
+        if affine is not None and [len(row) for row in affine] != [4] * 4:
+            raise ValueError("The affine is no matrix of four by four numbers; expected four rows of four numbers.")
+        self.network, self.bases = network, named
+        self.condition_names = None if condition_names is None else [str(name) for name in condition_names]
+        self.affine = None if affine is None else [[float(value) for value in row] for row in affine]
+
+    @property
+    def content(self) -> ContentBasis:
+        """The usual content basis."""
+        return next(iter(self.bases.values()))
+
+    @property
+    def training_events(self) -> tuple[dict[str, Any], ...]:
+        """All that the network has learnt from, as plain data."""
+        return self.network.training_events
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the network: of its architecture and of every tensor."""
+        return self.network.fingerprint()
+
+    def round_to_half(self) -> None:
+        """Round what :meth:`to_dict` stores in half precision, so that the model is the one that a reader will load."""
+        state = self.network.state_dict()
+        for name in LONG_OF_NETWORK:
+            if _is_large(state.get(name)):
+                self.network.round_to_half(name)
+        for basis in self.bases.values():
+            if _is_large(basis.directions):
+                basis.directions.copy_(basis.directions.half())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return tensors and plain data; matrices of more than a million numbers in half precision."""
+        state: dict[str, Any] = {
+            f"inn.{name}": value.half() if name in LONG_OF_NETWORK and _is_large(value) else value
+            for name, value in self.network.state_dict().items()
+        }
+        parts = {name: _stored(basis) for name, basis in self.bases.items()}
+        first, *others = parts
+        state |= {f"content.{key}": value for key, value in parts[first].items()}
+        model = {
+            "name": first,
+            "bases": {name: parts[name] for name in others},
+            "condition_names": self.condition_names,
+            "affine": self.affine,
+        }
+        return {WEIGHTS: state, MODEL: model}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> TrainedModel:
+        """Return the model that :meth:`to_dict` has written, or an older version without names and a grid.
+
+        Raises:
+            Exception: of any kind, if these are no such data.
+        """
+        from monai_cadp import networks
+
+        state, model = plain[WEIGHTS], plain.get(MODEL, {})
+        description = state["inn._extra_state"]
+        kind = getattr(networks, description["kind"])
+        if not issubclass(kind, InvertibleNetwork):
+            raise TypeError
+        network = kind(**{**kind.later_options, **description["config"]})
+        network.load_state_dict({n.removeprefix("inn."): v for n, v in state.items() if n.startswith("inn.")})
+        stored = {model.get("name", FIRST): {n: state[f"content.{n}"] for n in ("directions", "weights")}}
+        stored |= model.get("bases", {})
+        bases = {
+            name: ContentBasis(part["directions"].float(), part["weights"], network.num_latents)
+            for name, part in stored.items()
+        }
+        named = {key: model.get(key) for key in ("condition_names", "affine")}
+        return cls(network, bases, **named)
+
+
+def _stored(basis: ContentBasis) -> dict[str, Tensor]:
+    return {
+        name: value.half() if name == "directions" and _is_large(value) else value
+        for name, value in basis.state_dict().items()
+    }
+
+
+def _is_large(tensor: Any) -> bool:
+    return isinstance(tensor, Tensor) and tensor.numel() > LARGE

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a data set of originals to a folder of releases."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import ignite.distributed as idist
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Subset
+
+from monai_cadp.data import PublicGrid, image_grid, save_image_grid
+from monai_cadp.privacy import PrivacyLedger
+from monai_cadp.release.release_loop import check_conditions, recorded_in, release_items
+from monai_cadp.release.released_folder import ReleasedFolder
+from monai_cadp.release.releaser import BaseReleaser, Releaser
+
+__all__ = ["release_batches", "release_folder"]
+
+
+def release_batches(
+    privatizer: Releaser,
+    images: Dataset,
+    batch_size: int = 64,
+    description: str = "privatizing",
+    ledger: PrivacyLedger | None = None,
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    r"""Release every image of a data set once, batch by batch, under a progress bar.
+
+    Args:
+        privatizer: the privatizer, or any other releaser; its device is used.
+        images: items {"image": (C, \*spatial), "label": ..., "subject": ..., "item": ...}; labels are conditions, where
+            it takes any; subjects are needed with a ledger, and items name their images to it.
+        batch_size: images encoded at once; it has no influence on the guarantee.
+        description: of the progress bar.
+        ledger: pays for the releases and keeps them; what it has kept is met again.
+
+    Yields:
+        Releases (B, C, \*spatial) with intensities cut to 0 to 1, and their conditions as released.
+
+    Raises:
+        ValueError: if an image, label or subject does not fit, or subjects are missing.
+        BudgetExceededError: if a subject would be over its cap; nothing of its batch is released or spent.
+    """
+    releaser = recorded_in(privatizer, ledger, images, batch_size)
+    yield from _clipped(releaser, images, batch_size, description)
+
+
+def release_folder(
+    privatizer: Releaser,
+    images: Dataset,
+    output_dir: str | Path,
+    *,
+    batch_size: int = 64,
+    num_preview: int = 0,
+    ledger: PrivacyLedger | None = None,
+    grid: PublicGrid | None = None,
+    volume_format: str = "nifti",
+) -> Path:
+    """Release every image of a data set once into a new folder, in random order under random numbers.
+
+    The folder holds an image and a ``*_privacy.json`` card for every release, with a picture of three slices beside a
+    volume, and a summary. If anything fails, there is no folder. With a ledger a second attempt meets the releases of
+    the first again, and spends only what is missing.
+
+    Under torchrun, once ``ignite.distributed`` is initialised, every process releases its part into the ledger; then
+    the first one meets all of them again, and writes the folder.
+
+    Args:
+        privatizer: the privatizer, or any other releaser.
+        images: as in :func:`release_batches`.
+        output_dir: the new folder.
+        batch_size: images encoded at once.
+        num_preview: releases to show in ``<output_dir>_preview.png``; 0 for none.
+        ledger: as in :func:`release_batches`.
+        grid: the public grid on which volumes lie; voxels of one millimetre around nowhere if left out.
+        volume_format: of volumes, "nifti" or "dicom".
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: if the folder exists, an image, label, condition or subject does not fit, or several processes have
+            no ledger.
+        BudgetExceededError: if a subject would be over its cap.
+    """
+    releaser = recorded_in(privatizer, ledger, images, batch_size)
+    if idist.get_world_size() > 1 and not releaser.needs_subjects:
+        raise ValueError("Several processes came without a ledger, by which they know of one another; give them one.")
+    check_conditions(releaser, images)
+    guarantee = releaser.guarantee.to_dict()
+    # Chosen and ordered at random: the first ones would show which release belongs to which place in the source.
+    count = len(images)  # type: ignore[arg-type]
+    chosen = set(secrets.SystemRandom().sample(range(count), min(num_preview, count)))
+    shown: list[Tensor] = []
+    seen = 0
+    affine = None if grid is None else grid.affine
+    folder = ReleasedFolder(output_dir, num_expected=count, affine=affine, volume_format=volume_format)
+    if idist.get_world_size() > 1:
+        part: Subset = Subset(images, range(idist.get_rank(), count, idist.get_world_size()))
+        for _ in _clipped(releaser, part, batch_size):
+            pass
+        idist.barrier()
+        if idist.get_rank() > 0:
+            return Path(output_dir)
+    with folder:
+        for released, condition in _clipped(releaser, images, batch_size):
+            for index, image in enumerate(released):
+                picture = image_grid(image[None], columns=1) if image.ndim == 4 else None
+                folder.write(image, guarantee, None if condition is None else condition[index], picture)
+            shown.extend(image for index, image in enumerate(released, seen) if index in chosen)
+            seen += len(released)
+    output_dir = Path(output_dir)
+    secrets.SystemRandom().shuffle(shown)
+    if shown:
+        preview = output_dir.with_name(output_dir.name + "_preview.png")
+        save_image_grid(torch.stack(shown), preview, columns=8)
+    print(f"{count} images released with epsilon {guarantee['epsilon']:g} each: {output_dir}")
+    return output_dir
+
+
+def _clipped(
+    releaser: BaseReleaser, images: Dataset, batch_size: int, description: str = "privatizing"
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    for released, used in release_items(releaser, images, batch_size, description, unit="image"):
+        yield released.clamp(0, 1), used

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guarantee is that of the mechanism, for this network, with all that is public."""
+
+from __future__ import annotations
+
+import pytest
+
+from monai_cadp import Privatizer
+from monai_cadp.networks import ConditionalINN, DeclaredContent, new_event
+from monai_cadp.privacy import (
+    PriorOnly,
+    RandomizedResponse,
+    SubsetSelection,
+    TrainingData,
+)
+from tests.release.privatizer.toys import (
+    MECHANISMS,
+    basis,
+    mean_and_deviation,
+)
+
+
+def test_the_guarantee_is_that_of_the_mechanism_for_this_network(inn):
+    guarantee = Privatizer(inn, MECHANISMS["GaussianMechanism"](), basis(inn), unit="patient").guarantee
+    assert (guarantee.epsilon, guarantee.delta, guarantee.mechanism) == (4.0, 1e-5, "GaussianMechanism")
+    assert guarantee.unit == "patient"
+    assert guarantee.fingerprint == inn.fingerprint()
+
+
+def test_image_and_label_add_their_epsilons(inn):
+    privatizer = Privatizer(
+        inn, SubsetSelection(2.0, num_candidates=64), basis(inn), label_mechanism=RandomizedResponse(1.5, num_classes=3)
+    )
+    guarantee = privatizer.guarantee
+    assert guarantee.epsilon == 3.5
+    assert "condition" not in guarantee.public
+    assert [part["mechanism"] for part in guarantee.parameters["parts"]] == ["SubsetSelection", "RandomizedResponse"]
+
+
+@pytest.mark.parametrize(("kind", "public"), [("none", ()), ("class", ("condition",)), ("vector", ("condition",))])
+def test_a_condition_is_called_public_exactly_where_it_is_released_as_it_is(networks, kind, public):
+    inn = networks[kind]
+    assert Privatizer(inn, PriorOnly(), basis(inn)).guarantee.public == public
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        new_event("flow", "unprotected"),
+        new_event("flow", "public"),
+        new_event("flow", "dp", {"epsilon": 2, "delta": 1e-6, "unit": "image"}),
+    ],
+    ids=lambda event: event["protection"],
+)
+def test_the_guarantee_says_how_the_network_was_trained(event):
+    inn = ConditionalINN((4, 4), num_levels=0, num_couplings=1, width=8)
+    inn.add_training_events([event])
+    guarantee = Privatizer(inn, PriorOnly(), basis(inn)).guarantee
+    assert guarantee.training_data == TrainingData.of([event])
+    assert guarantee.training_data.protection == event["protection"]
+    assert ("does not cover" in guarantee.explain()) == (event["protection"] == "unprotected")
+
+
+def test_the_guarantee_names_the_number_of_directions(inn):
+    privatizer = Privatizer(inn, SubsetSelection(2.0, num_candidates=64), basis(inn, k=4))
+    assert privatizer.guarantee.parameters["num_directions"] == 4
+
+
+def test_the_guarantee_of_declared_content_names_the_candidates_that_are_ranked(inn):
+    content = DeclaredContent(mean_and_deviation, num_candidates=128, seed=9)
+    parameters = Privatizer(inn, SubsetSelection(2.0), content).guarantee.parameters
+    assert (parameters["num_candidates"], parameters["num_blocks"], parameters["seed"]) == (128, 1, 9)

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The file to release with is read whole or refused, and never runs code."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+
+import pytest
+import torch
+
+from monai_cadp import Privatizer
+from monai_cadp.networks import ConditionalINN, ContentBasis, DeclaredContent, PaperINN, TrainedModel, new_event
+from monai_cadp.networks.trained_model import WEIGHTS as KEY
+from monai_cadp.privacy import PriorOnly, RandomizedResponse, SubsetSelection
+from monai_cadp.release.checkpoint import load_model, load_privatizer, save_model
+
+CONDITIONS = {"none": {}, "class": {"num_classes": 3}, "vector": {"condition_size": 2}}
+MECHANISM = SubsetSelection(4.0, num_candidates=64)
+
+
+def network(kind="class", paper=False):
+    torch.manual_seed(0)
+    if paper:
+        return PaperINN((4, 4), 1, **CONDITIONS[kind], depths=(1,), num_dense=1, dense_width=8)
+    return ConditionalINN((4, 4), 1, **CONDITIONS[kind], num_levels=1, num_couplings=2, width=8)
+
+
+def privatizer(inn=None):
+    inn = network() if inn is None else inn
+    return Privatizer(inn, MECHANISM, ContentBasis.fit(inn, 3, num_samples=64))
+
+
+def save(privatizer, path):
+    save_model(TrainedModel(privatizer.inn, privatizer.content), path)
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "Mustermann" / "model.pt"
+    save(privatizer(), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", CONDITIONS)
+@pytest.mark.parametrize("paper", [False, True])
+def test_what_was_saved_is_what_is_loaded(tmp_path, kind, paper):
+    inn = network(kind, paper)
+    inn.add_training_events([new_event("flow", "dp", {"epsilon": 2.0, "delta": 1e-6, "unit": "patient"})])
+    original = privatizer(inn)
+    save(original, tmp_path / "model.pt")
+    loaded = load_privatizer(tmp_path / "model.pt", MECHANISM)
+    assert type(loaded.inn) is type(inn)
+    assert loaded.inn.fingerprint() == inn.fingerprint()
+    assert torch.equal(loaded.content.directions, original.content.directions)
+    assert loaded.guarantee == original.guarantee
+
+
+def test_a_basis_of_the_first_latents_belongs_to_its_network_when_it_is_loaded(tmp_path):
+    inn = network()
+    basis = ContentBasis.fit(inn, 3, num_samples=64, in_subspace=True)
+    save(Privatizer(inn, MECHANISM, basis), tmp_path / "a")
+    loaded = load_privatizer(tmp_path / "a", MECHANISM)
+    assert loaded.content.directions.shape == (4, 3) and loaded.content.num_latents == inn.num_latents
+
+
+def test_a_large_basis_is_stored_in_half_and_still_inverted(tmp_path):
+    torch.manual_seed(0)
+    inn = ConditionalINN((1024, 128), num_levels=0, rank=9, width=8, num_couplings=2)
+    basis = torch.linalg.qr(torch.randn(inn.num_latents, 9)).Q
+    inn.whitening.basis.copy_(basis)
+    original = Privatizer(inn, MECHANISM, ContentBasis(basis, torch.ones(9)))
+    save(original, tmp_path / "model.pt")
+    loaded = load_privatizer(tmp_path / "model.pt", MECHANISM)
+    x = torch.rand(1, 1, 1024, 128)
+    assert (tmp_path / "model.pt").stat().st_size < 2.5 * 2 * basis.numel()
+    assert torch.equal(loaded.inn.encode(x)[0], original.inn.encode(x)[0])
+    assert loaded.guarantee == original.guarantee
+    assert (loaded.inn.decode(loaded.inn.encode(x)[0]) - x).abs().max() < 1e-4
+
+
+def test_a_file_with_a_known_digest_is_that_one_or_refused(path, refused):
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert load_privatizer(path, MECHANISM, sha256=digest).guarantee.epsilon == 4.0
+    path.write_bytes(path.read_bytes() + b"x")
+    for swapped in (path, path.with_name("missing.pt")):
+        with refused(ValueError, "not the one that was shipped"):
+            load_privatizer(swapped, MECHANISM, sha256=digest)
+
+
+def test_the_budget_is_chosen_when_loading_and_not_written(path):
+    assert load_privatizer(path, SubsetSelection(1.0, num_candidates=64)).guarantee.epsilon == 1.0
+    assert load_privatizer(path, PriorOnly()).guarantee.epsilon == 0.0
+    label = RandomizedResponse(2.0, num_classes=3)
+    assert load_privatizer(path, MECHANISM, label_mechanism=label).guarantee.epsilon == 6.0
+    assert load_privatizer(path, MECHANISM, label_epsilon=2.0).guarantee.epsilon == 6.0
+
+
+def test_options_reach_the_privatizer_and_content_replaces_that_of_the_file(path):
+    content = DeclaredContent(lambda x: x.mean((1, 2, 3))[:, None], num_candidates=64)
+    loaded = load_privatizer(path, MECHANISM, content=content, condition=1, unit="volume")
+    assert loaded.content is content and loaded.guarantee.unit == "volume"
+    assert loaded(torch.rand(2, 1, 4, 4)).shape == (2, 1, 4, 4)
+
+
+def test_saving_anew_replaces_the_whole_file_and_leaves_no_other(path):
+    inn = network()
+    with torch.no_grad():
+        next(inn.parameters()).add_(1.0)
+    save(privatizer(inn), path)
+    assert load_privatizer(path, MECHANISM).inn.fingerprint() == inn.fingerprint()
+    assert [item.name for item in path.parent.iterdir()] == ["model.pt"]
+
+
+def test_a_file_that_cannot_be_written_leaves_the_one_before(path, monkeypatch):
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="no space"):
+        save(privatizer(), path)
+    assert path.read_bytes() == before
+
+
+def test_declared_content_is_code_and_is_not_saved(tmp_path, refused):
+    declared = Privatizer(network(), MECHANISM, DeclaredContent(lambda x: x.flatten(1)))
+    with refused(TypeError, "expected a ContentBasis, for others are code"):
+        save(declared, tmp_path / "model.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def altered(path, change):
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+
+
+class RunsCode:
+    """What a hostile pickle does."""
+
+    def __reduce__(self):
+        return os.mkdir, ("ran-code",)
+
+
+DAMAGES = {
+    "missing": lambda path: path.unlink(),
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("no checkpoint"),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "cut at the end": lambda path: path.write_bytes(path.read_bytes()[:-1000]),
+    "another dictionary": lambda path: torch.save({"model": {}}, path),
+    "a tensor": lambda path: torch.save(torch.zeros(3), path),
+    "code": lambda path: torch.save({KEY: RunsCode()}, path),
+    "a missing tensor": lambda path: altered(path, lambda c: c[KEY].popitem()),
+    "no basis": lambda path: altered(path, lambda c: c[KEY].pop("content.weights")),
+    "an unknown network": lambda path: altered(path, lambda c: c[KEY]["inn._extra_state"].update(kind="Transformer")),
+    "no network": lambda path: altered(path, lambda c: c[KEY]["inn._extra_state"].update(kind="fit_moments")),
+    "other sizes": lambda path: altered(
+        path, lambda c: c[KEY]["inn._extra_state"]["config"].update(spatial_shape=[8, 8])
+    ),
+    "a broken basis": lambda path: altered(path, lambda c: c[KEY]["content.directions"].mul_(2)),
+    "an unknown training": lambda path: altered(
+        path,
+        lambda c: c[KEY]["inn._extra_state"]["training_data"].update(events=[new_event("flow") | {"protection": "no"}]),
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_refused_in_a_sentence_that_names_no_path(path, refused, damage, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    DAMAGES[damage](path)
+    with refused(ValueError, "could not be read; expected an undamaged file") as _:
+        load_privatizer(path, MECHANISM)
+    assert not (tmp_path / "ran-code").exists()
+
+
+def test_the_sentence_hides_the_inner_error_that_names_the_path(path):
+    path.unlink()
+    with pytest.raises(ValueError) as caught:
+        load_privatizer(path, MECHANISM)
+    assert caught.value.__cause__ is None and caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("position", [0.3, 0.5, 0.7])
+def test_a_flipped_bit_in_a_weight_is_found(path, position):
+    content = bytearray(path.read_bytes())
+    reference = copy.deepcopy(load_privatizer(path, MECHANISM).state_dict())
+    content[int(len(content) * position)] ^= 0x40
+    path.write_bytes(bytes(content))
+    try:
+        loaded = load_privatizer(path, MECHANISM).state_dict()
+    except ValueError:
+        return
+    # A bit that nothing is read from may flip unseen.
+    for name, value in reference.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(loaded[name], value), "a changed weight was read as if nothing had happened"
+
+
+# --- the trained model ------------------------------------------------------------------------------------------------
+
+
+def test_a_file_holds_bases_names_and_a_grid_and_a_privatizer_is_built_from_one_of_them(tmp_path, refused):
+    inn = network()
+    bases = {"fine": ContentBasis.leading(inn, 4), "coarse": ContentBasis.leading(inn, 2)}
+    affine = [[2.0, 0, 0, 1], [0, 2.0, 0, 1], [0, 0, 2.0, 1], [0, 0, 0, 1]]
+    save_model(TrainedModel(inn, bases, condition_names=["a", "b", "c"], affine=affine), tmp_path / "model.pt")
+    model = load_model(tmp_path / "model.pt")
+    assert list(model.bases) == ["fine", "coarse"] and model.content.num_directions == 4
+    assert (model.condition_names, model.affine) == (["a", "b", "c"], affine)
+    assert model.training_events == inn.training_events and model.fingerprint() == inn.fingerprint()
+    assert Privatizer(model, MECHANISM).guarantee == Privatizer(inn, MECHANISM, bases["fine"]).guarantee
+    loaded = load_privatizer(tmp_path / "model.pt", MECHANISM, content="coarse")
+    assert loaded.content.num_directions == 2 and loaded(torch.rand(1, 1, 4, 4), torch.tensor([2])).shape == (
+        1,
+        1,
+        4,
+        4,
+    )
+    with refused(ValueError, "content is 'medium'; expected one of the bases fine, coarse"):
+        Privatizer(model, MECHANISM, "medium")
+
+
+def test_a_file_of_an_older_version_has_no_names_and_is_read(path):
+    altered(path, lambda content: content.pop("model"))
+    model = load_model(path)
+    assert model.condition_names is model.affine is None and list(model.bases) == ["content"]
+    assert model.fingerprint() == network().fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "match"),
+    [
+        ({"network": torch.nn.Identity()}, TypeError, "network is a Identity"),
+        ({"bases": {}}, ValueError, "no content basis"),
+        ({"bases": ContentBasis(torch.eye(3), torch.ones(3))}, ValueError, "directions of length 3"),
+        ({"condition_names": ["a"]}, ValueError, "1 condition_names for 3"),
+        ({"affine": [[1.0]]}, ValueError, "four rows"),
+    ],
+)
+def test_parts_of_a_model_that_do_not_fit_are_refused(options, kind, match, refused):
+    inn = network()
+    with refused(kind, match):
+        TrainedModel(**({"network": inn, "bases": ContentBasis.leading(inn, 4)} | options))

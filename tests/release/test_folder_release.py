@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A release into a folder that is killed again and again ends as one that was not."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from monai_cadp import Privatizer
+from monai_cadp.networks import ConditionalINN, ContentBasis, TrainedModel
+from monai_cadp.privacy import Budget, BudgetExceededError, PrivacyLedger, SubsetSelection
+from monai_cadp.release import release_batches, release_folder
+from monai_cadp.release.checkpoint import save_model
+
+SHAPE = (1, 4, 4)
+NUM_IMAGES = 60
+NUM_KILLS = 50
+
+
+class Cohort(torch.utils.data.Dataset):
+    """Three images of every subject."""
+
+    def __init__(self, count=NUM_IMAGES, subjects=True):
+        self.pixels = torch.rand(count, *SHAPE, generator=torch.Generator().manual_seed(0))
+        self.subjects = subjects
+
+    def __len__(self):
+        return len(self.pixels)
+
+    def __getitem__(self, index):
+        item = {"image": self.pixels[index], "label": torch.tensor(index % 3)}
+        return item | ({"subject": f"person {index // 3}"} if self.subjects else {})
+
+
+@pytest.fixture
+def privatizer():
+    torch.manual_seed(0)
+    inn = ConditionalINN(SHAPE[1:], 1, num_classes=3, width=8, num_couplings=2)
+    return Privatizer(inn, SubsetSelection(2.0, num_candidates=64), ContentBasis.leading(inn, 4))
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return PrivacyLedger.create(tmp_path / "ledger.db", bytes(32), Budget(epsilon=6.0))
+
+
+def pictures(folder):
+    """The released pixels with their labels, in an order of their own."""
+    cards = {path.name.split("_privacy")[0]: json.loads(path.read_text()) for path in folder.glob("*_privacy.json")}
+    return sorted(
+        (cards[path.stem]["label"], np.asarray(Image.open(path)).tobytes()) for path in folder.glob("release_*.png")
+    )
+
+
+def contents(folder):
+    """Key and content of every stored release."""
+    with closing(sqlite3.connect(folder / "ledger.db")) as connection:
+        return dict(connection.execute("SELECT key, content FROM contents JOIN entries USING (sequence)"))
+
+
+def attempt(privatizer, ledger, output):
+    # The lock of progress bars is shared by forks: a killed one that holds it would stop all others.
+    tqdm.set_lock(threading.RLock())
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 1)
+    os.dup2(devnull, 2)
+    release_folder(privatizer, Cohort(), output, batch_size=1, ledger=ledger)
+
+
+@pytest.mark.slow
+def test_fifty_kills_at_random_moments_break_nothing(privatizer, ledger, tmp_path):
+    context = multiprocessing.get_context("fork")
+    output = tmp_path / "released"
+    moments = random.Random(0)
+    seen: dict[str, bytes] = {}
+    interrupted = 0
+    longest = 0.05
+    for _ in range(NUM_KILLS):
+        process = context.Process(target=attempt, args=(privatizer, ledger, output))
+        process.start()
+        # The moments need not be the same every time: whatever they are, the claims hold.
+        process.join(moments.uniform(0.0, longest))
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            interrupted += 1
+        else:
+            longest = max(longest * 0.7, 0.02)
+        process.join()
+        stored = contents(tmp_path)
+        assert all(stored[key] == content for key, content in seen.items()), "an image has two releases"
+        seen = stored
+        assert all(ledger.spent(f"person {index}")[0] <= 6.0 for index in range(NUM_IMAGES // 3))
+        assert not output.exists() or len(pictures(output)) == NUM_IMAGES
+        if output.exists():
+            for path in output.iterdir():
+                path.unlink()
+            output.rmdir()
+        elif longest < 2.0:
+            longest *= 1.1
+    assert interrupted >= NUM_KILLS // 2
+    assert ledger.verify() == []
+    release_folder(privatizer, Cohort(), output, batch_size=1, ledger=ledger)
+    assert all(contents(tmp_path)[key] == content for key, content in seen.items())
+    assert len(pictures(output)) == NUM_IMAGES == len(contents(tmp_path)) == ledger.summary()["reserved"]
+    assert ledger.verify() == []
+    assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith("ledger")) == ["released"]
+
+
+def test_a_second_folder_holds_the_same_releases_and_costs_nothing(privatizer, ledger, tmp_path):
+    for name in ("first", "second"):
+        release_folder(privatizer, Cohort(), tmp_path / name, batch_size=16, ledger=ledger)
+    assert pictures(tmp_path / "first") == pictures(tmp_path / "second")
+    assert ledger.summary()["reserved"] == NUM_IMAGES
+
+
+class NumberedCohort(Cohort):
+    """People by texts that look like numbers, and images by numbers."""
+
+    def __getitem__(self, index):
+        return super().__getitem__(index) | {"subject": f"{index // 3}", "item": index % 3}
+
+
+def test_a_ledger_changes_neither_the_order_nor_the_number_of_the_releases(privatizer, ledger):
+    cohort = NumberedCohort()
+    labels = [
+        torch.cat([used for _, used in release_batches(privatizer, cohort, 7, ledger=each)]) for each in (None, ledger)
+    ]
+    assert torch.equal(*labels) and len(labels[0]) == NUM_IMAGES
+    assert {ledger.spent(str(person)) for person in range(NUM_IMAGES // 3)} == {(6.0, 0.0)}
+
+
+def test_over_the_cap_there_is_no_folder(privatizer, ledger, tmp_path):
+    ledger.set_budget("person 19", 5.0)
+    with pytest.raises(BudgetExceededError):
+        release_folder(privatizer, Cohort(), tmp_path / "released", batch_size=16, ledger=ledger)
+    assert not (tmp_path / "released").exists()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_images_without_subjects_are_refused_before_anything_is_spent(privatizer, ledger, tmp_path, refused):
+    with refused(ValueError, "say nothing of their subjects"):
+        release_folder(privatizer, Cohort(subjects=False), tmp_path / "released", ledger=ledger)
+    assert ledger.summary()["reserved"] == 0 and not (tmp_path / "released").exists()
+
+
+def test_a_killed_attempt_leaves_one_hidden_folder_until_the_next(privatizer, ledger, tmp_path):
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=attempt, args=(privatizer, ledger, tmp_path / "released"))
+    process.start()
+    while not list(tmp_path.glob(".released.release-*")) and process.is_alive():
+        time.sleep(0)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    release_folder(privatizer, Cohort(), tmp_path / "elsewhere", ledger=ledger)
+    if not (tmp_path / "released").exists():
+        release_folder(privatizer, Cohort(), tmp_path / "released", ledger=ledger)
+        assert not list(tmp_path.glob(".released.release-*"))
+
+
+def test_the_preview_does_not_tell_the_order_of_the_source(privatizer, ledger, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        "monai_cadp.release.folder_release.save_image_grid", lambda images, *_, **__: shown.append(images)
+    )
+    for name in "ab":
+        release_folder(privatizer, Cohort(), tmp_path / name, batch_size=16, num_preview=12, ledger=ledger)
+    # The same releases; another choice and order but for a probability of 1 / (60 * 59 * ... * 49).
+    assert len(shown[0]) == len(shown[1]) == 12 and not torch.equal(*shown)
+
+
+SCRIPT = """
+import sys
+import ignite.distributed as idist
+import torch
+from monai_cadp.release.checkpoint import load_privatizer
+from monai_cadp.privacy import PrivacyLedger, SubsetSelection
+from monai_cadp.release import release_folder
+from test_folder_release import Cohort
+
+torch.set_num_threads(1)
+folder, killed = sys.argv[1], sys.argv[2] == "killed"
+idist.initialize("gloo")
+privatizer = load_privatizer(f"{folder}/model.pt", SubsetSelection(2.0, num_candidates=64))
+ledger = PrivacyLedger(f"{folder}/ledger.db", bytes(32))
+cohort = Cohort()
+if killed and idist.get_rank() == 1:
+    # The power goes out in the middle of its part.
+    read = Cohort.__getitem__
+    Cohort.__getitem__ = lambda self, index: sys.exit(3) if index > 30 else read(self, index)
+try:
+    release_folder(privatizer, cohort, f"{folder}/without", ledger=None)
+except ValueError as error:
+    assert "without a ledger" in str(error)
+else:
+    raise AssertionError
+release_folder(privatizer, cohort, f"{folder}/out", batch_size=1, ledger=ledger)
+idist.barrier()
+idist.finalize()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_cohort_and_a_ledger_and_go_on_after_one_was_killed(privatizer, ledger, tmp_path):
+    save_model(TrainedModel(privatizer.inn, privatizer.content), tmp_path / "model.pt")
+    (tmp_path / "script.py").write_text(SCRIPT)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path])}
+    stored = {}
+    for fate in ("killed", "whole"):
+        command = [*launcher, str(tmp_path / "script.py"), str(tmp_path), fate]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert (done.returncode == 0) == (fate == "whole"), done.stderr
+        assert (tmp_path / "out").exists() == (fate == "whole")
+        stored[fate] = contents(tmp_path)
+    assert 0 < len(stored["killed"]) < NUM_IMAGES == len(stored["whole"])
+    assert stored["killed"].items() <= stored["whole"].items()
+    assert ledger.summary()["reserved"] == NUM_IMAGES and ledger.verify() == []
+    assert len(pictures(tmp_path / "out")) == NUM_IMAGES and not (tmp_path / "without").exists()
+
+
+def test_a_guarantee_for_patients_needs_subjects_and_counts_all_of_a_patients_images(privatizer, tmp_path, refused):
+    whole = Privatizer(privatizer.inn, privatizer.mechanism, privatizer.content, unit="patient")
+    for cohort, words in ((Cohort(subjects=False), "unit is a patient"), (Cohort(), "Two images of one patient")):
+        with refused(ValueError, words):
+            release_folder(whole, cohort, tmp_path / "released")
+    assert not (tmp_path / "released").exists()
+    release_folder(whole, torch.utils.data.Subset(Cohort(), range(0, NUM_IMAGES, 3)), tmp_path / "released")
