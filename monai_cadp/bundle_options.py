@@ -111,7 +111,7 @@ KINDS = (
         ),
         NUMBER,
     )
-    | dict.fromkeys(("quick", "resume", "slices"), SWITCH)
+    | dict.fromkeys(("in_subspace", "quick", "resume", "slices"), SWITCH)
     | dict.fromkeys(
         (
             "classifier_epsilons",

@@ -3,6 +3,7 @@
 
 from monai_cadp.metrics.bits_per_dimension import BitsPerDimension
 from monai_cadp.metrics.brain_features import BRAIN_FEATURES, BrainFeatures
+from monai_cadp.metrics.chest_features import CHEST_FEATURES, chest_features
 from monai_cadp.metrics.classifier import classifier_accuracy, classifier_auc, train_classifier
 from monai_cadp.metrics.content_kept import PixelCosine, WithinClassCorrelation, pixel_cosine, within_class_correlation
 from monai_cadp.metrics.intervals import Estimate, bootstrap, bootstrap_mean
@@ -17,6 +18,7 @@ from monai_cadp.metrics.utility import FourSettings, Setting, four_settings
 __all__ = [
     "BRAIN_FEATURES",
     "BitsPerDimension",
+    "CHEST_FEATURES",
     "BrainFeatures",
     "Estimate",
     "FourSettings",
@@ -28,6 +30,7 @@ __all__ = [
     "WithinClassCorrelation",
     "bootstrap",
     "bootstrap_mean",
+    "chest_features",
     "classifier_accuracy",
     "classifier_auc",
     "dropout_uncertainty",

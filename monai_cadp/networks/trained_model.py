@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from monai_cadp.networks.base import InvertibleNetwork
@@ -19,6 +20,8 @@ WEIGHTS, MODEL, FIRST = "privatizer", "model", "content"
 # Long orthonormal columns, most of a file's size. Half precision changes their products by about 1e-5.
 LONG_OF_NETWORK = ("whitening.basis",)
 LARGE = 2**20
+# Whoever looks into a file finds short tensors as they are.
+SMALL = 2**10
 
 
 class TrainedModel:
@@ -87,7 +90,7 @@ class TrainedModel:
         return self.network.fingerprint()
 
     def round_to_half(self) -> None:
-        """Round what :meth:`to_dict` stores in half precision, so that the model is the one that a reader will load."""
+        """Round long matrices to numbers of half precision, in which :meth:`to_dict` then stores them."""
         state = self.network.state_dict()
         for name in LONG_OF_NETWORK:
             if _is_large(state.get(name)):
@@ -97,11 +100,8 @@ class TrainedModel:
                 basis.directions.copy_(basis.directions.half())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return tensors and plain data; matrices of more than a million numbers in half precision."""
-        state: dict[str, Any] = {
-            f"inn.{name}": value.half() if name in LONG_OF_NETWORK and _is_large(value) else value
-            for name, value in self.network.state_dict().items()
-        }
+        """Return tensors and plain data; what half precision holds exactly is stored in it."""
+        state: dict[str, Any] = {f"inn.{name}": _compact(value) for name, value in self.network.state_dict().items()}
         parts = {name: _stored(basis) for name, basis in self.bases.items()}
         first, *others = parts
         state |= {f"content.{key}": value for key, value in parts[first].items()}
@@ -132,7 +132,7 @@ class TrainedModel:
         stored = {model.get("name", FIRST): {n: state[f"content.{n}"] for n in ("directions", "weights")}}
         stored |= model.get("bases", {})
         bases = {
-            name: ContentBasis(part["directions"].float(), part["weights"], network.num_latents)
+            name: ContentBasis(part["directions"].float(), part["weights"].float(), network.num_latents)
             for name, part in stored.items()
         }
         named = {key: model.get(key) for key in ("condition_names", "affine")}
@@ -140,10 +140,15 @@ class TrainedModel:
 
 
 def _stored(basis: ContentBasis) -> dict[str, Tensor]:
-    return {
-        name: value.half() if name == "directions" and _is_large(value) else value
-        for name, value in basis.state_dict().items()
-    }
+    return {name: _compact(value) for name, value in basis.state_dict().items()}
+
+
+def _compact(value: Any) -> Any:
+    """Return a tensor in half precision, if it loses nothing."""
+    if not isinstance(value, Tensor) or value.dtype != torch.float32 or value.numel() < SMALL:
+        return value
+    half = value.half()
+    return half if torch.equal(half.float(), value) else value
 
 
 def _is_large(tensor: Any) -> bool:
