@@ -65,6 +65,23 @@ def test_a_basis_of_the_first_latents_belongs_to_its_network_when_it_is_loaded(t
     assert loaded.content.directions.shape == (4, 3) and loaded.content.num_latents == inn.num_latents
 
 
+def test_numbers_of_half_precision_take_half_the_place_and_no_other_number_changes(tmp_path):
+    sizes = []
+    for rounded in (False, True):
+        torch.manual_seed(0)
+        inn = ConditionalINN((16, 16), 1, width=64, num_couplings=2)
+        with inn.learning("public"), torch.no_grad():
+            for parameter in inn.parameters():
+                if parameter.is_floating_point():
+                    parameter.copy_(parameter.half() if rounded else parameter)
+        save_model(TrainedModel(inn, ContentBasis.leading(inn, 3)), tmp_path / "model.pt")
+        loaded = load_model(tmp_path / "model.pt")
+        assert loaded.fingerprint() == inn.fingerprint()
+        assert all(torch.equal(a, b) for a, b in zip(loaded.network.parameters(), inn.parameters(), strict=True))
+        sizes.append((tmp_path / "model.pt").stat().st_size)
+    assert sizes[1] < 0.9 * sizes[0]
+
+
 def test_a_large_basis_is_stored_in_half_and_still_inverted(tmp_path):
     torch.manual_seed(0)
     inn = ConditionalINN((1024, 128), num_levels=0, rank=9, width=8, num_couplings=2)

@@ -1,0 +1,210 @@
+"""How releases of real chest X-rays look, what they keep, and what a classifier learns from them.
+
+python -m benchmarks.chest_xray --data nih_cxr_128.npz --observer realism.py --out results/chest_xray.json
+
+The observer is a Python file with a function ``judge(real, released, reference)`` of arrays (n, H, W), which tells the
+two sets apart; it is no part of this package, so that nothing here can be fitted to it. Everything is measured on the
+films of validation and test patients, whom the network has not seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from benchmarks.report import print_table, write_json
+from monai_cadp.data import save_image_grid
+from monai_cadp.metrics import (
+    CHEST_FEATURES,
+    Estimate,
+    bootstrap,
+    chest_features,
+    classifier_auc,
+    train_classifier,
+    within_class_correlation,
+)
+from monai_cadp.metrics.classifier import classifier_logits
+from monai_cadp.networks import DeclaredContent
+from monai_cadp.privacy import Mechanism, PriorOnly, SubsetSelection
+from monai_cadp.release import Privatizer
+from monai_cadp.release.checkpoint import load_model
+
+SHIPPED = Path(__file__).parents[1] / "bundles" / "cadp_chest_xray" / "models" / "model.pt"
+EPSILONS = (1.0, 4.0, 8.0)
+BATCH_SIZE = 16
+CLASSIFIER_EPOCHS = 20
+NUM_DRAWS = 1000
+SHOWN = 8
+FAMILIES = ("spectrum", "intensity", "anatomy")
+
+
+def load(path: Path, *splits: str) -> tuple[Tensor, Tensor, np.ndarray]:
+    """Return films (n, 1, H, W) from 0 to 1, labels (n,) and patients (n,)."""
+    with np.load(path, allow_pickle=False) as file:
+        parts = [[file[f"{split}_{name}"] for split in splits] for name in ("images", "labels", "patients")]
+    images, labels, patients = (np.concatenate(part) for part in parts)
+    return (
+        torch.from_numpy(images)[:, None].float() / 255,
+        torch.from_numpy(labels.astype(np.int64)).flatten(),
+        patients,
+    )
+
+
+def observer(path: Path) -> Callable[..., dict[str, Any]]:
+    """Return the function ``judge`` of a Python file."""
+    spec = importlib.util.spec_from_file_location("observer", path)
+    if spec is None or spec.loader is None:
+        raise ValueError("The observer is no Python file; give one with a function judge(real, released, reference).")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.judge  # type: ignore[no-any-return]
+
+
+def release(privatizer: Privatizer, images: Tensor, labels: Tensor, name: str) -> Tensor:
+    """Return a release of every film, in 256 grey values as the sources have."""
+    batches = list(zip(images.split(BATCH_SIZE), labels.split(BATCH_SIZE), strict=True))
+    released = torch.cat([privatizer(x, y) for x, y in tqdm(batches, desc=name)])
+    return (released.clamp(0, 1) * 255).round() / 255
+
+
+def realism(judge: Callable[..., dict[str, Any]], real: Tensor, seen: Tensor, reference: Tensor) -> dict[str, float]:
+    """Return distance and AUC by each family of features, at full and half size."""
+    row: dict[str, float] = {}
+    for name, factor in (("", 1), (", half size", 2)):
+        real_, seen_, reference_ = (
+            torch.nn.functional.avg_pool2d(x, factor)[:, 0].double().numpy() for x in (real, seen, reference)
+        )
+        found = judge(real_, seen_, reference_)
+        row[f"distance{name}"] = found["distance"]
+        row |= {f"{family}{name}": found[family]["observer"] for family in FAMILIES}
+    return row
+
+
+def nearest(images: Tensor, among: Tensor) -> float:
+    """Return the mean distance of films to the nearest of others, over their 16 x 16 pixels."""
+    one, other = (torch.nn.functional.avg_pool2d(x, x.shape[-1] // 16).flatten(1) for x in (images, among))
+    return float(torch.cdist(one, other).amin(1).mean())
+
+
+def auc_over_patients(model: torch.nn.Module, images: Tensor, labels: Tensor, patients: np.ndarray) -> Estimate:
+    """Return the AUC on films of patients, who are drawn again with all their films for the interval."""
+    scores = classifier_logits(model, images)
+    margin = scores[:, 1] - scores[:, 0]
+    films = [np.flatnonzero(patients == patient) for patient in np.unique(patients)]
+
+    class Kept(torch.nn.Module):
+        def forward(self, index: Tensor) -> Tensor:
+            return torch.stack([-margin[index[:, 0]], margin[index[:, 0]]], dim=1)
+
+    def figure(drawn: Tensor) -> float:
+        index = torch.from_numpy(np.concatenate([films[person] for person in drawn.tolist()]))
+        return classifier_auc(Kept(), index[:, None], labels[index])
+
+    return bootstrap(figure, len(films), num_bootstraps=500)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help=".npz with patients, in MedMNIST's format")
+    parser.add_argument("--checkpoint", type=Path, default=SHIPPED)
+    parser.add_argument("--observer", type=Path, help="Python file with judge(real, released, reference)")
+    parser.add_argument("--utility", action="store_true", help="also train classifiers, on releases of training films")
+    parser.add_argument("--out", type=Path, default=Path("results/chest_xray.json"))
+    options = parser.parse_args()
+
+    model = load_model(options.checkpoint)
+    model.network.eval()
+    train, train_labels, _ = load(options.data, "train")
+    films, labels, patients = load(options.data, "val", "test")
+    generator = torch.Generator().manual_seed(0)
+    reference = train[torch.randperm(len(train), generator=generator)[: len(films)]]
+    privatizers: dict[str, tuple[Mechanism, Privatizer]] = {
+        "prior only": (PriorOnly(), Privatizer(model, PriorOnly())),
+    }
+    for epsilon in EPSILONS:
+        mechanism = SubsetSelection(epsilon)
+        privatizers[f"content basis, epsilon {epsilon:g}"] = mechanism, Privatizer(model, mechanism)
+    declared = DeclaredContent(chest_features)
+    for epsilon in (4.0, 8.0):
+        mechanism = SubsetSelection(epsilon)
+        privatizers[f"declared content, epsilon {epsilon:g}"] = (
+            mechanism,
+            Privatizer(model, mechanism, declared).prepare(),
+        )
+
+    rows: list[dict[str, object]] = []
+    released: dict[str, Tensor] = {}
+    for name, (mechanism, privatizer) in privatizers.items():
+        released[name] = release(privatizer, films, labels, name)
+        row: dict[str, object] = {"method": name, "epsilon": mechanism.epsilon}
+        if options.observer is not None:
+            row |= realism(observer(options.observer), films, released[name], reference)
+        kept = within_class_correlation(chest_features(films), chest_features(released[name]), labels).tolist()
+        row |= {feature: round(value, 3) for feature, value in zip(CHEST_FEATURES, kept, strict=True)}
+        row["content kept"] = round(sum(kept) / len(kept), 3)
+        rows.append(row)
+    if options.observer is not None:
+        rows.append(
+            {"method": "real films", "epsilon": None} | realism(observer(options.observer), films, reference, reference)
+        )
+    print_table([{name: row.get(name, "") for name in rows[0]} for row in rows])
+
+    raw = torch.cat(
+        [
+            model.network.draw(torch.randn(BATCH_SIZE, model.network.num_latents), torch.arange(BATCH_SIZE) % 2)
+            for _ in tqdm(range(NUM_DRAWS // BATCH_SIZE), desc="prior samples")
+        ]
+    )
+    result: dict[str, object] = {
+        "films": len(films),
+        "patients": len(np.unique(patients)),
+        "parameters": sum(parameter.numel() for parameter in model.network.parameters()),
+        "rows": rows,
+        "nearest_training_film": {
+            "samples_to_train_over_held_out_to_train": round(
+                nearest(released["prior only"], train) / nearest(films, train), 3
+            )
+        },
+        "prior_samples": {
+            "number": len(raw),
+            "finite": bool(raw.isfinite().all()),
+            "largest_value": round(float(raw.abs().max()), 2),
+            "share_outside_-0.3_to_1.3": round(float(((raw < -0.3) | (raw > 1.3)).flatten(1).any(1).float().mean()), 3),
+        },
+    }
+    if options.utility:
+        aucs = {}
+        for name, seen in (
+            ("originals", train),
+            *(
+                (name, release(privatizers[name][1], train, train_labels, f"{name}, training films"))
+                for name in ("prior only", "content basis, epsilon 8")
+            ),
+        ):
+            classifier = train_classifier(seen, train_labels, 2, epochs=CLASSIFIER_EPOCHS)
+            aucs[name] = auc_over_patients(classifier, films, labels, patients).to_dict(3)
+        result["auc_on_originals_of_a_classifier_trained_on"] = aucs
+        print_table(
+            [{"trained on": name, "AUC": figure["value"], "95 %": figure["interval"]} for name, figure in aucs.items()]
+        )
+    shown = torch.cat([films[: SHOWN // 2], films[labels.argsort(descending=True)[: SHOWN // 2]]])
+    shown_labels = torch.cat([labels[: SHOWN // 2], labels[labels.argsort(descending=True)[: SHOWN // 2]]])
+    strips = [shown]
+    for name in (*(f"content basis, epsilon {epsilon:g}" for epsilon in EPSILONS[::-1]), "prior only"):
+        strips.append(release(privatizers[name][1], shown, shown_labels, f"picture, {name}"))
+    save_image_grid(torch.cat(strips), options.out.with_suffix(".png"), columns=SHOWN)
+    save_image_grid(released["content basis, epsilon 8"][:64], options.out.with_name(f"{options.out.stem}_64.png"), 8)
+    write_json(options.out, result)
+
+
+if __name__ == "__main__":
+    main()
