@@ -188,8 +188,12 @@ def _subspace(inn: InvertibleNetwork) -> Tensor:
 def _probe(inn: InvertibleNetwork, batch_size: int, generator: torch.Generator, device: torch.device) -> Tensor:
     z = torch.randn(batch_size, inn.num_latents, generator=generator).to(device).requires_grad_()
     condition = inn.condition_space.sample(batch_size, generator)
+    # In training mode, with gradients, a network may leave features out at random.
+    was_training = inn.training
+    inn.eval()
     with torch.enable_grad():
         image = inn.decode(z, None if condition is None else condition.to(device))
         probe = torch.randn(image.shape, generator=generator).to(image)
         (gradient,) = torch.autograd.grad(image, z, probe)
+    inn.train(was_training)
     return gradient

@@ -23,7 +23,8 @@ class DenseSubnet(nn.Module):
         out_features: length of the output.
         width: length of the hidden layers.
         embedding_size: length of the condition vector; 0 for none.
-        dropout: share of hidden features that are left out in training.
+        dropout: share of hidden features that are left out where weights learn: in training mode, with gradients. What
+            encodes or decodes without gradients leaves out none, in whichever mode, or no image would come back.
         largest_input: bound of what the perceptron sees; None for no bound.
     """
 
@@ -39,7 +40,7 @@ class DenseSubnet(nn.Module):
     ) -> None:
         super().__init__()
         self.largest_input = largest_input
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
         self.first = nn.Linear(in_features, width)
         self.embed = nn.Linear(embedding_size, width, bias=False) if embedding_size else None
         self.hidden = nn.Linear(width, width)
@@ -50,7 +51,11 @@ class DenseSubnet(nn.Module):
         h = self.first(x if self.largest_input is None else bounded(x, self.largest_input))
         if self.embed is not None:
             h = h + self.embed(condition)
-        return self.last(self.dropout(torch.relu(self.hidden(self.dropout(torch.relu(h))))))
+        return self.last(self._thinned(torch.relu(self.hidden(self._thinned(torch.relu(h))))))
+
+    def _thinned(self, features: Tensor) -> Tensor:
+        learns = self.training and torch.is_grad_enabled()
+        return nn.functional.dropout(features, self.dropout) if learns and self.dropout else features
 
 
 class ConvSubnet(nn.Module):

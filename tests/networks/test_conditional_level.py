@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import torch
 
-from monai_cadp.networks import ConditionalINN
+from monai_cadp.networks import ConditionalINN, ContentBasis
 from monai_cadp.networks.conditional_level import ConditionalLevel
 
 SIZES = {"num_couplings": 6, "width": 16, "context_widths": (16, 16, 16), "embedding_size": 0}
@@ -90,3 +90,21 @@ def test_a_network_of_an_older_version_is_the_same_network():
     again.load_state_dict(state)
     assert again.fingerprint() == network.fingerprint()
     assert set(network.later_options) == {"dropout", "context_width"}
+
+
+def test_features_are_left_out_where_weights_learn_and_nowhere_else():
+    torch.manual_seed(0)
+    network = ConditionalINN((8, 8), 1, context_width=16, dropout=0.5, width=16, num_couplings=4)
+    with network.learning("public"), torch.no_grad():
+        for parameter in network.whitening.parameters():
+            if parameter.is_floating_point():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    x = torch.rand(3, 1, 8, 8)
+    network.train()
+    assert not torch.equal(network.log_prob(x), network.log_prob(x))
+    with torch.no_grad():
+        z, _ = network.encode(x)
+        assert torch.equal(z, network.encode(x)[0])
+        assert torch.allclose(network.decode(z), x, atol=1e-4)
+    first, again = (ContentBasis.fit(network, 2, num_samples=32).directions for _ in range(2))
+    assert torch.equal(first, again) and network.training

@@ -17,7 +17,14 @@ SMALL = {"rank": 16, "num_couplings": 3, "width": 16, "num_detail_couplings": 3,
 SMALL_ALIGNED = {**SMALL, "num_levels": 1, "rank": 3, "num_maps": 2, "detail_depth": 1}
 SMALL_LOCAL = {**SMALL_ALIGNED, "num_local_couplings": 2}
 # Levels that see the whole coarser image.
-SMALL_WHOLE = {"rank": 16, "num_couplings": 3, "width": 16, "context_width": 16, "num_detail_couplings": 3}
+SMALL_WHOLE = {
+    "dropout": 0.0,
+    "rank": 16,
+    "num_couplings": 3,
+    "width": 16,
+    "context_width": 16,
+    "num_detail_couplings": 3,
+}
 SMALL_WHOLE |= {"detail_width": 8}
 SMALL_PAPER = {"depths": (1,), "num_dense": 1, "dense_width": 16}
 
