@@ -189,9 +189,11 @@ def test_a_releaser_with_a_ledger_needs_no_second_one_in_folders_and_transforms(
     recorded = RecordedReleaser(slice_wise(), ledger)
     release_folder(recorded, Volumes(), tmp_path / "released")
     assert ledger.summary()["reserved"] == 6
-    item = Volumes()[0]
-    released = transform(recorded, subject_key="subject", item_key="item")(item)
-    assert ledger.summary()["reserved"] == 6 and "subject" not in released
+    # Of a dictionary the transform knows an image by its item and its key.
+    item = Volumes()[0] | {"subject": "person 3"}
+    first, again = (transform(recorded, subject_key="subject", item_key="item")(item) for _ in range(2))
+    assert ledger.summary()["reserved"] == 7 and torch.equal(first["image"], again["image"])
+    assert "subject" not in first
 
 
 @pytest.mark.parametrize(("names", "match"), [((None, None), "give subjects"), ((["a", "b"], None), "give items")])
