@@ -19,6 +19,7 @@ README = (ROOT / "README.md").read_text()
 BUNDLE_README = (ROOT / "bundles" / "cadp_2d" / "docs" / "README.md").read_text()
 TABULAR_README = (ROOT / "bundles" / "cadp_tabular" / "docs" / "README.md").read_text()
 STUDIES = (ROOT / "docs" / "STUDIES.md").read_text()
+CHEST_README = (ROOT / "bundles" / "cadp_chest_xray" / "docs" / "README.md").read_text()
 BRAIN_README = (ROOT / "bundles" / "cadp_brain_mr" / "docs" / "README.md").read_text()
 
 
@@ -49,6 +50,7 @@ TEXTS = {
     "README": README,
     "cadp_2d": BUNDLE_README,
     "cadp_brain_mr": BRAIN_README,
+    "cadp_chest_xray": CHEST_README,
     "cadp_tabular": TABULAR_README,
     "STUDIES": STUDIES,
 }
