@@ -17,17 +17,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.report import print_table, write_json
-from monai_cadp.data import save_image_grid
+from monai_cadp.data import ClassFolder, save_image_grid
 from monai_cadp.metrics import (
     CHEST_FEATURES,
     Estimate,
     bootstrap,
     chest_features,
-    classifier_auc,
     train_classifier,
     within_class_correlation,
 )
@@ -37,13 +37,13 @@ from monai_cadp.privacy import Mechanism, PriorOnly, SubsetSelection
 from monai_cadp.release import Privatizer
 from monai_cadp.release.checkpoint import load_model
 
-SHIPPED = Path(__file__).parents[1] / "bundles" / "cadp_chest_xray" / "models" / "model.pt"
+BUNDLE = Path(__file__).parents[1] / "bundles" / "cadp_chest_xray"
+SHIPPED, SAMPLES = BUNDLE / "models" / "model.pt", BUNDLE / "samples"
 EPSILONS = (1.0, 4.0, 8.0)
 DECLARED_EPSILONS = (4.0, 8.0)
 BATCH_SIZE = 16
 CLASSIFIER_EPOCHS = 20
 NUM_DRAWS = 320
-SHOWN = 8
 FAMILIES = ("spectrum", "intensity", "anatomy")
 
 
@@ -57,6 +57,13 @@ def load(path: Path, *splits: str) -> tuple[Tensor, Tensor, np.ndarray]:
         torch.from_numpy(labels.astype(np.int64)).flatten(),
         patients,
     )
+
+
+def sample_films() -> tuple[Tensor, Tensor]:
+    """Return the films that the bundle ships, which are draws from a prior, and their labels."""
+    folder = ClassFolder(SAMPLES, (128, 128), 1)
+    items = [folder[index] for index in range(len(folder))]
+    return torch.stack([item["image"] for item in items]), torch.stack([item["label"] for item in items])
 
 
 def observer(path: Path) -> Callable[..., dict[str, Any]]:
@@ -98,16 +105,12 @@ def nearest(images: Tensor, among: Tensor) -> float:
 def auc_over_patients(model: torch.nn.Module, images: Tensor, labels: Tensor, patients: np.ndarray) -> Estimate:
     """Return the AUC on films of patients, who are drawn again with all their films for the interval."""
     scores = classifier_logits(model, images)
-    margin = scores[:, 1] - scores[:, 0]
+    margin = (scores[:, 1] - scores[:, 0]).numpy()
     films = [np.flatnonzero(patients == patient) for patient in np.unique(patients)]
 
-    class Kept(torch.nn.Module):
-        def forward(self, index: Tensor) -> Tensor:
-            return torch.stack([-margin[index[:, 0]], margin[index[:, 0]]], dim=1)
-
     def figure(drawn: Tensor) -> float:
-        index = torch.from_numpy(np.concatenate([films[person] for person in drawn.tolist()]))
-        return classifier_auc(Kept(), index[:, None], labels[index])
+        index = np.concatenate([films[person] for person in drawn.tolist()])
+        return float(roc_auc_score(labels.numpy()[index], margin[index]))
 
     return bootstrap(figure, len(films), num_bootstraps=500)
 
@@ -198,12 +201,12 @@ def main() -> None:
         print_table(
             [{"trained on": name, "AUC": figure["value"], "95 %": figure["interval"]} for name, figure in aucs.items()]
         )
-    shown = torch.cat([films[: SHOWN // 2], films[labels.argsort(descending=True)[: SHOWN // 2]]])
-    shown_labels = torch.cat([labels[: SHOWN // 2], labels[labels.argsort(descending=True)[: SHOWN // 2]]])
+    # Films that show nobody, as the pictures are for everybody.
+    shown, shown_labels = sample_films()
     strips = [shown]
     for name in (*(f"content basis, epsilon {epsilon:g}" for epsilon in EPSILONS[::-1]), "prior only"):
         strips.append(release(privatizers[name][1], shown, shown_labels, f"picture, {name}"))
-    save_image_grid(torch.cat(strips), options.out.with_suffix(".png"), columns=SHOWN)
+    save_image_grid(torch.cat(strips), options.out.with_suffix(".png"), columns=len(shown))
     save_image_grid(released["content basis, epsilon 8"][:64], options.out.with_name(f"{options.out.stem}_64.png"), 8)
     write_json(options.out, result)
 
