@@ -59,7 +59,8 @@ class RecordedReleaser(BaseReleaser):
         >>> privatizer = Privatizer(inn, SubsetSelection(2.0, num_candidates=64), ContentBasis.leading(inn, 4))
         >>> ledger = PrivacyLedger.create(f"{tempfile.mkdtemp()}/ledger.db", bytes(32), Budget(epsilon=4.0))
         >>> recorded = RecordedReleaser(privatizer, ledger)
-        >>> first, again = (recorded.release(torch.rand(1, 1, 8, 8), subjects=["anna"], items=[7]) for _ in range(2))
+        >>> x = torch.rand(1, 1, 8, 8)
+        >>> first, again = (recorded.release(x, subjects=["anna"], items=[7]) for _ in range(2))
         >>> torch.equal(first, again), ledger.spent("anna")
         (True, (2.0, 0.0))
     """
