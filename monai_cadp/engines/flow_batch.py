@@ -9,12 +9,14 @@ from itertools import chain
 from typing import Any
 
 import torch
+from monai.data.utils import set_rnd
+from monai.utils import MAX_SEED
 from torch import Tensor
 
 from monai_cadp.data.loader_batch import prepare_flow_batch
 from monai_cadp.networks import InvertibleNetwork
 
-__all__ = ["bits_per_dimension", "flow_batches", "prepare_flow_batch"]
+__all__ = ["bits_per_dimension", "flow_batches", "prepare_flow_batch", "seed_loader"]
 
 # Four gigabytes.
 VALUES_KEPT = 2**30
@@ -33,8 +35,7 @@ def flow_batches(
         if complete:
             yield from kept
             return
-        # The loader draws its order from torch's own generator.
-        torch.manual_seed(seed)
+        seed_loader(loader, seed)
         generator = torch.Generator().manual_seed(seed)
         num_values = 0
         kept.clear()
@@ -48,6 +49,13 @@ def flow_batches(
         complete = num_values <= VALUES_KEPT
 
     return batches
+
+
+def seed_loader(loader: Iterable[Mapping[str, Any]], seed: int) -> None:
+    """Make what a loader draws next depend on a seed alone: its order and its random transforms."""
+    # The order comes from torch's own generator, and so do the seeds of workers.
+    torch.manual_seed(seed)
+    set_rnd(getattr(loader, "dataset", None), seed % MAX_SEED)
 
 
 def bits_per_dimension(network: InvertibleNetwork, x: Tensor, condition: Tensor | None) -> Tensor:

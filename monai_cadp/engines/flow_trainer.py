@@ -11,13 +11,11 @@ from typing import Any, cast
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
-from monai.data.utils import set_rnd
 from monai.engines.trainer import Trainer
-from monai.utils import MAX_SEED
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from monai_cadp.engines.flow_batch import bits_per_dimension, flow_batches, prepare_flow_batch
+from monai_cadp.engines.flow_batch import bits_per_dimension, flow_batches, prepare_flow_batch, seed_loader
 from monai_cadp.engines.input_noise import GaussianNoise
 from monai_cadp.engines.ranks import add_gradients, own_part, share_network, sum_over_ranks
 from monai_cadp.networks import ConditionalINN, InvertibleNetwork, fit_moments, new_event, refit_subspace
@@ -294,10 +292,7 @@ class FlowTrainer(Trainer):
             fit_moments(self.network, self.moment_batches(), training_data=self.training_event(), progress=True)
 
     def _reseed(self) -> None:
-        seed = self.seed * 1_000_003 + self.state.epoch
-        torch.manual_seed(seed)
-        # Of the random transforms; of loaders with workers, each draws a seed for its own.
-        set_rnd(getattr(self.data_loader, "dataset", None), seed % MAX_SEED)
+        seed_loader(self.data_loader, self.seed * 1_000_003 + self.state.epoch)
         # The loader draws its order when an iterator is made.
         self.set_data(own_part(self.data_loader))
         if idist.get_world_size() > 1:

@@ -10,6 +10,7 @@ import torch
 from ignite.engine import Events
 from monai.data import DataLoader, Dataset
 from monai.handlers import CheckpointLoader, CheckpointSaver, EarlyStopHandler, ValidationHandler
+from monai.transforms import RandGaussianNoised
 
 from monai_cadp.engines import FlowEvaluator, FlowTrainer, GaussianNoise, NonFiniteLossError
 from monai_cadp.networks import ConditionalINN, PaperINN
@@ -245,6 +246,44 @@ def test_an_absurd_rate_stops_the_run_and_the_checkpoint_from_before_is_still_th
     assert checkpoint.read_bytes() == content
     state = torch.load(checkpoint, weights_only=True)
     assert all(torch.isfinite(v).all() for v in state["network"].values() if isinstance(v, torch.Tensor))
+
+
+def test_a_training_that_goes_on_has_the_minutes_that_were_left(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("monai_cadp.engines.flow_trainer.time.monotonic", lambda: now[0])
+
+    def pass_time(training):
+        # Three steps an epoch, a minute each.
+        training.add_event_handler(Events.ITERATION_STARTED, lambda: now.__setitem__(0, now[0] + 60))
+
+    first = trainer(max_epochs=2, max_minutes=10.0)
+    pass_time(first)
+    first.run()
+    now[0] += 10_000.0
+    again = trainer(max_epochs=1000, max_minutes=10.0)
+    for name, part in again.training_state().items():
+        state = first.training_state()[name].state_dict()
+        part.load_state_dict(state | {"max_epochs": 1000} if name == "trainer" else state)
+    again.state.max_epochs = 1000
+    pass_time(again)
+    again.run()
+    assert again.state.iteration == 10
+
+
+def test_random_transforms_of_a_resumed_training_are_those_of_the_uninterrupted_one():
+    def make(epochs):
+        rows = Dataset(data(), transform=[RandGaussianNoised(keys="image", prob=1.0, std=0.5)])
+        batches = DataLoader(rows, batch_size=16, shuffle=True)
+        return FlowTrainer(network(), batches, max_epochs=epochs, learning_rate=1e-2)
+
+    whole, first, second = make(4), make(4), make(4)
+    whole.run()
+    first.add_event_handler(Events.EPOCH_COMPLETED(once=2), first.terminate)
+    first.run()
+    for name, part in second.training_state().items():
+        part.load_state_dict(first.training_state()[name].state_dict())
+    second.run()
+    assert same(second.network, whole.network)
 
 
 def test_max_minutes_stops_within_an_epoch():
