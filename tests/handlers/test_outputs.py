@@ -125,6 +125,18 @@ def test_the_network_of_the_best_validation_is_exported(tmp_path):
     assert inn.fingerprint() == fingerprints[1]
 
 
+def test_what_was_learnt_after_the_last_validation_is_validated_before_it_is_exported(tmp_path):
+    training, evaluator, scores = trainer(max_epochs=3), Engine(lambda engine, batch: None), iter([2.0, 1.0])
+    evaluator.add_event_handler(
+        Events.COMPLETED, lambda engine: engine.state.metrics.update(bits_per_dimension=next(scores))
+    )
+    evaluator.run = partial(Engine.run, evaluator, [0])
+    training.add_event_handler(Events.EPOCH_COMPLETED(every=2), lambda: evaluator.run())
+    inn = exported(training, tmp_path / "model.pt", evaluator=evaluator)
+    assert inn.fingerprint() == training.averaged_network.fingerprint()
+    assert next(scores, None) is None
+
+
 def judged(training, scores, *handlers):
     """Attach handlers, of which each is given the evaluator that judges the epochs by these scores."""
     scores, evaluator = iter(scores), Engine(lambda engine, batch: None)
