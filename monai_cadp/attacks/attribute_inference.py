@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is he like? An attacker who learns on other people's releases to tell an attribute of the original."""
+"""What are they like? An attacker who learns on other people's releases to tell an attribute of the original."""
 
 from __future__ import annotations
 

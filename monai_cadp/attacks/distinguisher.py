@@ -29,7 +29,7 @@ class Game(NamedTuple):
         release: called with 0 or 1 for the input and a number of trials; releases the input beside a companion, which
             is the same for both inputs, in one call for all these trials, and returns what the attacker sees of both,
             (trials, 2, d).
-        targets: what he would see of the two inputs without any noise (2, d).
+        targets: what they would see of the two inputs without any noise (2, d).
         weights: of the d numbers in the attacker's distances, 0 or more.
     """
 

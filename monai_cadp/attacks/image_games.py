@@ -23,8 +23,8 @@ NUM_SAMPLES = 256
 def image_games(releaser: Releaser) -> list[Game]:
     r"""Return the games that attack a releaser end to end: images in, images out.
 
-    The attacker knows the network. He encodes the released image again and reads the content from its latents; with
-    declared content, he reads the features. He also sees the pixels along the difference of the two originals, where
+    The attacker knows the network. They encode the released image again and read the content from its latents; with
+    declared content, they read the features. They also see the pixels along the difference of the two originals, where
     a leak past the mechanism would show, and the released label. The images are samples of the prior with contents at
     opposite ends and corners, and at unequal distances from the middle (with declared content: the two of 256 samples
     whose features are farthest apart); all black and all white; and :math:`\pm 10^{30}`. The companion is the middle of

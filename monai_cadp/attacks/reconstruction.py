@@ -35,8 +35,8 @@ class NearestCandidateResult(NamedTuple):
 def success_limit(epsilon: float, num_candidates: int) -> float:
     r"""Return the largest chance to name the true one of M candidates that pure epsilon allows to any attacker.
 
-    Proof. Let :math:`q_{ij}` be the probability that he names j when i is true, each with chance 1 / M. The promise,
-    carried through his choice, says :math:`q_{ij} \ge e^{-\epsilon} q_{jj}`; so :math:`1 = \sum_j q_{ij} \ge q_{ii} +
+    Proof. Let :math:`q_{ij}` be the probability that they name j when i is true, each with chance 1 / M. The promise,
+    carried through their choice, says :math:`q_{ij} \ge e^{-\epsilon} q_{jj}`; so :math:`1 = \sum_j q_{ij} \ge q_{ii} +
     e^{-\epsilon} \sum_{j \ne i} q_{jj}`. Summed over i, :math:`M \ge (1 + (M - 1) e^{-\epsilon}) \sum_i q_{ii}`; hence
     :math:`\frac{1}{M} \sum_i q_{ii} \le 1 / (1 + (M - 1) e^{-\epsilon}) = e^\epsilon / (e^\epsilon + M - 1)`.
 
@@ -76,7 +76,7 @@ def nearest_candidate(
     Near is what has a small Euclidean distance: in pixels if images are given, in features if features are. The others
     are drawn at random, without repetition, from the originals of the same class. An attacker who knows how images are
     released compares the release with what the candidates would become, which finds many more:
-    :func:`expected_releases`, or the candidates through a function that he knows.
+    :func:`expected_releases`, or the candidates through a function that they know.
 
     Args:
         originals: images (n, C, \*spatial) or features (n, k), as the attacker expects to meet them.

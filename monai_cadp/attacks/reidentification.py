@@ -50,7 +50,7 @@ def train_verification(
 ) -> nn.Module:
     r"""Train an embedding under which two images of a person are closer than those of two.
 
-    The attacker of Packhaeuser et al. learns from pairs like those that he will meet: for an attack on releases, from
+    The attacker of Packhaeuser et al. learns from pairs like those that they will meet: for an attack on releases, from
     releases on one side. Images are standardised pixel by pixel, on each side by its own; volumes are looked at with
     half the resolution.
 

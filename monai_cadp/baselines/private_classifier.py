@@ -107,7 +107,7 @@ def train_private_classifier(
         largest_gradient: C.
         unit: what one image is made from: image, volume or patient.
         seed: of the weights at the beginning; public.
-        generator: tosses all coins. For tests only: its numbers can be foretold, and nothing is promised.
+        generator: makes all random draws. For tests only: its numbers can be foretold, and nothing is promised.
         progress: show a progress bar.
 
     Returns:

@@ -35,8 +35,8 @@ class ScikitTable(TableRows):
     data only: bounds of a private table must be known without looking at it. Sizes and shapes of nuclei have long tails
     and are taken by their logarithm, where none is 0.
 
-    The rows are dealt into five parts with fixed coins, every class alike. In fold i part i is the test split, the next
-    part the validation split, and the other three are the training split.
+    The rows are dealt into five parts at random with a fixed seed, every class alike. In fold i part i is the test
+    split, the next part the validation split, and the other three are the training split.
 
     Args:
         name: of the table.

@@ -28,7 +28,7 @@ class _Loss(nn.Module):
 def likelihood_gradients(
     network: InvertibleNetwork, x: Tensor, condition: Tensor | None, person: Tensor, num_persons: int
 ) -> list[Tensor]:
-    r"""Return for every person the mean gradient of bits per dimension over his images.
+    r"""Return for every person the mean gradient of bits per dimension over their images.
 
     Args:
         network: whose trained parameters are meant.

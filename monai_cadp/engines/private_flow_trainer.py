@@ -38,9 +38,9 @@ class PrivateFlowTrainer(FlowTrainer):
     Proof. Two data sets of the same number n of people are compared, who are the same but for one, whose images,
     conditions, or both are others. Every image gets input noise from a cryptographic stream of its own, so that whether
     somebody is in a batch changes nothing that is added of others. First come the two noisy moments of
-    :class:`PrivateMoments`, then a number of steps. A step looks at the data once: every person enters the batch by his
-    own coin of probability ``batch_size`` / n, the mean gradient of his images is clipped to the norm C, and the sum
-    gets Gaussian noise of deviation s C.
+    :class:`PrivateMoments`, then a number of steps. A step looks at the data once: every person enters the batch
+    independently with probability ``batch_size`` / n, the mean gradient of their images is clipped to the norm C, and
+    the sum gets Gaussian noise of deviation s C.
     :func:`~monai_cadp.privacy.training_accounting.training_epsilon` proves what all of this promises together, and the
     noise is as much as makes it (epsilon, delta) for the whole training. Dividing by ``batch_size``, which is public
     unlike the size of a batch, AdamW and averaging are post-processing. Nothing else of the data is looked at: no loss
@@ -49,11 +49,11 @@ class PrivateFlowTrainer(FlowTrainer):
     must the images of an evaluator be.
 
     The guarantee is that of the whole training, also when it ends early: when to stop may depend on what came out. What
-    an image adds must depend on nothing but itself: no random transform may share coins among images, and classes are
-    those of the network.
+    an image adds must depend on nothing but itself: no random transform may share random draws among images, and
+    classes are those of the network.
 
-    A training that was killed goes on from the end of its last epoch, with fresh coins. The steps that were lost never
-    left the process; only those that led to the weights count, and the epsilon is that of an uninterrupted run.
+    A training that was killed goes on from the end of its last epoch, with fresh random draws. The steps that were lost
+    never left the process; only those that led to the weights count, and the epsilon is that of an uninterrupted run.
 
     Clipped gradients, their sum and the noise are integers (:class:`~monai_cadp.privacy.noisy_sum.SumLattice`), so
     that no rounding is left out of the proof but one: the gradients of other people, which floating-point arithmetic
@@ -259,7 +259,7 @@ class PrivateFlowTrainer(FlowTrainer):
 
 
 class _PoissonBatches:
-    """The places of the images of everybody in a batch, which each person enters by a coin of his own."""
+    """The places of the images of everybody in a batch, which each person enters by a coin of their own."""
 
     def __init__(self, people: Tensor, rate: float, steps: int, generator: torch.Generator | None) -> None:
         self.rate, self.steps, self.generator = rate, steps, generator

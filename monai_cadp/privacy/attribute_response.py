@@ -23,10 +23,11 @@ class AttributeResponse(Mechanism):
     r"""Leave chosen attributes of a sample as they are, and answer each of the m others by randomized response.
 
     Proof. The chosen ones are declared public: the promise compares samples that share them. Each of the others is
-    answered by :class:`RandomizedResponse` among two classes, with coins of its own and :math:`\epsilon'` each, where
-    :math:`m \epsilon' \le \epsilon` holds for the exact values, as rational numbers. An outcome's probability is the
-    product of those of its m answers, and each of these changes by a factor of at most :math:`e^{\epsilon'}` from one
-    sample to the other; so the product changes by at most :math:`e^{m \epsilon'} \le e^\epsilon`.
+    answered by :class:`RandomizedResponse` among two classes, with random draws of its own and :math:`\epsilon'` each,
+    where :math:`m \epsilon' \le \epsilon` holds for the exact values, as rational numbers. An outcome's probability is
+    the product of those of its m answers, and each of these changes by a factor of at most
+    :math:`e^{\epsilon'}` from one sample to the other; so the product changes by at most
+    :math:`e^{m \epsilon'} \le e^\epsilon`.
 
     Args:
         epsilon: of all others together, above 0; at most 40 for each.

@@ -169,7 +169,7 @@ class PrivacyGuarantee:
                 f"facts changes the probability of any outcome of the release by a factor of at most e^{self.epsilon:g}"
                 + (f", up to an extra probability of delta = {self.delta:g}" if self.delta else "")
                 + f" (epsilon = {self.epsilon:g}, delta = {self.delta:g}, mechanism {self.mechanism}). "
-                "No attacker, whatever else he knows, tells two candidates apart with an area under the ROC curve "
+                "No attacker, whatever else they know, tells two candidates apart with an area under the ROC curve "
                 f"above {bound:g}, nor guesses right between them more often (0.5 is a coin toss, 1 is certainty)."
             )
         if self.mechanism == "shuffle":

@@ -37,7 +37,7 @@ class Mechanism:
 
         Args:
             latents: one row for each image, (B, k), any floating-point type.
-            generator: source of the coins. For tests only: whoever knows it undoes the promise.
+            generator: source of the random draws. For tests only: whoever knows it undoes the promise.
 
         Returns:
             Released latents (B, k), float32, on the same device and without gradients.

@@ -67,7 +67,7 @@ def select_candidates(
         scores: (B, N), floating point; small is good.
         subset_size: m, from 1 to N - 1.
         threshold: T, from ``acceptance_threshold(epsilon, N, m)``.
-        generator: source of the coins. For tests only.
+        generator: source of the random draws. For tests only.
 
     Returns:
         Indices (B,), int64.
@@ -145,7 +145,7 @@ class SubsetSelection(Mechanism):
     best is released, otherwise one of the rest. A candidate is a sample of the prior, so the result looks like one.
 
     Proof of pure epsilon. For one block see ``select_candidates`` and ``acceptance_threshold``. Directions may be
-    dealt into B blocks, each with a share of epsilon of its own: the coins of the blocks are independent, so
+    dealt into B blocks, each with a share of epsilon of its own: the random draws of the blocks are independent, so
     probabilities, and the ratios :math:`e^{\epsilon_b}`, multiply. The shares are rounded down until :math:`B
     \epsilon_b \le \epsilon` holds exactly. N, m, B, the seed and the weights are public and chosen without data.
 

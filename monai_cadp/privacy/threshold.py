@@ -81,5 +81,5 @@ def acceptance_threshold(epsilon: float, num_candidates: int, subset_size: int) 
     threshold = int(WORDS * factor * inside / (outside + factor * inside))
     holds = threshold * outside <= factor * inside * (WORDS - threshold)
     if not holds or (WORDS - threshold) * inside > factor * threshold * outside:
-        raise ValueError(f"epsilon is {epsilon}, too small for 64-bit coins; use PriorOnly to release no content.")
+        raise ValueError(f"epsilon is {epsilon}, too small for 64-bit draws; use PriorOnly to release no content.")
     return threshold

@@ -117,8 +117,8 @@ def sgd_epsilon(
     probability q, and adds noise :math:`N(0, s^2 C^2 I)`; the next may depend on what came out. The promise is about
     two sets of the same size that differ in one image, x or x'.
 
-    Proof. Show the attacker which other images are in the batch, which only helps him (hockey-stick divergences are
-    jointly convex), and subtract their gradients. In units of s C, with gradients u and v of x and x', he compares
+    Proof. Show the attacker which other images are in the batch, which only helps them (hockey-stick divergences are
+    jointly convex), and subtract their gradients. In units of s C, with gradients u and v of x and x', they compare
     :math:`P = (1 - q) N_0 + q N_u` to :math:`Q = (1 - q) N_0 + q N_v`; u and v are no longer than :math:`r = 1 / s`, so
     u is no further than r from 0 and than 2 r from v. For :math:`\alpha \ge 1`, with :math:`b = (1 - q) (\alpha - 1)`,
     :math:`c = \alpha q` and the likelihood ratios :math:`l = d N_0 / d N_u` and :math:`m = d N_v / d N_u`,

@@ -23,9 +23,9 @@ __all__ = ["SliceWiseReleaser"]
 class SliceWiseReleaser(BaseReleaser, nn.Module):
     r"""Release volumes slice by slice; its budget is that of the volume.
 
-    Proof. A volume is the list of its n slices. Each is released with coins of its own, as a function of that slice
-    alone, so the volume's release is n releases about it, and :func:`~monai_cadp.privacy.compose` says what they cost
-    together: n times the epsilon of a slice, for pure promises. Slices share the condition, which is public.
+    Proof. A volume is the list of its n slices. Each is released with random draws of its own, as a function of that
+    slice alone, so the volume's release is n releases about it, and :func:`~monai_cadp.privacy.compose` says what they
+    cost together: n times the epsilon of a slice, for pure promises. Slices share the condition, which is public.
 
     A volume's slices are very much alike, and every one of them spends: a network for volumes keeps far more at the
     same epsilon. Neighbouring slices are redrawn independently and do not continue each other.

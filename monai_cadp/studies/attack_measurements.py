@@ -33,8 +33,8 @@ class Reidentification:
 
     Args:
         num_learning: people from whom the attacker learns.
-        num_attacked: people whom he attacks.
-        epochs: of his network.
+        num_attacked: people whom they attack.
+        epochs: of their network.
     """
 
     def __init__(self, num_learning: int = 2000, num_attacked: int = 1000, epochs: int = 20) -> None:
@@ -64,20 +64,20 @@ class Reidentification:
 class NearestCandidate:
     """An attacker holds a few candidates of one class, one of whom is the original, and names the nearest to a release.
 
-    He tries it with the candidates themselves, and with what he has learnt that their releases look like; the better
-    one counts. Large images he looks at with at most 32 pixels a side, and volumes with 16.
+    They try it with the candidates themselves, and with what they have learnt that their releases look like; the better
+    one counts. Large images they look at with at most 32 pixels a side, and volumes with 16.
 
     Args:
-        num_candidates: that he holds; people of smaller classes are left in peace.
-        num_learning: people from whom he learns what releases look like.
-        num_attacked: releases that he attacks.
+        num_candidates: that they hold; people of smaller classes are left in peace.
+        num_learning: people from whom they learn what releases look like.
+        num_attacked: releases that they attack.
     """
 
     def __init__(self, num_candidates: int = 10, num_learning: int = 2000, num_attacked: int = 1000) -> None:
         self.num_candidates, self.num_learning, self.num_attacked = num_candidates, num_learning, num_attacked
 
     def __call__(self, releases: Releases, seed: int) -> Figures:
-        """Return how often he is right, beside the most that the guarantee allows."""
+        """Return how often they are right, beside the most that the guarantee allows."""
         if releases.train_released is None or releases.test_released is None:
             return {}
         train_groups, groups = public_groups(releases)
@@ -124,8 +124,8 @@ class AttributeInference:
     Args:
         attribute: maps images (B, C, \*spatial) to numbers (B,) or (B, k), of which the one of ``index`` is taken.
         index: which one.
-        num_learning: people from whom he learns.
-        num_attacked: people whom he attacks.
+        num_learning: people from whom they learn.
+        num_attacked: people whom they attack.
     """
 
     def __init__(

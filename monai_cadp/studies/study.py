@@ -167,7 +167,7 @@ class Study:
     def key(self, salt: str, *splits: Split) -> str:
         """Return a code of the images and of all that was chosen for the network: what makes two runs one study.
 
-        It names a folder and an MLflow run. Without the secret salt, whoever sees it could test whether he has the
+        It names a folder and an MLflow run. Without the secret salt, whoever sees it could test whether they have the
         images.
         """
         chosen = [self.title, self.training, self.temperature, self.unit, self.quick]

@@ -35,8 +35,8 @@ GROUPS = {
     ),
     "What attackers get": (
         ("reidentification", "largest_possible", "reconstruction", "attribute"),
-        "Every attacker learnt from releases of other people. The row of the originals is his positive control: what "
-        "he reaches where nothing is protected. No attacker can pass the largest possible AUC.",
+        "Every attacker learnt from releases of other people. The row of the originals is their positive control: what "
+        "they reach where nothing is protected. No attacker can pass the largest possible AUC.",
     ),
 }
 CURVES = {
@@ -126,7 +126,7 @@ def _introduction(results: Mapping[str, Any], public: bool) -> str:
     unit = results["unit"]
     text = (
         f"Every {unit} was released by itself under local differential privacy: epsilon bounds how much any attacker, "
-        "whatever else he knows, learns of one original from its release; he tells two candidates apart with an area "
+        "whatever else they know, learns of one original from its release; they tell two candidates apart with an area "
         "under the curve of at most e^epsilon / (1 + e^epsilon): .73 at 1, .98 at 4. Public are the class of each, "
         "their number, all that was chosen here, and the figures on this page. "
     )

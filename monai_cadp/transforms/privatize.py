@@ -30,7 +30,7 @@ NOT_RECORDED = (
 class Privatize(Transform):
     r"""Release an image in place of the original.
 
-    It is not one of MONAI's random transforms: its coins come from the operating system and not from ``self.R``,
+    It is not one of MONAI's random transforms: its random draws come from the operating system and not from ``self.R``,
     which data loaders rewind, and no seed makes it repeat itself. It cannot be inverted and leaves no trace in
     ``applied_operations``.
 

@@ -93,5 +93,5 @@ def test_a_subset_of_none_or_all_is_refused(size):
 
 
 def test_an_epsilon_that_64_bits_cannot_hold_is_refused():
-    with pytest.raises(ValueError, match="too small for 64-bit coins"):
+    with pytest.raises(ValueError, match="too small for 64-bit draws"):
         acceptance_threshold(1e-19, 2**20 - 1, 1)

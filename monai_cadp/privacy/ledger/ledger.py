@@ -50,7 +50,7 @@ class PrivacyLedger:
     r"""Every subject's budget is spent once, and every release is made once.
 
     A release goes through three steps. *Reserve*: in one transaction, which is alone in writing, the budget of all
-    requests of a batch is compared with the caps and spent, or nothing is. *Draw*: the mechanism tosses its coins.
+    requests of a batch is compared with the caps and spent, or nothing is. *Draw*: the mechanism runs.
     *Record*: the content is stored, unless another process has stored one under the same key before; what is stored
     is returned, and alone may leave the process. So
 
