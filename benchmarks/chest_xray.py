@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +59,9 @@ def load(path: Path, *splits: str) -> tuple[Tensor, Tensor, np.ndarray]:
     )
 
 
-def sample_films() -> tuple[Tensor, Tensor]:
+def sample_films(spatial_shape: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Return the films that the bundle ships, which are draws from a prior, and their labels."""
-    folder = ClassFolder(SAMPLES, (128, 128), 1)
+    folder = ClassFolder(SAMPLES, spatial_shape, 1)
     items = [folder[index] for index in range(len(folder))]
     return torch.stack([item["image"] for item in items]), torch.stack([item["label"] for item in items])
 
@@ -202,7 +202,7 @@ def main() -> None:
             [{"trained on": name, "AUC": figure["value"], "95 %": figure["interval"]} for name, figure in aucs.items()]
         )
     # Films that show nobody, as the pictures are for everybody.
-    shown, shown_labels = sample_films()
+    shown, shown_labels = sample_films(model.network.spatial_shape)
     strips = [shown]
     for name in (*(f"content basis, epsilon {epsilon:g}" for epsilon in EPSILONS[::-1]), "prior only"):
         strips.append(release(privatizers[name][1], shown, shown_labels, f"picture, {name}"))

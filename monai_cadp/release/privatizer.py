@@ -215,19 +215,7 @@ class Privatizer(BaseReleaser, nn.Module):
         return guarantees[0] if len(guarantees) == 1 else compose(guarantees)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        r"""Release images; every call spends the budget of every image in it.
-
-        Args:
-            x: originals (B, C, \*spatial), float.
-            condition: class indices (B,), float vectors (B, condition_size), or None.
-
-        Returns:
-            Releases (B, C, \*spatial), float32.
-
-        Raises:
-            ValueError: if a shape or a class does not fit; nothing is spent then.
-            TypeError: if a dtype does not.
-        """
+        r"""Release images (B, C, \*spatial), as :meth:`release` does; every call spends the budget of every image."""
         return self.release(x, condition)
 
     @torch.no_grad()
