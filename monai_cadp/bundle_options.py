@@ -134,6 +134,7 @@ ROOTS = ("imports", "initialize", "run", "finalize", OPTION_CHECK, NETWORK)
 META = ("_meta_", "experiment_name", "is_not_rank0", "run_name", "save_execute_config")
 READERS = ("monai", "monai_cadp")
 REFERENCE_SIGNS = ("@", "$", "%")
+VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def check_options(needs: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -319,18 +320,24 @@ def _typed(id: str) -> str:
 
 
 def _arguments(target: Any) -> list[str] | None:
-    """Return the names of the arguments of a component; None where it takes any."""
+    """Return the names of the arguments of a component; None where it takes any.
+
+    What a class takes beside the arguments that it names is for the class that it extends.
+    """
     component: Any = locate(target)
-    try:
-        # Not of a class itself, whose signature may be that of how it is made or copied.
-        parameters = inspect.signature(
-            component.__init__ if inspect.isclass(component) else component
-        ).parameters.values()
-    except (TypeError, ValueError):
-        return None
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return None
-    return [parameter.name for parameter in parameters if parameter.name != "self"]
+    # Not the signature of a class itself, which may be that of how it is made or copied.
+    callables = [vars(cls).get("__init__") for cls in component.__mro__] if inspect.isclass(component) else [component]
+    names: list[str] = []
+    for one in filter(None, callables):
+        try:
+            parameters = inspect.signature(one).parameters.values()
+        except (TypeError, ValueError):
+            return None
+        named = [parameter.name for parameter in parameters if parameter.kind not in VARIADIC]
+        names += [name for name in named if name != "self" and name not in names]
+        if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+            return names
+    return None
 
 
 def _kind(id: str, own: dict[str, Any]) -> str | None:

@@ -196,7 +196,7 @@ def test_text_where_a_number_is_meant_is_refused(files):
         ("train#dataloader#num_worker", "train#dataloader#num_workers"),
         ("network#rnak", "network#rank"),
         ("handlers#2#resum", "handlers#2#resume"),
-        ("validate#dataset#intensity_rnage", "validate#dataset#intensity_range"),
+        ("images#intensity_rnage", "images#intensity_range"),
     ],
 )
 def test_a_mistyped_nested_id_is_refused(typed, nearest):
@@ -214,7 +214,7 @@ def test_an_option_may_take_the_place_of_what_uses_another():
 
 
 def test_the_kind_of_a_nested_id_is_that_of_what_stands_there():
-    for id, value in (("tracked_run#experiment", 2024), ("train#dataset#source", 2024), ("handlers#3#every", "ten")):
+    for id, value in (("tracked_run#experiment", 2024), ("images#source", 2024), ("handlers#3#every", "ten")):
         assert f"'{id}' came as" in refusal(begin, [TRAIN], **{id: value})
 
 
