@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 import traceback
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -68,10 +70,21 @@ CONFIGURATIONS = {"+".join(path.relative_to(ROOT).as_posix() for path in files):
 everywhere = pytest.mark.parametrize("files", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
 
 
+@cache
+def read_once(load, path):
+    return load(path)
+
+
 @pytest.fixture(autouse=True)
 def from_the_project(monkeypatch):
-    """The sections that studies share are looked for from the project's folder."""
+    """The sections that studies share are looked for from the project's folder; no file of the project is read twice."""
     monkeypatch.chdir(ROOT)
+    load = ConfigParser.load_config_file
+
+    def loaded(path):
+        return deepcopy(read_once(load, path)) if ROOT in Path(path).parents else load(path)
+
+    monkeypatch.setattr(ConfigParser, "load_config_file", loaded)
 
 
 def begin(files, **options):
