@@ -162,8 +162,8 @@ class Privatized(MapTransform):
         public_meta: as in :class:`Privatize`.
         ledger: as in :class:`Privatize`.
         subject_key: where an item says whose images it holds, as a text; needed with a ledger, the releaser's own too.
-        item_key: where an item says which of the subject's images it holds. An image is known by it and by its key,
-            whatever its pixels are. Without it images are known by their pixels, so that it shows which images of a
+        item_key: where an item says which of the subject's images it holds. An image is known by it, as in the bundles,
+            and where there are several keys also by its own; other pixels under a known name are refused. Without it images are known by their pixels, so that it shows which images of a
             subject are identical; the guarantee then lists this among the public facts.
         allow_missing_keys: as in MONAI's transforms.
 
@@ -236,8 +236,7 @@ class Privatized(MapTransform):
                 f"{len(keys)} images share one private label; release them by a transform each, with a label each."
             )
         item = None if self.item_key is None else ItemId(_as_plain(released.pop(self.item_key))).canonical
-        # With its length before it, no key can run over into the item.
-        names = None if item is None else [f"{len(str(key))} {key} {item}" for key in keys]
+        names = None if item is None else [item if len(self.keys) == 1 else _of_key(key, item) for key in keys]
         images = [data[key] for key in keys]
         together = self.transform.release_together(images, condition, subject, names) if keys else []
         for key, (release, used) in zip(keys, together, strict=True):
@@ -250,6 +249,11 @@ class Privatized(MapTransform):
 
 
 PrivatizeD = PrivatizeDict = Privatized
+
+
+def _of_key(key: Hashable, item: str) -> str:
+    """Return the name of one image of an item that holds several; with its length before it no key runs over."""
+    return f"{len(str(key))} {key} {item}"
 
 
 def _as_image(img: Any) -> Tensor:

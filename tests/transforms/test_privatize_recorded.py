@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from monai.transforms import Compose, EnsureTyped
 
 from monai_cadp import Privatizer
 from monai_cadp.networks import ConditionalINN, ContentBasis, TrainedModel
-from monai_cadp.privacy import Budget, BudgetExceededError, PrivacyLedger, SubsetSelection
+from monai_cadp.privacy import Budget, BudgetExceededError, LedgerError, PrivacyLedger, SubsetSelection
+from monai_cadp.release import release_batches
 from monai_cadp.release.checkpoint import save_model
 from monai_cadp.transforms import Privatize, Privatized
 
@@ -51,6 +53,10 @@ def items():
         }
         for index in range(NUM_IMAGES)
     ]
+
+
+def bytes_of(image):
+    return torch.Tensor(image).numpy().tobytes()
 
 
 def pipeline(privatizer, ledger):
@@ -251,6 +257,24 @@ def test_one_person_and_one_item_meet_one_release_however_they_were_typed(privat
 def test_a_key_does_not_run_over_into_an_item(privatizer, ledger):
     image, released = torch.rand(SHAPE), []
     for key, item in (("a", "b c"), ("a b", "c")):
-        transform = Privatized(key, privatizer, "label", ledger=ledger, subject_key="who", item_key="scan")
-        released.append(transform({key: image, "label": 1, "who": "anna", "scan": item})[key])
+        transform = Privatized([key, "z"], privatizer, "label", ledger=ledger, subject_key="who", item_key="scan")
+        released.append(transform({key: image, "z": image, "label": 1, "who": "anna", "scan": item})[key])
     assert not torch.equal(*released)
+
+
+def test_a_pipeline_and_a_released_folder_have_one_release_of_an_item(privatizer, ledger, items, tmp_path):
+    scans = [item | {"subject": "anna", "item": f"scan {number}"} for number, item in enumerate(items[:2])]
+    transform = Privatized("image", privatizer, "label", ledger=ledger, subject_key="subject", item_key="item")
+    released = torch.stack([transform(scan)["image"] for scan in scans])
+    spent = ledger.spent("anna")
+    again, _ = next(iter(release_batches(privatizer, scans, ledger=ledger)))
+    assert sorted(map(bytes_of, again)) == sorted(map(bytes_of, released.clamp(0, 1)))
+    assert ledger.spent("anna") == spent
+
+
+def test_two_keys_that_say_the_same_item_of_different_images_are_refused(privatizer, ledger):
+    for key, refused in (("image", False), ("other", True)):
+        transform = Privatized(key, privatizer, "label", ledger=ledger, subject_key="who", item_key="scan")
+        data = {key: torch.rand(SHAPE), "label": 1, "who": "anna", "scan": "scan 1"}
+        with pytest.raises(LedgerError, match="other pixels") if refused else nullcontext():
+            transform(data)
