@@ -77,7 +77,7 @@ def read_once(load, path):
 
 @pytest.fixture(autouse=True)
 def from_the_project(monkeypatch):
-    """The sections that studies share are looked for from the project's folder; no file of the project is read twice."""
+    """Shared sections are looked for from the project's folder, and no file of it is read twice."""
     monkeypatch.chdir(ROOT)
     load = ConfigParser.load_config_file
 

@@ -163,8 +163,9 @@ class Privatized(MapTransform):
         ledger: as in :class:`Privatize`.
         subject_key: where an item says whose images it holds, as a text; needed with a ledger, the releaser's own too.
         item_key: where an item says which of the subject's images it holds. An image is known by it, as in the bundles,
-            and where there are several keys also by its own; other pixels under a known name are refused. Without it images are known by their pixels, so that it shows which images of a
-            subject are identical; the guarantee then lists this among the public facts.
+            and where there are several keys also by its own; other pixels under a known name are refused. Without it
+            images are known by their pixels, so that it shows which images of a subject are identical; the guarantee
+            then lists this among the public facts.
         allow_missing_keys: as in MONAI's transforms.
 
     Raises:
