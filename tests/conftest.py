@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections import Counter
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -21,6 +22,12 @@ from pydicom.uid import generate_uid
 CANARY = "Mustermann-1954"
 
 torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items):
+    """Files with many slow tests begin first, so that no processor ends up waiting for one of them."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 def assert_one_sentence(error: BaseException) -> None:
