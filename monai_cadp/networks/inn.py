@@ -27,8 +27,9 @@ __all__ = ["ConditionalINN"]
 # Images up to this size have detail flows that see their neighbourhood, larger ones such that see the whole image.
 LARGEST_LOCAL_SIZE = 32
 LARGEST_COARSE_SIZE = 512
-# Of the coarse image, in pixels or voxels, where levels see all of it.
+# Of the coarse image, in pixels or voxels, where levels see all of it: split while it has more, or keeps the fewest.
 LARGEST_COARSE_PLACES = {2: 64, 3: 128}
+FEWEST_COARSE_PLACES = {2: 16, 3: 64}
 NARROWEST_DETAIL = 8
 CONTEXT_WIDTHS = {2: 64, 3: 32}
 CONTEXT_GROUPS = 8
@@ -42,8 +43,8 @@ class ConditionalINN(InvertibleNetwork):
     arithmetic. Every level's details pass a convolutional flow conditioned on the coarser image. Time and memory are
     linear in the number of pixels, and no batch statistic exists in any mode.
 
-    Images larger than 32 are split down to a coarse image of at most 8 x 8 (or 128 voxels), and every level sees the
-    whole of its coarser image through a U-Net (:class:`ConditionalLevel`): what is drawn at one place knows what was
+    Images larger than 32 are split down to a coarse image of 4 x 4 if their sizes allow it, of at most 8 x 8 (or 128
+    voxels) otherwise, and every level sees the whole of its coarser image through a U-Net (:class:`ConditionalLevel`): what is drawn at one place knows what was
     drawn at all others. Smaller images have flows that see their neighbourhood (:class:`DetailFlow`), and a table row
     has no levels. ``context_width`` chooses.
 
@@ -394,11 +395,15 @@ class ConditionalINN(InvertibleNetwork):
 
 
 def _default_levels(spatial_shape: tuple[int, ...], in_channels: int, whole: bool) -> int:
+    def is_split(places: int) -> bool:
+        if not whole:
+            return in_channels * places > LARGEST_COARSE_SIZE
+        dims = len(spatial_shape)
+        return places > LARGEST_COARSE_PLACES[dims] or places >= 2**dims * FEWEST_COARSE_PLACES[dims]
+
     levels = 0
     sizes = list(spatial_shape)
-    # Channels count where the coarse image needs a covariance of its own size.
-    largest = LARGEST_COARSE_PLACES[len(sizes)] * in_channels if whole else LARGEST_COARSE_SIZE
-    while sizes and in_channels * math.prod(sizes) > largest and not any(size % 2 for size in sizes):
+    while sizes and is_split(math.prod(sizes)) and not any(size % 2 for size in sizes):
         sizes = [size // 2 for size in sizes]
         levels += 1
     return levels
