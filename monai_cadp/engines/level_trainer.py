@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from monai_cadp.engines.flow_batch import prepare_flow_batch
+from monai_cadp.engines.flow_batch import flow_batches, prepare_flow_batch
 from monai_cadp.engines.flow_trainer import FlowTrainer
 from monai_cadp.engines.ranks import add_gradients, sum_over_ranks
+from monai_cadp.networks import ConditionalINN, InvertibleNetwork, refit_moments
 
 __all__ = ["LevelTrainer"]
 
@@ -30,6 +31,9 @@ class LevelTrainer(FlowTrainer):
     Details are predicted from coarser images that are drawn, and no coarser image that is drawn has just the noise of
     the training images: in training it has between none and ``context_noise`` times as much.
 
+    Augmentation helps the likelihood, and makes samples vary more than the images do. So a finished network gets the
+    moments of the coarse image from the images as they are (:func:`refit_moments`).
+
     Args:
         network: as for :class:`FlowTrainer`; one with several parts.
         train_data_loader: as for :class:`FlowTrainer`.
@@ -37,6 +41,7 @@ class LevelTrainer(FlowTrainer):
             many (in 3D a quarter) for every finer level, but at least four.
         ends: share of the training after which a part is done, above 0 and at most 1; None for 1 everywhere.
         context_noise: see above.
+        plain_data_loader: the same images without augmentation; None to keep the moments of the augmented ones.
         options: all others of :class:`FlowTrainer`.
 
     Raises:
@@ -51,6 +56,7 @@ class LevelTrainer(FlowTrainer):
         images_per_part: Sequence[int] | None = None,
         ends: Sequence[float] | None = None,
         context_noise: float = 2.0,
+        plain_data_loader: Iterable[Mapping[str, Any]] | None = None,
         **options: Any,
     ) -> None:
         ends = [1.0] * network.num_parts if ends is None else list(ends)
@@ -62,7 +68,15 @@ class LevelTrainer(FlowTrainer):
         if not context_noise >= 0:
             raise ValueError(f"context_noise is {context_noise}; expected a number of at least 0.")
         self.ends, self.images_per_part, self.context_noise = ends, counts, context_noise
+        self.plain_data_loader = plain_data_loader
         super().__init__(network, train_data_loader, **options)
+
+    def finish(self, network: InvertibleNetwork, progress: bool = False) -> None:
+        """Do what a network needs after its training, as :class:`FlowTrainer` does, and refit its moments."""
+        super().finish(network, progress)
+        if self.plain_data_loader is not None and isinstance(network, ConditionalINN):
+            batches = flow_batches(self.plain_data_loader, self.noise, self.seed)
+            refit_moments(network, batches, training_data=self.training_event(), progress=progress)
 
     def _parameter_groups(self) -> list[list[nn.Parameter]]:
         groups: list[list[nn.Parameter]] = [[] for _ in self.ends]

@@ -15,7 +15,7 @@ from monai_cadp.networks.detail import ChannelScale, DetailFlow
 from monai_cadp.networks.inn import ConditionalINN
 from monai_cadp.networks.whitening import GroupWhitening
 
-__all__ = ["fit_moments", "refit_subspace"]
+__all__ = ["fit_moments", "refit_moments", "refit_subspace"]
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor | None]]]
 OVERSAMPLING = 16
@@ -77,6 +77,44 @@ def fit_moments(
 
 
 @torch.no_grad()
+def refit_moments(
+    inn: ConditionalINN,
+    batches: Batches,
+    *,
+    training_data: str | Mapping[str, Any] = "unprotected",
+    progress: bool = False,
+) -> None:
+    r"""Give the coarse image of a trained network the class means and covariances of other data, in its own subspace.
+
+    Augmented images vary more than images do, and so does what a network draws that has learnt from them. The means
+    and covariances of the images as they are put that right: what couplings have learnt is the shape around them.
+
+    Args:
+        inn: the network, changed in place.
+        batches: called once; yields (images (B, C, \*spatial), condition) in any order.
+        training_data: how these data are protected, "public" or "unprotected", or the record of the training of which
+            this is a part; as for :meth:`~InvertibleNetwork.learning`.
+        progress: show a progress bar, if it takes more than a moment.
+
+    Raises:
+        ValueError: if the data are empty or not finite.
+
+    Example:
+        >>> inn = ConditionalINN(spatial_shape=(), in_channels=3)
+        >>> fit_moments(inn, lambda: [(5 * torch.randn(500, 3), None)])
+        >>> refit_moments(inn, lambda: [(torch.randn(500, 3), None)])
+        >>> bool((inn.decode(torch.randn(500, 3)).std(0) - 1).abs().max() < 0.2)
+        True
+    """
+    sums = _GroupSums(inn.condition_space, inn.whitening.rank)
+    with inn.learning(training_data, "moments"), _bar(progress) as bar:
+        for coarse, condition in _coarse(inn, batches):
+            sums.add((coarse - inn.whitening.mean) @ inn.whitening.basis, condition)
+            bar.update()
+        _refit(sums, inn.whitening.inside)
+
+
+@torch.no_grad()
 def refit_subspace(
     inn: ConditionalINN,
     batches: Batches,
@@ -115,11 +153,15 @@ def refit_subspace(
         for x, condition in batches():
             sums.add(inn.before_rewhitening(x, condition), condition)
             bar.update()
-        if not bool(sums.count.any()):
-            raise ValueError("No data came to fit the moments of the network; expected at least one batch.")
-        if not bool(sums.second.isfinite().all()):
-            raise ValueError("The data hold NaN or infinity; expected finite pixels to fit the moments of the network.")
-        sums.fit(inn.rewhitening)
+        _refit(sums, inn.rewhitening)
+
+
+def _refit(sums: _GroupSums, layer: GroupWhitening) -> None:
+    if not bool(sums.count.any()):
+        raise ValueError("No data came to fit the moments of the network; expected at least one batch.")
+    if not bool(sums.second.isfinite().all()):
+        raise ValueError("The data hold NaN or infinity; expected finite pixels to fit the moments of the network.")
+    sums.fit(layer)
 
 
 def _bar(progress: bool) -> tqdm[Any]:

@@ -14,7 +14,7 @@ from monai_cadp.engines import FlowEvaluator, GaussianNoise, LevelTrainer
 from monai_cadp.handlers import ExportPrivatizer
 from monai_cadp.networks import ConditionalINN
 from monai_cadp.privacy import PriorOnly
-from monai_cadp.release.checkpoint import load_privatizer
+from monai_cadp.release.checkpoint import load_network, load_privatizer
 
 SMALL = {"num_levels": 2, "num_couplings": 2, "width": 16, "context_width": 16, "num_detail_couplings": 2}
 
@@ -81,6 +81,23 @@ def test_parts_see_as_many_images_as_they_are_given():
     trainer(network, epochs=1, images_per_part=[8, 3, 1]).run()
     assert seen[:3] == [[8, 8, 4]] * 3
     assert seen[3:] == [[8, 3, 1]] * 3
+
+
+def test_samples_vary_like_the_images_and_not_like_the_augmented_ones(tmp_path):
+    plain = smooth_images(64)
+    augmented = [{**item, "image": 3 * item["image"] + 1} for item in plain]
+    for plain_data_loader, like in ((None, augmented), (DataLoader(plain, batch_size=16), plain)):
+        engine = LevelTrainer(
+            small_network(), DataLoader(augmented, batch_size=16), max_epochs=1, plain_data_loader=plain_data_loader
+        )
+        engine.attach_all([ExportPrivatizer(tmp_path / "model.pt", num_directions=4, num_samples=64)]).run()
+        network = load_network(tmp_path / "model.pt")
+        condition = torch.arange(400) % 2
+        drawn = network.draw(torch.randn(400, network.num_latents), condition).mean((1, 2, 3))
+        of_images = torch.stack([item["image"].mean() for item in like])
+        assert abs(drawn.mean() - of_images.mean()) < 0.2 * of_images.mean()
+        assert 0.7 < drawn.std() / of_images.std() < 1.4
+        assert [event["kind"] for event in network.training_events].count("flow") == 1
 
 
 def test_a_resumed_training_is_the_uninterrupted_one():
