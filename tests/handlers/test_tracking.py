@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import math
 import os
-import subprocess
-import sys
+import runpy
 
 import pytest
 import torch
@@ -15,7 +14,7 @@ from monai.data import DataLoader, Dataset
 from monai.handlers import ValidationHandler
 
 from monai_cadp.engines import FlowEvaluator, FlowTrainer
-from monai_cadp.handlers import MLflowTracking, TrackedRun
+from monai_cadp.handlers import MLflowTracking, TrackedRun, tracked_run
 from monai_cadp.networks import ConditionalINN
 
 
@@ -109,14 +108,13 @@ def test_an_artifact_of_another_kind_is_refused_and_not_stored(new_run, store, t
     assert client.list_artifacts(kept.info.run_id) == []
 
 
-def test_telemetry_is_off_unless_the_owner_decides_otherwise():
-    code = "import os, monai_cadp.handlers.tracked_run; print(os.environ['MLFLOW_DISABLE_TELEMETRY'])"
-    for chosen, expected in ((None, "true"), ("false", "false")):
-        environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_DISABLE_TELEMETRY"}
-        environment |= {} if chosen is None else {"MLFLOW_DISABLE_TELEMETRY": chosen}
-        environment["PYTHONPATH"] = os.pathsep.join(sys.path)
-        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == expected
+@pytest.mark.parametrize(("chosen", "expected"), [(None, "true"), ("false", "false")])
+def test_telemetry_is_off_unless_the_owner_decides_otherwise(monkeypatch, chosen, expected):
+    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", chosen)
+    runpy.run_path(tracked_run.__file__)
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == expected
 
 
 def test_a_training_is_recorded_epoch_by_epoch(new_run, store):

@@ -140,6 +140,7 @@ def test_any_releaser_is_a_variant_of_a_study():
     assert first.release(volumes.images, torch.zeros(6, dtype=torch.long)).shape == volumes.images.shape
 
 
+@pytest.mark.slow
 def test_a_releaser_that_promises_too_much_is_caught_through_the_slices():
     """The attacker adds up what all slices show: each alone keeps a promise of the whole."""
     honest = SliceWiseReleaser(privatizer(LaplaceMechanism(1.0, clipping_bound=2.0)), SLICES, AXIS)

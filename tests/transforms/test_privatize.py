@@ -205,7 +205,7 @@ def test_a_private_label_is_replaced_by_the_randomized_one():
 # --- pipelines --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_release_and_never_repeat_noise(method):
     set_determinism(0)
     try:

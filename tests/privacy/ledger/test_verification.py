@@ -161,6 +161,7 @@ def everything(path):
         connection.close()
 
 
+@pytest.mark.slow
 def test_every_byte_that_changes_anything_a_reader_sees_is_found(filled, ask, tmp_path):
     """Bytes all over the file, each changed alone; those between the records mean nothing, and change nothing.
 
