@@ -25,7 +25,7 @@ WORDS = {
     "a guarantee for": r"promises? to (?:him|them)",
     "Benchmarks": r"what is kept,? measured",
     "training_data": r"provenance|training guarantee",
-    "unprotected": r"""training(?: data)?["'`]?\s*[:=]\s*["'`]?(?:private|dp sgd)["'`]?\s*(?=[,})\]#\n])"""
+    "unprotected": r"""training(?: data)?["'`]?\s*[:=]\s*["'`]?(?:private|dp sgd)["'`]?\s*(?=[,})\]#\n]|$)"""
     r"""|(?:private|dp sgd)["'`](?:,|,? and|,? or) ["'`](?:private|dp sgd)"""
     r"""|private (?:network|training)s? without protection""",
 }

@@ -80,9 +80,8 @@ def audit_shipped(
             attacks.append(partial(audit_releaser, small_privatizer(control.broken), *counts, name=control.name))
         audits += attacks
         # JSON knows no infinity.
-        true_epsilons += [round(control.true_epsilon, 4) if math.isfinite(control.true_epsilon) else None] * len(
-            attacks
-        )
+        true_epsilon = round(control.true_epsilon, 4) if math.isfinite(control.true_epsilon) else None
+        true_epsilons += [true_epsilon] * len(attacks)
     share = failure_rate / len(audits)
     rows = [
         audit(failure_rate=share, progress=progress).to_dict()
