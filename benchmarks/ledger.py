@@ -56,12 +56,12 @@ def overhead(shape: tuple[int, ...], size: int, repeats: int, folder: str) -> di
     inn = ConditionalINN(shape, 1, num_classes=NUM_CLASSES)
     privatizer = Privatizer(inn, SubsetSelection(8.0), ContentBasis.leading(inn, NUM_DIRECTIONS))
     ledger = PrivacyLedger.create(f"{folder}/{len(shape)}-{shape[0]}.db", bytes(32), Budget(8.0))
-    plain, recorded, met = [], [], []
+    plain, recorded, returned = [], [], []
     for repeat in range(repeats + 1):
         cohort = Cohort(shape, size, repeat)
         times = [seconds(privatizer, cohort, used) for used in (None, ledger, ledger)]
         if repeat > 0:  # the first is a warm-up
-            for kept, one in zip((plain, recorded, met), times, strict=True):
+            for kept, one in zip((plain, recorded, returned), times, strict=True):
                 kept.append(one)
     pairs = zip(plain, recorded, strict=True)
     return {
@@ -71,7 +71,7 @@ def overhead(shape: tuple[int, ...], size: int, repeats: int, folder: str) -> di
         "plain, ms/image": round(1e3 * statistics.median(plain) / size, 2),
         "with a ledger, ms/image": round(1e3 * statistics.median(recorded) / size, 2),
         "overhead, %": round(100 * statistics.median(with_it / without - 1 for without, with_it in pairs), 1),
-        "met again, ms/image": round(1e3 * statistics.median(met) / size, 2),
+        "returned, ms/image": round(1e3 * statistics.median(returned) / size, 2),
     }
 
 

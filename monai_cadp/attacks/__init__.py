@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an attacker gets: audits, the broken twins that they must catch, and attacks on people."""
+"""What an attacker gets: audits, the negative controls that they must catch, and attacks on people."""
 
 from __future__ import annotations
 
 from monai_cadp.attacks.attribute_inference import AttributeInferenceResult, attribute_inference
 from monai_cadp.attacks.audit import AuditResult, GameResult, audit_mechanism, audit_releaser
-from monai_cadp.attacks.broken_twins import Twin, all_twins
 from monai_cadp.attacks.membership import MembershipResult, likelihood_ratio_scores, membership
+from monai_cadp.attacks.negative_controls import NegativeControl, all_controls
 from monai_cadp.attacks.reconstruction import (
     NearestCandidateResult,
     expected_releases,
@@ -22,8 +22,8 @@ __all__ = [
     "MembershipResult",
     "NearestCandidateResult",
     "ReidentificationResult",
-    "Twin",
-    "all_twins",
+    "NegativeControl",
+    "all_controls",
     "attribute_inference",
     "audit_mechanism",
     "audit_releaser",

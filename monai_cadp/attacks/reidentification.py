@@ -48,7 +48,7 @@ def train_verification(
     seed: int = 0,
     progress: bool = False,
 ) -> nn.Module:
-    r"""Train an embedding under which two images of a person are closer than those of two.
+    r"""Train an embedding under which two images of one person are closer than those of two.
 
     The attacker of Packhaeuser et al. learns from pairs like those that they will meet: for an attack on releases, from
     releases on one side. Images are standardised pixel by pixel, on each side by its own; volumes are looked at with

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The audit of everything that is shipped, and of its broken twins."""
+"""The audit of everything that is shipped, and of its negative controls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from monai_cadp.attacks.audit import TRIALS_ALONE, AuditResult, audit_mechanism, audit_releaser
-from monai_cadp.attacks.broken_twins import Twin, all_twins
+from monai_cadp.attacks.negative_controls import NegativeControl, all_controls
 from monai_cadp.networks import ConditionalINN, ContentBasis, DeclaredContent
 from monai_cadp.privacy import (
     AttributeResponse,
@@ -28,8 +28,8 @@ from monai_cadp.release.privatizer import Privatizer
 
 __all__ = ["audit_shipped", "shipped_mechanisms", "shipped_privatizers", "small_privatizer"]
 
-# So many that the closest twins of either kind are missed with a probability far below 1e-6.
-TWIN_TRIALS, TWIN_TRIALS_ALONE = 40_000, 1000
+# So many that the closest negative controls of either kind are missed with a probability far below 1e-6.
+CONTROL_TRIALS, CONTROL_TRIALS_ALONE = 40_000, 1000
 EPSILONS = (1.0, 2.0, 4.0, 8.0)
 DELTA = 1e-5
 NUM_CANDIDATES = 64
@@ -42,10 +42,10 @@ def audit_shipped(
     failure_rate: float = 1e-6,
     *,
     epsilons: Sequence[float] = EPSILONS,
-    twins: Sequence[Twin] | None = None,
+    controls: Sequence[NegativeControl] | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Audit every mechanism and every kind of privatizer at several budgets, and every twin.
+    """Audit every mechanism and every kind of privatizer at several budgets, and every negative control.
 
     Args:
         trials: of each input in every game, many in each call; None for 20,000, and as many in the best one as nine
@@ -53,11 +53,11 @@ def audit_shipped(
         trials_alone: of each input in every game, one in each call; None for 500, and 1000 for negative controls.
         failure_rate: of all audits together, shared evenly.
         epsilons: budgets; 0 is always among them.
-        twins: what must be caught; None for ``all_twins``.
+        controls: what must be caught; None for ``all_controls``.
         progress: show progress bars.
 
     Returns:
-        Plain data: the failure rate, ``audits`` of what is shipped, ``twins``.
+        Plain data: the failure rate, ``audits`` of what is shipped, and ``controls``.
 
     Raises:
         ValueError: if a number is out of its range.
@@ -71,14 +71,17 @@ def audit_shipped(
             audits.append(partial(audit_releaser, privatizer, *counts, name=name))
     num_honest = len(audits)
     true_epsilons: list[float | None] = []
-    counts = (trials or TWIN_TRIALS, trials_alone or TWIN_TRIALS_ALONE)
-    for twin in all_twins() if twins is None else twins:
-        attacks: list[Callable[..., AuditResult]] = [partial(audit_mechanism, twin.broken, *counts, name=twin.name)]
-        if twin.reaches_images:
-            attacks.append(partial(audit_releaser, small_privatizer(twin.broken), *counts, name=twin.name))
+    counts = (trials or CONTROL_TRIALS, trials_alone or CONTROL_TRIALS_ALONE)
+    for control in all_controls() if controls is None else controls:
+        attacks: list[Callable[..., AuditResult]] = [
+            partial(audit_mechanism, control.broken, *counts, name=control.name)
+        ]
+        if control.reaches_images:
+            attacks.append(partial(audit_releaser, small_privatizer(control.broken), *counts, name=control.name))
         audits += attacks
         # JSON knows no infinity.
-        true_epsilons += [round(twin.true_epsilon, 4) if math.isfinite(twin.true_epsilon) else None] * len(attacks)
+        true_epsilon = round(control.true_epsilon, 4) if math.isfinite(control.true_epsilon) else None
+        true_epsilons += [true_epsilon] * len(attacks)
     share = failure_rate / len(audits)
     rows = [
         audit(failure_rate=share, progress=progress).to_dict()
@@ -87,7 +90,7 @@ def audit_shipped(
     return {
         "failure_rate": failure_rate,
         "audits": rows[:num_honest],
-        "twins": [{**row, "true_epsilon": true} for row, true in zip(rows[num_honest:], true_epsilons, strict=True)],
+        "controls": [{**row, "true_epsilon": true} for row, true in zip(rows[num_honest:], true_epsilons, strict=True)],
     }
 
 

@@ -15,7 +15,7 @@ POOLS = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_p
 
 
 def checked_images(x: Tensor) -> Tensor:
-    r"""Return images (B, C, \*spatial) cut to intensities 0 to 1, with NaN as 0.
+    r"""Return images (B, C, \*spatial) clipped to intensities 0 to 1, with NaN as 0.
 
     Raises:
         ValueError: if there are not one to three spatial dimensions.

@@ -37,7 +37,7 @@ class GaussianBlur(nn.Module):
         self.deviation = deviation
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        r"""Blur images (B, C, \*spatial), cut to intensities 0 to 1; the condition is not used."""
+        r"""Blur images (B, C, \*spatial), clipped to intensities 0 to 1; the condition is not used."""
         x = checked_images(x)
         return GaussianFilter(x.ndim - 2, self.deviation)(x).clamp(0, 1)
 
@@ -66,6 +66,6 @@ class Mosaic(nn.Module):
         self.cell = cell
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        r"""Paint images (B, C, \*spatial), cut to intensities 0 to 1; the condition is not used."""
+        r"""Paint images (B, C, \*spatial), clipped to intensities 0 to 1; the condition is not used."""
         x = checked_images(x)
         return painted_cells(cell_means(x, self.cell), self.cell, x.shape[2:])

@@ -62,7 +62,7 @@ class PixelNoise(nn.Module):
         r"""Release images.
 
         Args:
-            x: originals (B, C, \*spatial); intensities are cut to 0 to 1.
+            x: originals (B, C, \*spatial); intensities are clipped to 0 to 1.
             condition: public, and not used.
 
         Returns:

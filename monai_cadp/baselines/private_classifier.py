@@ -56,7 +56,7 @@ class PrivateClassifier(nn.Module):
         return None if self.guarantee is None else self.guarantee.parameters["add_or_remove_one_epsilon"]
 
     def forward(self, x: Tensor) -> Tensor:
-        r"""Return logits (B, num_classes) of images (B, C, \*spatial); intensities are cut to 0 to 1, NaN is 0."""
+        r"""Return logits (B, num_classes) of images (B, C, \*spatial); intensities are clipped to 0 to 1, NaN is 0."""
         return self.network(checked_images(x))
 
 
@@ -79,9 +79,9 @@ def train_private_classifier(
     r"""Train a classifier by gradient descent with momentum, on noisy sums of clipped gradients of random batches.
 
     Proof. The promise compares two sets of n images with labels that differ in one image, its label, or both. The
-    weights at the beginning come from the public seed. A step looks at the set once: every image enters the batch by
-    its own coin of probability batch_size / n, its gradient is clipped to the norm C, and the sum gets Gaussian noise
-    of deviation s C. :func:`~monai_cadp.privacy.training_accounting.sgd_epsilon` proves what all steps promise
+    weights at the beginning come from the public seed. A step looks at the set once: every image enters the batch
+    independently with probability batch_size / n, its gradient is clipped to the norm C, and the sum gets Gaussian
+    noise of deviation s C. :func:`~monai_cadp.privacy.training_accounting.sgd_epsilon` proves what all steps promise
     together; s is what makes it (epsilon, delta). Dividing by ``batch_size``, which is public unlike the size of the
     batch, momentum and the step of the weights are post-processing. n is public: it is the same in both sets.
     Everything else that the caller chooses must be chosen without looking at these images.
@@ -95,7 +95,7 @@ def train_private_classifier(
     may round differently where the batch has one image more. Not covered either is the time that training takes.
 
     Args:
-        images: originals (n, C, \*spatial), in two or three dimensions; intensities are cut to 0 to 1, NaN is 0.
+        images: originals (n, C, \*spatial), in two or three dimensions; intensities are clipped to 0 to 1, NaN is 0.
         labels: classes (n,), integers from 0. They are protected with their image.
         num_classes: number of classes, public.
         epsilon: privacy budget of the classifier.

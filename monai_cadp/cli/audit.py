@@ -29,14 +29,14 @@ def add_parser(subparsers: Any) -> None:
         help="attack a privatizer and compare the measured epsilon with the promised one",
         description=(
             "Attack a configured privatizer, from image to image and at the latent, or with --mechanisms all that is "
-            "shipped and its broken twins. Further options --KEY VALUE replace values of the configuration. Exit code: "
-            "0 if no promise was contradicted (and every twin was caught), 1 if one was, 2 for bad arguments."
+            "shipped and its negative controls. Further options --KEY VALUE replace values of the configuration. Exit "
+            "code: 0 if no promise was contradicted (and every control was caught), 1 if one was, 2 for bad arguments."
         ),
         allow_abbrev=False,
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--config_file", nargs="+", help="YAML or JSON files of a bundle, merged in this order")
-    what.add_argument("--mechanisms", action="store_true", help="audit everything that is shipped, and all twins")
+    what.add_argument("--mechanisms", action="store_true", help="audit all that is shipped, and all negative controls")
     parser.add_argument("--privatizer_id", default="privatizer", help="where it is in the configuration")
     parser.add_argument(
         "--trials",
@@ -45,7 +45,7 @@ def add_parser(subparsers: Any) -> None:
         "20000, and in the best attack as many as nine tenths of the promise need",
     )
     parser.add_argument(
-        "--trials_alone", type=int, help="the same, one in each call; default: 500, and 1000 for the twins"
+        "--trials_alone", type=int, help="the same, one in each call; default: 500, and 1000 for negative controls"
     )
     parser.add_argument(
         "--failure_rate",
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the audit; print tables, write JSON, record in MLflow.
 
     Returns:
-        0 if no promise was contradicted and every twin was caught, otherwise 1.
+        0 if no promise was contradicted and every control was caught, otherwise 1.
 
     Raises:
         ValueError: if an argument is out of its range, or the configuration has no privatizer.
@@ -88,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
         if tracked is not None:
             _record(tracked, report, options.out)
     contradicted = any(audit["contradicted"] for audit in report["audits"])
-    return int(contradicted or not all(twin["contradicted"] for twin in report["twins"]))
+    return int(contradicted or not all(control["contradicted"] for control in report["controls"]))
 
 
 def tables(report: Mapping[str, Any]) -> str:
@@ -98,7 +98,7 @@ def tables(report: Mapping[str, Any]) -> str:
         report: what the JSON file of the command holds.
 
     Returns:
-        One table for the promises, and one for the twins if there are any.
+        One table for the promises, and one for the controls if there are any.
     """
     from monai_cadp.reports import text_table
 
@@ -116,20 +116,20 @@ def tables(report: Mapping[str, Any]) -> str:
         for audit in report["audits"]
     ]
     parts = [text_table(rows)]
-    if report["twins"]:
-        twins = [
+    if report["controls"]:
+        controls = [
             {
-                "broken twin": twin["name"],
-                "at the": twin["level"],
-                "claimed": f"{twin['epsilon']:g}",
-                "true": f"{twin['true_epsilon']:.2f}" if twin["true_epsilon"] is not None else "infinite",
-                "delta": f"{twin['delta']:g}",
-                "measured": f"{twin['measured']:.2f}",
-                "verdict": "caught" if twin["contradicted"] else "MISSED",
+                "negative control": control["name"],
+                "at the": control["level"],
+                "claimed": f"{control['epsilon']:g}",
+                "true": f"{control['true_epsilon']:.2f}" if control["true_epsilon"] is not None else "infinite",
+                "delta": f"{control['delta']:g}",
+                "measured": f"{control['measured']:.2f}",
+                "verdict": "caught" if control["contradicted"] else "MISSED",
             }
-            for twin in report["twins"]
+            for control in report["controls"]
         ]
-        parts.append(text_table(twins))
+        parts.append(text_table(controls))
     return "\n\n".join(parts)
 
 
@@ -154,7 +154,7 @@ def _configured(releaser: BaseReleaser, options: argparse.Namespace) -> dict[str
     counts = (options.trials or CONFIGURED_TRIALS, options.trials_alone or TRIALS_ALONE)
     share = options.failure_rate / len(audits)
     results = [audit(*counts, failure_rate=share, progress=True) for audit in audits]
-    return {"failure_rate": options.failure_rate, "audits": [result.to_dict() for result in results], "twins": []}
+    return {"failure_rate": options.failure_rate, "audits": [result.to_dict() for result in results], "controls": []}
 
 
 def _build(config_files: Sequence[str], privatizer_id: str, overrides: Mapping[str, Any]) -> BaseReleaser:
@@ -214,7 +214,7 @@ def _tracked(tracking_uri: str | None) -> contextlib.AbstractContextManager[Trac
 
 def _record(run: TrackedRun, report: Mapping[str, Any], path: Path | None) -> None:
     run.parameters({"failure_rate": report["failure_rate"]})
-    for row in [*report["audits"], *report["twins"]]:
+    for row in [*report["audits"], *report["controls"]]:
         # MLflow takes no other characters in names.
         title = re.sub(r"[^\w. -]", "", f"{row['name']} {row['level']} epsilon {row['epsilon']:g}")
         run.metrics({f"{title} measured": row["measured"], f"{title} ceiling": row["ceiling"]})

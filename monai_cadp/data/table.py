@@ -29,7 +29,7 @@ class Table(TableRows):
         schema: of its columns. Conditions may all be missing, for a network that is told one condition for all rows.
         split: "train", "val", "test", or "all" for the whole file.
         fractions: of the rows, or subjects, in train, val and test; they add up to 1.
-        seed: of the order that is cut into splits; public.
+        seed: of the order that is divided into splits; public.
         subject_column: name of a column, besides those of the schema, that says whose row it is; secret, and handed on
             for the budgets of a ledger only.
         item_column: name of a column, besides those of the schema, that tells the rows of a subject apart, such as the

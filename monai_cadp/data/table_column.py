@@ -102,7 +102,7 @@ class Column(ABC):
 
 @dataclass(frozen=True)
 class ContinuousColumn(Column):
-    """Numbers between two public bounds, at which values outside are cut; encoded as 0 to 1.
+    """Numbers between two public bounds, to which values outside are clipped; encoded as 0 to 1.
 
     Args:
         name: in the table.

@@ -75,7 +75,7 @@ class TableRows(Dataset):
         return item | self._names[index]
 
     def decoded(self) -> list[dict[str, Any]]:
-        """Return all rows as the schema knows them, with values cut at their bounds.
+        """Return all rows as the schema knows them, with values clipped to their bounds.
 
         Raises:
             ValueError: if the schema has a condition that the rows do not hold.

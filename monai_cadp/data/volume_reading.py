@@ -30,7 +30,7 @@ class ReadVolume(Transform):
     r"""Read one scan as a float32 tensor (1, \*grid.spatial_shape) with values in [0, 1].
 
     The scan is turned, moved so that its centre of mass lies where it should, resampled to the spacing of the grid, and
-    cut or padded with its darkest value to its size. Units of magnetic resonance mean nothing, so that the 99th
+    cropped or padded with its darkest value to its size. Units of magnetic resonance mean nothing, so that the 99th
     percentile of what is not background becomes ``bright``. All of it looks at this one scan alone: it happens before
     the mechanism, which bounds what any change of the scan can do, and nothing of it comes out: a plain tensor, no
     meta.

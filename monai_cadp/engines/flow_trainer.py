@@ -168,7 +168,7 @@ class FlowTrainer(Trainer):
         return chosen | {f"network_{name}": value for name, value in self.network.config.items()}
 
     def run(self) -> None:  # type: ignore[override]
-        """Train; with the state of a training that is over, only its handlers are met again, as at its end."""
+        """Train; with the state of a training that is over, only run its handlers again, as at its end."""
         event = self.training_event()
         with self.network.learning(event), self.averaged_network.learning(event):
             # Ignite would begin anew.

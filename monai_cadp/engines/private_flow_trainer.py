@@ -246,7 +246,7 @@ class PrivateFlowTrainer(FlowTrainer):
         return _PoissonBatches(self.people, rate, steps, self.generator)
 
     def _chunks(self, person: Tensor, size: int) -> Iterator[slice]:
-        """Yield places of images, those of a person together, as many as memory holds gradients of."""
+        """Yield places of images, each person's together, as many as memory holds gradients of."""
         largest = max(1, GRADIENT_NUMBERS // size)
         # Batches come person by person.
         start = end = 0
@@ -259,7 +259,7 @@ class PrivateFlowTrainer(FlowTrainer):
 
 
 class _PoissonBatches:
-    """The places of the images of everybody in a batch, which each person enters by a coin of their own."""
+    """The places of the images of everybody in a batch, which each person enters by a random draw of their own."""
 
     def __init__(self, people: Tensor, rate: float, steps: int, generator: torch.Generator | None) -> None:
         self.rate, self.steps, self.generator = rate, steps, generator

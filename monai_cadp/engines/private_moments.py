@@ -97,7 +97,7 @@ class PrivateMoments:
         Args:
             inn: the network, without learned maps, whose scales of a voxel need moments of their own.
             batches: all images (B, C, \*spatial) and conditions, once.
-            weights: of every image (n,), in this order; those of a person add up to 1.
+            weights: of every image (n,), in this order; each person's add up to 1.
             noise_multiplier: that one moment of all the budget would have.
             generator: draws the noise. For tests only: its numbers can be foretold, and nothing is promised.
             training_data: the record of the training of which this is a part, with its guarantee, for the noise alone

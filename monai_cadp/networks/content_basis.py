@@ -89,7 +89,7 @@ class ContentBasis(nn.Module):
 
         Args:
             inn: the network; not changed.
-            num_directions: k, cut to D.
+            num_directions: k, clipped to D.
             num_samples: prior samples (and probes).
             num_passes: passes of subspace iteration over the samples.
             batch_size: samples decoded at once.
@@ -157,7 +157,7 @@ class ContentBasis(nn.Module):
 
         Args:
             inn: the network.
-            num_directions: k, cut to the rank of the whitening layer.
+            num_directions: k, clipped to the rank of the whitening layer.
             in_subspace: as in ``fit``.
 
         Returns:

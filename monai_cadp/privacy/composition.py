@@ -37,7 +37,7 @@ def compose(
     fixed before the first release; their inputs may depend on earlier outcomes. A plain sum is given up only for an
     epsilon that is at least a hundredth smaller: pure results stay pure where they can.
 
-    What the networks have learnt from is united (:class:`TrainingData`): the same training met twice is one, and two
+    What the networks have learnt from is united (:class:`TrainingData`): the same training twice is one, and two
     trainings with equal settings are two. Public facts are united.
 
     Args:

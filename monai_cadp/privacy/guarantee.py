@@ -15,6 +15,7 @@ from monai_cadp.privacy.unit import check_unit
 
 __all__ = ["PrivacyGuarantee"]
 
+# How version 1 of the schema named what is ``training_data`` now: documents of that version are still read.
 OLDER = "training", "training_guarantee"
 
 

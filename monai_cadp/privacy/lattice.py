@@ -63,7 +63,7 @@ class Lattice:
         r"""Shrink every row to the bound and round it toward zero onto the lattice.
 
         Proof that no row q of the result is longer than the bound c (in steps). Floating-point arithmetic only
-        proposes integers q (any at all, if a row is not finite); every entry is then cut to :math:`|q_i| \le c \le
+        proposes integers q (any at all, if a row is not finite); every entry is then clipped to :math:`|q_i| \le c \le
         2^{20}`. With :math:`k \le 2^{22}` entries the sums :math:`\sum |q_i|` and :math:`\sum q_i^2` are at most
         :math:`2^{62}` and exact in int64. A row whose sum passes c or :math:`c^2` is replaced by zeros in the last
         line, whatever has happened before. So :math:`\lVert q \rVert \le c`, and two rows differ by 2 c at most.
@@ -73,7 +73,7 @@ class Lattice:
         do.)
 
         Args:
-            latents: (B, k), float32; a row that is not finite is still cut to the bound.
+            latents: (B, k), float32; a row that is not finite is still clipped to the bound.
 
         Returns:
             Integers (B, k), int64, in steps.

@@ -47,7 +47,7 @@ def noisy_second_moments(
         group: of each (n,), from 0 to ``num_groups`` - 1.
         num_groups: number of groups, public.
         noise_multiplier: s.
-        weights: of each (n,), for people with several vectors: those of a person add up to 1 at most. None for 1.
+        weights: of each (n,), for people with several vectors: each person's add up to 1 at most. None for 1.
         generator: draws the noise. For tests only: its numbers can be foretold.
 
     Returns:

@@ -56,8 +56,8 @@ def shuffled_epsilon(epsilon: float, num_releases: int, delta: float) -> float:
     epsilon, delta = checked_epsilon(epsilon), checked_delta(delta)
     if isinstance(num_releases, bool) or not isinstance(num_releases, int) or num_releases < 2:
         raise ValueError(f"The number of releases is {num_releases!r}; expected an integer of 2 or more.")
-    room = num_releases / (8 * math.log(2 / delta)) - 1
-    if room <= 0 or epsilon > math.log(room):
+    limit = num_releases / (8 * math.log(2 / delta)) - 1
+    if limit <= 0 or epsilon > math.log(limit):
         needed = math.ceil((math.exp(min(epsilon, 600.0)) + 1) * 8 * math.log(2 / delta))
         raise ValueError(
             f"{num_releases} releases of epsilon {epsilon:g} are too few to count as shuffled at delta {delta:g}; "

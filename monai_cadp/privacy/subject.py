@@ -21,7 +21,7 @@ TRAILING_ZERO = re.compile(r"(?<=.)(?:\.0)+$", re.DOTALL)
 
 
 class SubjectId:
-    r"""The id of a person, equal to every other way to type it.
+    r"""A person's id, equal to every other way to type it.
 
     Ids are text and never parsed as numbers. Those that differ only in the following are one subject, in the ledger
     and wherever people are counted: case; Unicode form (NFKC: full-width letters and digits, ligatures, composed and

@@ -113,7 +113,7 @@ def sgd_epsilon(
 ) -> float:
     r"""Return the epsilon of a number of steps with clipped gradients, Gaussian noise and Poisson-sampled batches.
 
-    One step adds up the gradients, of norm C at most, of a batch that each image enters by an independent coin of
+    One step adds up the gradients, of norm C at most, of a batch that each image enters independently with
     probability q, and adds noise :math:`N(0, s^2 C^2 I)`; the next may depend on what came out. The promise is about
     two sets of the same size that differ in one image, x or x'.
 

@@ -27,7 +27,7 @@ class TrainingData:
     r"""The set of all trainings that a network, or a release, goes back to.
 
     Every training is an event with an identity of its own, drawn from the operating system when it begins. Records are
-    merged as sets: the same training met twice is one, two trainings with equal settings are two. What the set means is
+    merged as sets: the same training twice is one, two trainings with equal settings are two. What the set means is
     computed from it and never taken from anybody's word:
 
     - one unprotected event makes everything UNPROTECTED, for ever;

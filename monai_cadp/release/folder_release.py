@@ -36,10 +36,10 @@ def release_batches(
             it takes any; subjects are needed with a ledger, and items name their images to it.
         batch_size: images encoded at once; it has no influence on the guarantee.
         description: of the progress bar.
-        ledger: pays for the releases and keeps them; what it has kept is met again.
+        ledger: pays for the releases and keeps them; what it has kept is returned, not drawn again.
 
     Yields:
-        Releases (B, C, \*spatial) with intensities cut to 0 to 1, and their conditions as released.
+        Releases (B, C, \*spatial) with intensities clipped to 0 to 1, and their conditions as released.
 
     Raises:
         ValueError: if an image, label or subject does not fit, or subjects are missing.

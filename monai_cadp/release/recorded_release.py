@@ -223,7 +223,7 @@ class RecordedReleaser(BaseReleaser):
         pixels = [_bytes(image) for image in images]
         by_item = self.by_item and items is not None
         names = [b"item " + bytes(ItemId(item)) for item in items or ()] if by_item else pixels
-        # A private condition must not decide which release is met.
+        # A private condition must not decide which release is returned.
         shown = None if conditions is None else self.condition_space.public_part(conditions)
         values = [b""] * len(images) if shown is None else [_bytes(value) for value in shown]
         guarantee, identity = self.description

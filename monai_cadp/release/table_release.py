@@ -41,7 +41,7 @@ def release_rows(
         table: the rows; they have subjects with a ledger.
         batch_size: rows encoded at once; it has no influence on the guarantee.
         description: of the progress bar.
-        ledger: pays for the releases and keeps them; what it has kept is met again.
+        ledger: pays for the releases and keeps them; what it has kept is returned, not drawn again.
 
     Yields:
         Releases (B, width), for the schema to decode, and their conditions as released.

@@ -35,7 +35,7 @@ class NetworkTraining:
         num_directions: of the content basis.
 
     Raises:
-        ValueError: if the images are neither public nor private.
+        ValueError: if ``training_data`` is neither public nor unprotected.
     """
 
     def __init__(

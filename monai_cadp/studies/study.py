@@ -116,7 +116,7 @@ class Study:
         # Networks and figures that no guarantee covers.
         states.mkdir(mode=0o700, exist_ok=True)
         key = self.key(_salt(states), train, val, test)
-        # Of this study only: another network, or images that may be shown, must never be met here.
+        # Of this study only: another network, or images that may be shown, must never be read from here.
         state_dir = states / key
         state_dir.mkdir(exist_ok=True)
         runs = NestedRuns(key, tracking_uri=self.tracking_uri, experiment=EXPERIMENT, store_dir=self.output_dir)

@@ -56,7 +56,7 @@ def test_of_the_class_alone_nothing_is_gained():
 
 
 def test_a_release_of_the_class_that_also_leaks_one_pixel_is_caught():
-    """A twin of the control above: its corner is brighter where the original leans to the right."""
+    """The negative control of the test above: a corner is brighter where the original leans to the right."""
 
     def leaking(images, labels, seed):
         released = someone_else(images, labels, seed)

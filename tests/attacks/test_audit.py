@@ -2,8 +2,8 @@
 """Audits contradict every broken promise and no kept one.
 
 Flake rates: an honest mechanism is contradicted with probability 1e-6 at most, which is the failure rate of each audit.
-A twin is missed with less: the trials are so many that its bound is expected five of its deviations above the claim, or
-four in each of four games.
+A control is missed with less: the trials are so many that its bound is expected five of its deviations above the claim,
+or four in each of four games.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from monai_cadp import Privatizer
-from monai_cadp.attacks import all_twins, audit_mechanism, audit_releaser
+from monai_cadp.attacks import all_controls, audit_mechanism, audit_releaser
 from monai_cadp.attacks.suite import shipped_privatizers, small_privatizer
 from monai_cadp.networks import ConditionalINN, ContentBasis
 from monai_cadp.privacy import (
@@ -28,7 +28,7 @@ from monai_cadp.privacy import (
 
 pytestmark = pytest.mark.slow
 
-TWINS = {twin.name: twin for twin in all_twins()}
+CONTROLS = {control.name: control for control in all_controls()}
 # Trials of each input in every game: many in each call, and one in each call.
 TRIALS = {
     "C for 2 C, Laplace": (4000, 20),
@@ -41,7 +41,7 @@ TRIALS = {
     "clip by the norm of the batch": (20, 600),
 }
 
-# Several twins have the same honest version; each is audited as that one of them that needs the most trials.
+# Several controls have the same honest version; each is audited as that one of them that needs the most trials.
 HONEST = (
     "noise x 0.8, Laplace",
     "noise x 0.8, Gaussian",
@@ -51,21 +51,23 @@ HONEST = (
 )
 
 
-@pytest.mark.parametrize("name", TWINS)
-def test_every_twin_is_caught(name):
-    assert audit_mechanism(TWINS[name].broken, *TRIALS[name]).is_contradicted
+@pytest.mark.parametrize("name", CONTROLS)
+def test_every_control_is_caught(name):
+    assert audit_mechanism(CONTROLS[name].broken, *TRIALS[name]).is_contradicted
 
 
 @pytest.mark.parametrize("name", HONEST)
-def test_no_honest_version_of_a_twin_is_contradicted(name):
-    assert not audit_mechanism(TWINS[name].honest, *TRIALS[name]).is_contradicted
+def test_no_honest_version_of_a_control_is_contradicted(name):
+    assert not audit_mechanism(CONTROLS[name].honest, *TRIALS[name]).is_contradicted
 
 
-def test_the_honest_versions_above_are_those_of_all_twins():
+def test_the_honest_versions_above_are_those_of_all_controls():
     def described(mechanism):
         return mechanism.num_directions, repr(mechanism)
 
-    assert {described(twin.honest) for twin in TWINS.values()} == {described(TWINS[name].honest) for name in HONEST}
+    assert {described(control.honest) for control in CONTROLS.values()} == {
+        described(CONTROLS[name].honest) for name in HONEST
+    }
 
 
 @pytest.mark.parametrize(
@@ -122,14 +124,14 @@ def test_no_privatizer_is_contradicted_from_image_to_image(name):
         ("m depends on the image", (8000, 20)),
     ],
 )
-def test_a_twin_is_caught_behind_a_network_too(name, trials):
-    assert audit_releaser(small_privatizer(TWINS[name].broken), *trials).is_contradicted
+def test_a_control_is_caught_behind_a_network_too(name, trials):
+    assert audit_releaser(small_privatizer(CONTROLS[name].broken), *trials).is_contradicted
 
 
 def test_a_privatizer_lets_no_nan_reach_a_mechanism_that_trusts_its_input():
-    twin = TWINS["one NaN in the batch"]
-    assert not twin.reaches_images
-    assert not audit_releaser(small_privatizer(twin.broken), 400, 20).is_contradicted
+    control = CONTROLS["one NaN in the batch"]
+    assert not control.reaches_images
+    assert not audit_releaser(small_privatizer(control.broken), 400, 20).is_contradicted
 
 
 @pytest.mark.parametrize("epsilon", [0.5, 2.0])
@@ -223,7 +225,7 @@ def test_too_few_trials_to_choose_and_count_are_refused(refused, trials):
 
 def test_attributes_that_spend_epsilon_each_are_caught_and_those_that_share_it_are_not():
     honest = AttributeResponse(1.0, num_attributes=4, kept=[2])
-    twin = AttributeResponse(1.0, num_attributes=4, kept=[2])
-    twin.response = RandomizedResponse(1.0, 2)
+    control = AttributeResponse(1.0, num_attributes=4, kept=[2])
+    control.response = RandomizedResponse(1.0, 2)
     assert not audit_mechanism(honest, trials=20_000, trials_alone=100).is_contradicted
-    assert audit_mechanism(twin, trials=20_000, trials_alone=100).is_contradicted
+    assert audit_mechanism(control, trials=20_000, trials_alone=100).is_contradicted

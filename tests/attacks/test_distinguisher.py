@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The attacker finds what tells two inputs apart, and is judged on trials that he has not seen before."""
+"""The attacker finds what tells two inputs apart, and is judged on trials that it has not seen before."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BOUND = partial(epsilon_lower_bound, failure_rate=1e-3)
 
 
 def game(release, first=(0.0,), second=(1.0,)):
-    """A game whose release is given as function (index, trials, generator) -> (trials, 2, d); coins are seeded."""
+    """A game whose release is given as function (index, trials, generator) -> (trials, 2, d), with a public seed."""
     generator = torch.Generator().manual_seed(0)
     return Game(
         "game",
@@ -83,7 +83,7 @@ def test_what_tells_inputs_apart_is_found(release, targets):
 @pytest.mark.parametrize("targets", [([0.0], [1.0]), ([0.0], [0.0]), ([3e38], [-3e38]), ([math.nan], [math.inf])])
 def test_inputs_with_the_same_law_are_not_told_apart_whatever_was_expected_of_them(targets):
     played = game(lambda index, trials, generator: noise(trials, generator), *targets)
-    # The bound is above 0 with probability 1e-3 at most, and the coins are seeded.
+    # The bound is above 0 with probability 1e-3 at most, and the seed is fixed.
     assert measured(played) == 0.0
 
 
@@ -102,8 +102,8 @@ def test_the_trials_on_which_a_choice_was_made_take_no_part_in_the_count():
     played = game(many_columns, *targets)
     seen = [played.release(index, 200) for index in (0, 1)]
     guess = Distinguisher(played, *seen, BOUND)
-    twin = Counts(guess.hits(seen[0]), 200, guess.hits(seen[1]), 200)
-    assert BOUND(*twin) > 0.5
+    control = Counts(guess.hits(seen[0]), 200, guess.hits(seen[1]), 200)
+    assert BOUND(*control) > 0.5
 
 
 def test_both_inputs_are_released_as_often_and_in_calls_as_large_as_was_asked_for():

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import one_hot
 
 from monai_cadp.attacks import expected_releases, nearest_candidate, success_limit
-from monai_cadp.attacks.broken_twins import with_noise
+from monai_cadp.attacks.negative_controls import with_noise
 from monai_cadp.baselines import GaussianBlur, Mosaic
 from monai_cadp.data import Digits
 from monai_cadp.privacy import LaplaceMechanism, RandomizedResponse

@@ -8,7 +8,7 @@ import json
 import pytest
 
 import monai_cadp.privacy
-from monai_cadp.attacks import all_twins
+from monai_cadp.attacks import all_controls
 from monai_cadp.attacks.suite import audit_shipped, shipped_mechanisms, shipped_privatizers, small_privatizer
 from monai_cadp.privacy import Mechanism
 
@@ -29,15 +29,15 @@ def test_all_of_a_budget_is_what_is_audited(epsilon):
 
 
 def test_a_mechanism_decides_how_many_directions_its_small_privatizer_has():
-    for twin in all_twins():
-        assert small_privatizer(twin.broken).content.num_directions == twin.broken.num_directions
+    for control in all_controls():
+        assert small_privatizer(control.broken).content.num_directions == control.broken.num_directions
 
 
 @pytest.fixture(scope="module")
 def report():
-    """Far too few trials, for an audit of what spends nothing and of one twin."""
-    (twin,) = [twin for twin in all_twins() if twin.name == "noise reused across images"]
-    return audit_shipped(400, 20, failure_rate=1e-3, epsilons=(), twins=[twin])
+    """Far too few trials, for an audit of what spends nothing and of one control."""
+    (control,) = [control for control in all_controls() if control.name == "noise reused across images"]
+    return audit_shipped(400, 20, failure_rate=1e-3, epsilons=(), controls=[control])
 
 
 def test_the_report_is_plain_data(report):
@@ -50,10 +50,10 @@ def test_the_report_says_what_was_audited_where_and_what_was_caught(report):
         ("PriorOnly", "image"),
     ]
     assert [row["contradicted"] for row in report["audits"]] == [False, False]
-    assert [row["level"] for row in report["twins"]] == ["latent", "image"]
-    assert all(row["contradicted"] and row["true_epsilon"] is None for row in report["twins"])
+    assert [row["level"] for row in report["controls"]] == ["latent", "image"]
+    assert all(row["contradicted"] and row["true_epsilon"] is None for row in report["controls"])
 
 
 def test_all_audits_together_share_the_failure_rate(report):
-    rates = [row["failure_rate"] for row in [*report["audits"], *report["twins"]]]
+    rates = [row["failure_rate"] for row in [*report["audits"], *report["controls"]]]
     assert sum(rates) == pytest.approx(report["failure_rate"]) and len(set(rates)) == 1

@@ -34,7 +34,7 @@ def test_no_image_has_an_influence_on_another(method):
 
 @pytest.mark.parametrize("cell", [1, 4])
 def test_the_noise_of_pixels_has_the_scale_of_its_sensitivity(cell):
-    """With so large an epsilon nothing is cut: a Laplace variable of scale n / epsilon deviates by that on average."""
+    """With so large an epsilon nothing is clipped: a Laplace variable of scale n / epsilon has that mean deviation."""
     epsilon, side = 5e3, 16
     cells = (side // cell) ** 2
     y = PixelNoise(epsilon, cell)(torch.full((200, 1, side, side), 0.5))
@@ -52,7 +52,7 @@ def audited(release):
     return epsilon_lower_bound(hits, count, false, count)
 
 
-def test_noise_on_pixels_keeps_its_promise_and_a_twin_with_the_noise_of_one_pixel_does_not():
+def test_noise_on_pixels_keeps_its_promise_and_a_control_with_the_noise_of_one_pixel_does_not():
     assert audited(PixelNoise(1.0)) <= 1.0
 
     def of_one_pixel(x):

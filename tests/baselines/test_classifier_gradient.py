@@ -43,7 +43,7 @@ def moved_by_one_image(total):
     return distance(total(network, images, labels), total(network, other_images, other_labels))
 
 
-def test_no_image_moves_the_sum_by_more_than_twice_the_bound_and_a_twin_without_clipping_does():
+def test_no_image_moves_the_sum_by_more_than_twice_the_bound_and_a_control_without_clipping_does():
     def unclipped(network, images, labels):
         return clipped_gradient_sum(network, images, labels, 1e9)
 

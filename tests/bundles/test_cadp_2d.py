@@ -140,7 +140,7 @@ def test_the_network_takes_and_gives_what_the_metadata_say():
     )
 
 
-def test_the_trained_privatizer_is_exported_by_tracing_and_tosses_fresh_coins(checkpoint, tmp_path):
+def test_the_trained_privatizer_is_exported_by_tracing_and_draws_afresh(checkpoint, tmp_path):
     ckpt_export(
         net_id="network_def",
         filepath=str(tmp_path / "model.ts"),

@@ -102,7 +102,7 @@ def test_the_network_takes_and_gives_what_the_metadata_say():
     )
 
 
-def test_the_trained_privatizer_is_exported_by_tracing_and_tosses_fresh_coins(checkpoint, tmp_path):
+def test_the_trained_privatizer_is_exported_by_tracing_and_draws_afresh(checkpoint, tmp_path):
     ckpt_export(
         net_id="network_def",
         filepath=str(tmp_path / "model.ts"),
@@ -149,7 +149,7 @@ def test_no_name_is_left_behind_by_the_training(patients):
     assert not any(CANARY.encode() in path.read_bytes() for path in written)
 
 
-def test_with_a_ledger_a_patient_has_one_budget_and_rows_are_met_again(patients, tmp_path):
+def test_with_a_ledger_a_patient_has_one_budget_and_rows_are_returned_from_the_ledger(patients, tmp_path):
     source, options, trained = patients
     place = ["--ledger", str(tmp_path / "ledger.db"), "--secret_file", str(tmp_path / "secret")]
     assert main(["ledger", "init", *place, "--epsilon", "8"]) == 0

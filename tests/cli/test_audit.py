@@ -32,7 +32,7 @@ honest: { _target_: monai_cadp.privacy.LaplaceMechanism, epsilon: "@epsilon", cl
 privatizer:
   _target_: monai_cadp.Privatizer
   inn: "@inn"
-  mechanism: { _target_: monai_cadp.attacks.broken_twins.with_noise, mechanism: "@honest", factor: "@factor" }
+  mechanism: { _target_: monai_cadp.attacks.negative_controls.with_noise, mechanism: "@honest", factor: "@factor" }
   content: { _target_: monai_cadp.networks.ContentBasis.leading, inn: "@inn", num_directions: 1 }
 elsewhere: "@privatizer"
 """
@@ -72,7 +72,7 @@ def test_a_promise_that_is_kept_ends_with_0_and_is_written(run, configuration, t
 
 
 def test_a_promise_that_is_broken_ends_with_1(run, configuration):
-    # The flake rate of a twin with half the noise is far below 1e-6; see tests/attacks.
+    # The flake rate of a control with half the noise is far below 1e-6; see tests/attacks.
     code, printed = run("--config_file", configuration, "--factor", "0.5", *FEW)
     assert code == 1 and printed.out.count("CONTRADICTED") == 2
 
@@ -168,13 +168,13 @@ def test_help_comes_without_importing_a_heavy_library():
 # --- the audit that is published --------------------------------------------------------------------------------------
 
 
-def test_the_published_audit_kept_every_promise_and_caught_every_twin():
+def test_the_published_audit_kept_every_promise_and_caught_every_control():
     report = json.loads(RESULTS.read_text())
     assert {row["epsilon"] for row in report["audits"]} == {0.0, 1.0, 2.0, 4.0, 8.0}
     assert {row["level"] for row in report["audits"]} == {"latent", "image"}
     for row in report["audits"]:
         assert row["measured"] <= row["epsilon"] < row["ceiling"]
-    for row in report["twins"]:
+    for row in report["controls"]:
         assert row["measured"] > row["epsilon"]
     assert report["failure_rate"] <= 1e-6
 

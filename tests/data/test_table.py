@@ -136,7 +136,7 @@ def test_bad_files_and_options_are_refused_without_a_value(tmp_path, content, op
     assert CANARY not in str(caught.value) and caught.value.__cause__ is None and caught.value.__context__ is None
 
 
-def test_all_rows_of_a_person_are_in_one_split_however_the_id_was_typed(tmp_path):
+def test_all_rows_of_one_person_are_in_one_split_however_the_id_was_typed(tmp_path):
     """Some programs take a column of numbers for floats: then patient 12 is patient 12.0 in a file."""
     typed = [(f"{n}", f"{n}.0", f" {n:04d}")[i % 3] for n in range(10, 60) for i in range(3)]
     path = tmp_path / "typed.csv"

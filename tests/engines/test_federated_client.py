@@ -46,7 +46,7 @@ def sites(tmp_path):
 def client(sites, site, *overlays, **options):
     chosen = {"dataset_dir": str(sites / f"{site}.npz"), "spatial_shape": [8, 8], "max_epochs": 4, **options}
     files = [str(CONFIGS / f"{name}.yaml") for name in ("train", *overlays)]
-    # The network of the server, whose provenance a private training asks for.
+    # The network of the server, whose training data a private training asks for.
     chosen["network"] = {"_target_": "monai_cadp.release.checkpoint.load_network", "path": str(sites / "public.pt")}
     checkpoint = sites / f"{site}.pt" if overlays else None
     made = FederatedFlowClient(files, local_epochs=2, checkpoint=checkpoint, **chosen)

@@ -154,11 +154,11 @@ def test_a_training_that_is_over_ends_again_and_does_not_begin_anew():
     again = trainer()
     for name, part in again.training_state().items():
         part.load_state_dict(whole.training_state()[name].state_dict())
-    met = []
+    fired = []
     for event in (Events.STARTED, Events.ITERATION_COMPLETED, Events.COMPLETED):
-        again.add_event_handler(event, lambda _, event: met.append(event), event)
+        again.add_event_handler(event, lambda _, event: fired.append(event), event)
     again.run()
-    assert met == [Events.STARTED, Events.COMPLETED]
+    assert fired == [Events.STARTED, Events.COMPLETED]
     assert same(again.network, whole.network)
 
 

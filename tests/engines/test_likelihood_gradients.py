@@ -23,7 +23,7 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_gradient_of_a_person_is_the_mean_of_those_of_his_images_in_batches_of_one(name):
+def test_a_persons_gradient_is_the_mean_of_those_of_their_images_in_batches_of_one(name):
     torch.manual_seed(0)
     network = NETWORKS[name]()
     x = torch.randn(6, network.in_channels, *network.spatial_shape)

@@ -98,18 +98,18 @@ def images_seen(monkeypatch, secret=True):
     return torch.cat(found)
 
 
-def test_input_noise_cannot_be_foretold_and_a_twin_with_that_of_a_public_seed_is_rejected(monkeypatch):
-    """Where it can, a person who enters a batch shifts the noise of all who come after him, and shows in them."""
+def test_input_noise_cannot_be_foretold_and_a_control_with_that_of_a_public_seed_is_rejected(monkeypatch):
+    """Where it can, a person who enters a batch shifts the noise of all who come after them, and shows in them."""
     assert not torch.allclose(images_seen(monkeypatch), images_seen(monkeypatch))
     assert torch.equal(images_seen(monkeypatch, secret=False), images_seen(monkeypatch, secret=False))
 
 
 def test_a_network_does_not_keep_a_word_that_is_no_longer_true(refused):
-    private = public_network()
-    FlowTrainer(private, DataLoader(rows(), 8), max_epochs=1).run()
-    assert TrainingData.of(private).protection == "unprotected"
+    inn = public_network()
+    FlowTrainer(inn, DataLoader(rows(), 8), max_epochs=1).run()
+    assert TrainingData.of(inn).protection == "unprotected"
     with refused(ValueError, "nothing can undo"):
-        trainer(private)
+        trainer(inn)
     once = public_network()
     trainer(once, max_epochs=1).run()
     assert TrainingData.of(once).protection == "dp"
@@ -163,7 +163,7 @@ def test_the_guarantee_is_in_the_checkpoint_and_in_everything_that_is_made_with_
 
 
 def moved(people, count):
-    """How far a step's gradient moves if the first items become huge, under the same coins and noise."""
+    """How far a step's gradient moves if the first items become huge, under the same random draws and noise."""
     found = []
     for factor in (1.0, 1e4):
         data = rows()
@@ -177,7 +177,7 @@ def moved(people, count):
     return float((found[0] - found[1]).norm()) * 6
 
 
-def test_a_person_with_many_images_moves_a_step_no_further_than_one_image_and_a_twin_by_images_does():
+def test_a_person_with_many_images_moves_a_step_no_further_than_one_image_and_a_control_by_images_does():
     largest = 2 * 0.1
     assert 0 < moved([index // 10 for index in range(60)], 10) <= largest * (1 + 1e-4)
     assert moved(None, 60) > largest
@@ -224,10 +224,10 @@ def test_a_training_goes_on_with_its_own_noise_only(tmp_path, refused):
 
 
 def test_what_no_promise_covers_is_refused(refused):
-    private = public_network()
-    private.add_training_events([new_event("flow")])
+    inn = public_network()
+    inn.add_training_events([new_event("flow")])
     with refused(ValueError, "nothing can undo"):
-        trainer(private)
+        trainer(inn)
     with refused(ValueError, "needs moments"):
         trainer(network())
     with refused(ValueError, "needs moments"):
@@ -275,7 +275,7 @@ def audited(epsilon, trials=400):
     return epsilon_lower_bound(hits[0], trials - half, hits[1], trials - half, DELTA)
 
 
-def test_a_membership_audit_stays_below_the_claim_and_catches_a_twin_without_noise(monkeypatch):
+def test_a_membership_audit_stays_below_the_claim_and_catches_a_control_without_noise(monkeypatch):
     """A kept promise is contradicted with a probability of 1e-6 at most."""
     assert audited(1.0) <= 1.0
     monkeypatch.setattr(SumLattice, "noise", lambda self, like, *_: torch.zeros_like(like, dtype=torch.int64))

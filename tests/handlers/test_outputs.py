@@ -45,7 +45,7 @@ def test_a_preview_is_a_picture_for_every_epoch(tmp_path, kind, shape):
     assert height > 64 * rows and width > 64 * 2
 
 
-def test_previews_come_as_often_as_they_were_ordered_and_draw_no_coins_of_the_training(tmp_path):
+def test_previews_come_as_often_as_they_were_ordered_and_use_no_random_draws_of_the_training(tmp_path):
     plain, watched = trainer(max_epochs=4), trainer(max_epochs=4)
     SamplePreview(tmp_path, every=2).attach(watched)
     plain.run()

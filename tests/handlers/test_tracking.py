@@ -147,7 +147,7 @@ def test_a_training_that_is_broken_off_in_an_epoch_is_recorded_as_failed(new_run
     assert recorded(store, run.name)[1].info.status == "FAILED"
 
 
-def test_a_run_that_somebody_opened_is_left_for_him_to_close(new_run, store):
+def test_a_run_that_somebody_opened_is_left_for_them_to_close(new_run, store):
     training, _ = trainer()
     with new_run() as run:
         MLflowTracking(run).attach(training)

@@ -51,7 +51,7 @@ def test_batches_are_gathered_to_what_the_function_gives(size):
 
 
 def test_mean_of_batches_is_not_what_is_measured():
-    """The broken twin: figures of batches, averaged."""
+    """The negative control: figures of batches, averaged."""
     means = [pixel_cosine(original, released) for released, original, _ in batches(7)]
     assert abs(sum(means) / len(means) - COSINE) > 0.005
 

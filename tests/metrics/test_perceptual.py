@@ -47,7 +47,7 @@ def test_images_of_the_class_alone_are_not_though_all_of_them_are_much_alike(fea
 
 
 def test_the_zero_line_without_classes_counts_the_class_as_content(features):
-    """The broken twin of the claim above: shuffled over all classes, releases of the class alone seem to keep much."""
+    """The negative control: shuffled over all classes, releases of the class alone seem to keep much."""
     assert perceptual_similarity(IMAGES, someone_else(), features).above.low > 0.4
 
 

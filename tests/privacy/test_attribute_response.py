@@ -15,7 +15,7 @@ from scipy import stats
 from monai_cadp.privacy import AttributeResponse, RandomizedResponse
 from monai_cadp.privacy.exact_numbers import proved_value
 
-# A right mechanism is rejected with probability 1e-7 at most; the twin is accepted with less than 1e-7.
+# A right mechanism is rejected with probability 1e-7 at most; the control is accepted with less than 1e-7.
 ALPHA = 1e-7
 COUNT = 100_000
 TRUTH = (1, 0, 1)
@@ -43,8 +43,8 @@ def test_answers_have_the_law_of_the_proof_and_are_independent_of_each_other():
     assert p_value(AttributeResponse(3.0, 3), 3.0) > ALPHA
 
 
-class OneCoinForAll(AttributeResponse):
-    """A broken twin: all attributes of a sample are kept or denied together."""
+class OneDrawForAll(AttributeResponse):
+    """A negative control: all attributes of a sample are kept or denied together."""
 
     def _randomize(self, latents, generator):
         answer = self.response(latents[:, 0], generator)
@@ -53,7 +53,7 @@ class OneCoinForAll(AttributeResponse):
 
 
 class EpsilonForEach(AttributeResponse):
-    """A broken twin: every attribute spends the whole of epsilon."""
+    """A negative control: every attribute spends the whole of epsilon."""
 
     def __init__(self, epsilon, num_attributes):
         super().__init__(epsilon, num_attributes)
@@ -61,10 +61,10 @@ class EpsilonForEach(AttributeResponse):
 
 
 @pytest.mark.parametrize(
-    "twin", [OneCoinForAll, EpsilonForEach, lambda epsilon, k: AttributeResponse(1.1 * epsilon, k)]
+    "control", [OneDrawForAll, EpsilonForEach, lambda epsilon, k: AttributeResponse(1.1 * epsilon, k)]
 )
-def test_broken_twins_are_found_out(twin):
-    assert p_value(twin(3.0, 3), 3.0) < ALPHA
+def test_negative_controls_are_found_out(control):
+    assert p_value(control(3.0, 3), 3.0) < ALPHA
 
 
 @pytest.mark.parametrize("epsilon", [0.1, 0.3, 1.0, 2.0, 7.7, 40.0])

@@ -66,16 +66,16 @@ def with_normal_intervals(hits, positives, alarms, negatives):
     return math.inf if high <= 0 < low else math.log(low / high) if low > 0 else 0.0
 
 
-@pytest.mark.parametrize(("twin", "epsilon"), [(without_confidence, 1.0), (with_normal_intervals, 4.0)])
-def test_a_twin_without_a_true_confidence_is_above_the_truth_too_often(twin, epsilon):
-    assert chance_of_too_much(twin, epsilon, *tight_rates(epsilon, 0.0)) > 4 * FAILURE_RATE
+@pytest.mark.parametrize(("control", "epsilon"), [(without_confidence, 1.0), (with_normal_intervals, 4.0)])
+def test_a_control_without_a_true_confidence_is_above_the_truth_too_often(control, epsilon):
+    assert chance_of_too_much(control, epsilon, *tight_rates(epsilon, 0.0)) > 4 * FAILURE_RATE
 
 
-def test_a_twin_that_ignores_delta_is_above_the_truth_too_often():
-    def twin(*counts):
+def test_a_control_that_ignores_delta_is_above_the_truth_too_often():
+    def control(*counts):
         return epsilon_lower_bound(*counts, failure_rate=FAILURE_RATE)
 
-    assert chance_of_too_much(twin, 0.0, *tight_rates(0.0, 0.5)) > 4 * FAILURE_RATE
+    assert chance_of_too_much(control, 0.0, *tight_rates(0.0, 0.5)) > 4 * FAILURE_RATE
 
 
 @pytest.mark.parametrize("epsilon", [1.0, 4.0, 8.0])
@@ -148,13 +148,13 @@ def test_the_gaussian_bound_is_above_the_truth_as_rarely_as_it_says(mu, offset):
     assert chance_of_too_much(bound, gaussian_epsilon(mu, 1e-5) + 2**-20, p, q) <= FAILURE_RATE
 
 
-def test_a_gaussian_twin_without_confidence_is_above_the_truth_too_often():
-    def twin(hits, positives, alarms, negatives):
+def test_a_gaussian_control_without_confidence_is_above_the_truth_too_often():
+    def control(hits, positives, alarms, negatives):
         mu = norm.ppf(min(hits / positives, 0.99)) - norm.ppf(max(alarms / negatives, 0.01))
         return gaussian_epsilon(mu, 1e-5) if mu > 0 else 0.0
 
     mu = 1.0
-    assert chance_of_too_much(twin, gaussian_epsilon(mu, 1e-5), norm.cdf(mu / 2), norm.cdf(-mu / 2)) > 0.2
+    assert chance_of_too_much(control, gaussian_epsilon(mu, 1e-5), norm.cdf(mu / 2), norm.cdf(-mu / 2)) > 0.2
 
 
 @pytest.mark.parametrize("epsilon", [1e-3, 0.1, 1.0, 4.0, 10.0, 40.0])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gaussian noise has the law that its guarantee needs, and twins with less noise are found out."""
+"""Gaussian noise has the law that its guarantee needs, and controls with less noise are found out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from monai_cadp.privacy.calibration import gaussian_delta_interval
 from monai_cadp.privacy.discrete_gaussian import continuous_deviation
 from monai_cadp.privacy.exact_numbers import proved_value
 
-# A right mechanism is rejected with probability 1e-7 at most; a twin is accepted with less than 1e-7.
+# A right mechanism is rejected with probability 1e-7 at most; a control is accepted with less than 1e-7.
 ALPHA = 1e-7
 COUNT = 2**16
 EPSILON, DELTA, BOUND = 8.0, 1e-5, 0.05
@@ -25,9 +25,9 @@ SIGMA = 2 * BOUND * 0.600229  # the published value for sensitivity 1, times 2 C
 
 
 def with_noise(factor: float) -> GaussianMechanism:
-    twin = copy.deepcopy(GaussianMechanism(EPSILON, DELTA, BOUND))
-    twin.scale *= factor
-    return twin
+    control = copy.deepcopy(GaussianMechanism(EPSILON, DELTA, BOUND))
+    control.scale *= factor
+    return control
 
 
 def law_p_value(mechanism: GaussianMechanism, entry: float) -> float:
@@ -43,7 +43,7 @@ def test_noise_has_the_published_deviation_for_twice_the_bound(entry):
 
 
 @pytest.mark.parametrize("factor", [0.9, 0.5], ids=["sigma x 0.9", "C in place of 2 C"])
-def test_a_twin_with_less_noise_is_found_out(factor):
+def test_a_control_with_less_noise_is_found_out(factor):
     assert law_p_value(with_noise(factor), 0.0) < ALPHA
 
 
@@ -72,7 +72,7 @@ def test_the_discrete_law_itself_is_within_delta_and_close(epsilon, delta):
     assert 0.999 * delta < exact_delta(mechanism, epsilon) <= delta
 
 
-def test_the_discrete_law_of_a_twin_is_not_within_delta():
+def test_the_discrete_law_of_a_control_is_not_within_delta():
     assert exact_delta(with_noise(0.999), EPSILON) > DELTA
 
 

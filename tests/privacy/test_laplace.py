@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Laplace noise has the law that its guarantee needs, and twins with less noise are found out."""
+"""Laplace noise has the law that its guarantee needs, and controls with less noise are found out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scipy import stats
 
 from monai_cadp.privacy import LaplaceMechanism
 
-# A right mechanism is rejected with probability 1e-7 at most; a twin is accepted with less than 1e-7.
+# A right mechanism is rejected with probability 1e-7 at most; a control is accepted with less than 1e-7.
 ALPHA = 1e-7
 COUNT = 2**17
 EPSILON, BOUND = 8.0, 0.05
@@ -23,9 +23,9 @@ SCALE = 2 * BOUND / EPSILON
 
 
 def with_noise(factor: float) -> LaplaceMechanism:
-    twin = copy.deepcopy(LaplaceMechanism(EPSILON, BOUND))
-    twin.scale *= factor
-    return twin
+    control = copy.deepcopy(LaplaceMechanism(EPSILON, BOUND))
+    control.scale *= factor
+    return control
 
 
 def law_p_value(mechanism: LaplaceMechanism, entry: float) -> float:
@@ -41,7 +41,7 @@ def test_noise_has_the_scale_of_twice_the_bound_over_epsilon(entry):
 
 
 @pytest.mark.parametrize("factor", [0.9, 0.5], ids=["scale x 0.9", "C in place of 2 C"])
-def test_a_twin_with_less_noise_is_found_out(factor):
+def test_a_control_with_less_noise_is_found_out(factor):
     assert law_p_value(with_noise(factor), 0.0) < ALPHA
 
 

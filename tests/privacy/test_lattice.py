@@ -17,7 +17,7 @@ PROFILE = settings(derandomize=True, deadline=None, max_examples=200)
 
 
 class MatrixNormLattice(Lattice):
-    """Broken twin: a matrix norm of the whole batch in place of the norm of each row."""
+    """A negative control: a matrix norm of the whole batch in place of the norm of each row."""
 
     def clip(self, latents):
         length = torch.linalg.matrix_norm(latents.double() / self.step, ord=self.norm)
@@ -68,11 +68,11 @@ def test_no_row_is_longer_than_the_bound_in_exact_integers(row, bound, norm):
     assert longest(lattice.clip(torch.tensor([row], dtype=torch.float32)), norm) <= lattice.bound**norm
 
 
-def test_a_twin_with_a_matrix_norm_lets_rows_through_that_are_too_long():
+def test_a_control_with_a_matrix_norm_lets_rows_through_that_are_too_long():
     row = torch.ones(1, 8)
-    twin = MatrixNormLattice(1.0, 1)
-    assert longest(twin.clip(row), 1) > 7 * twin.bound
-    assert longest(Lattice(1.0, 1).clip(row), 1) <= twin.bound
+    control = MatrixNormLattice(1.0, 1)
+    assert longest(control.clip(row), 1) > 7 * control.bound
+    assert longest(Lattice(1.0, 1).clip(row), 1) <= control.bound
 
 
 def batch_mates_stay(lattice: Lattice, bad: float) -> bool:
@@ -90,7 +90,7 @@ def test_a_row_never_changes_its_batch_mates(norm, bad):
 
 
 @pytest.mark.parametrize("norm", [1, 2])
-def test_a_twin_with_a_matrix_norm_lets_a_row_change_its_batch_mates(norm):
+def test_a_control_with_a_matrix_norm_lets_a_row_change_its_batch_mates(norm):
     assert not batch_mates_stay(MatrixNormLattice(1.0, norm), 1e30)
 
 

@@ -90,10 +90,10 @@ class TestEveryMechanism:
     @pytest.mark.parametrize("again", [lambda m: pickle.loads(pickle.dumps(m)), copy.deepcopy, copy.copy])
     def test_survives_pickling_and_copying(self, make, again):
         mechanism = make()
-        twin = again(mechanism)
+        copied = again(mechanism)
         latents = torch.randn(4, 5)
-        assert torch.equal(mechanism(latents, seeded()), twin(latents, seeded()))
-        assert twin.parameters() == mechanism.parameters()
+        assert torch.equal(mechanism(latents, seeded()), copied(latents, seeded()))
+        assert copied.parameters() == mechanism.parameters()
 
     def test_is_written_on_one_line(self, make):
         text = repr(make())
@@ -161,7 +161,7 @@ def test_a_double_that_float32_cannot_hold_counts_as_infinite():
     assert torch.equal(Recorder()(torch.tensor([[1e300, 1.0]], dtype=torch.float64)), torch.tensor([[0.0, 1.0]]))
 
 
-def test_importing_the_room_imports_no_heavy_library_and_no_other_room():
+def test_importing_the_package_imports_no_heavy_library_and_no_other_package_of_this_project():
     code = (
         "import sys, monai_cadp.privacy\n"
         "heavy = {'opendp', 'scipy', 'monai', 'FrEIA', 'monai_cadp.networks', 'monai_cadp.data'}\n"

@@ -24,7 +24,7 @@ def moments(rows, group, **options):
 
 
 @pytest.mark.parametrize("size", [0.1, 1.0, 50.0, 1e30])
-def test_replacing_one_person_moves_them_by_the_root_of_two_at_most_and_a_twin_without_clipping_by_more(size):
+def test_replacing_one_person_moves_them_by_the_root_of_two_at_most_and_a_control_without_clipping_by_more(size):
     generator = torch.Generator().manual_seed(0)
     rows, group = torch.randn(20, 6, generator=generator), torch.arange(20) % 3
     largest = 0.0
@@ -34,8 +34,8 @@ def test_replacing_one_person_moves_them_by_the_root_of_two_at_most_and_a_twin_w
         other_group[4] = int(torch.randint(3, (), generator=generator))
         largest = max(largest, float((moments(rows, group) - moments(other, other_group)).norm()))
         if size > 10:
-            twin = other[4].double()
-            assert float(torch.outer(twin, twin).norm()) > 100
+            unclipped = other[4].double()
+            assert float(torch.outer(unclipped, unclipped).norm()) > 100
     assert (1.2 if size >= 1 else 0.5) < largest <= REPLACEMENT
 
 

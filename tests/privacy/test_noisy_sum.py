@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches are independent coins, nobody moves a sum by more than the bound, noise is Gaussian."""
+"""Batches are drawn independently, nobody moves a sum by more than the bound, noise is Gaussian."""
 
 from __future__ import annotations
 

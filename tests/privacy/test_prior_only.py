@@ -15,7 +15,7 @@ def test_the_release_is_standard_normal_whatever_comes_in():
     assert stats.kstest(released.flatten().double().numpy(), "norm").pvalue > 1e-7
 
 
-def test_the_release_is_the_same_for_all_inputs_once_the_coins_are_fixed():
+def test_the_release_is_the_same_for_all_inputs_once_the_random_draws_are_fixed():
     inputs = (torch.zeros(3, 4), torch.randn(3, 4), torch.full((3, 4), float("nan")))
     releases = [PriorOnly()(x, torch.Generator().manual_seed(0)) for x in inputs]
     assert torch.equal(releases[0], releases[1])

@@ -12,7 +12,7 @@ from scipy import stats
 
 from monai_cadp.privacy import RandomizedResponse
 
-# A right mechanism is rejected with probability 1e-7 at most; the twin is accepted with less than 1e-7.
+# A right mechanism is rejected with probability 1e-7 at most; the control is accepted with less than 1e-7.
 ALPHA = 1e-7
 COUNT = 100_000
 
@@ -29,7 +29,7 @@ def test_the_label_is_kept_with_the_probability_that_epsilon_allows(label):
     assert law_p_value(RandomizedResponse(1.0, 5), label, 1.0) > ALPHA
 
 
-def test_a_twin_of_a_larger_epsilon_is_found_out():
+def test_a_control_of_a_larger_epsilon_is_found_out():
     assert law_p_value(RandomizedResponse(1.1, 5), 2, 1.0) < ALPHA
 
 
@@ -64,7 +64,7 @@ def test_a_number_of_classes_out_of_range_is_refused(classes):
         RandomizedResponse(1.0, classes)
 
 
-def test_a_traced_module_tosses_fresh_coins_and_never_releases_an_unknown_label():
+def test_a_traced_module_draws_afresh_and_never_releases_an_unknown_label():
     mechanism = RandomizedResponse(1.0, 5)
     traced = torch.jit.trace(lambda labels: mechanism(labels), torch.tensor([1, 2]), check_trace=False)
     labels = torch.full((2000,), 999)

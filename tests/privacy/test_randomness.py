@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The coins are fair, exact and fresh."""
+"""Random draws are fair, exact and fresh."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from monai_cadp.privacy.randomness import (
     stream_words,
 )
 
-# Every statistical test here rejects a right sampler with probability 1e-7 at most, and accepts the broken twin next
-# to it with less than 1e-7.
+# Every statistical test here rejects a right sampler with probability 1e-7 at most, and accepts the negative control
+# next to it with less than 1e-7.
 ALPHA = 1e-7
 
 
@@ -44,7 +44,7 @@ def test_integers_are_uniform(bound):
     assert uniform_p_value(random_below(torch.zeros(60_000, 1), bound), bound, bins=6 if bound > 7 else 7) > ALPHA
 
 
-def test_a_twin_without_rejection_is_not_uniform():
+def test_a_control_without_rejection_is_not_uniform():
     bound = 3 * 2**60
     words = np.frombuffer(os.urandom(8 * 60_000), dtype=np.int64) & np.int64(2**63 - 1)
     assert uniform_p_value(torch.from_numpy(words % bound), bound, bins=6) < ALPHA
@@ -157,7 +157,7 @@ def test_small_discrete_laplace_has_its_law():
     ],
     ids=["words", "below", "normal", "uniform", "gaussian", "laplace"],
 )
-class TestCoins:
+class TestDraws:
     def test_differ_at_every_call(self, draw):
         like = torch.zeros(3, 4)
         assert not torch.equal(draw(like, None), draw(like, None))

@@ -16,7 +16,7 @@ from monai_cadp.privacy import SubsetSelection, select_candidates
 from monai_cadp.privacy.subset_selection import choose_subset_size, mark_best
 from monai_cadp.privacy.threshold import acceptance_threshold
 
-# A right mechanism is rejected with probability 1e-7 at most; a twin is accepted with less than 1e-7.
+# A right mechanism is rejected with probability 1e-7 at most; a control is accepted with less than 1e-7.
 ALPHA = 1e-7
 COUNT = 40_000
 NUM, SIZE, EPSILON = 16, 4, 2.0
@@ -39,12 +39,12 @@ def test_released_indices_have_the_law_that_the_proof_states():
     assert law_p_value(chosen()) > ALPHA
 
 
-@pytest.mark.parametrize("twin", [{"epsilon": EPSILON / 0.9}, {"epsilon": 2 * EPSILON}, {"size": SIZE + 1}])
-def test_a_twin_that_spends_more_or_marks_more_is_found_out(twin):
-    assert law_p_value(chosen(**twin)) < ALPHA
+@pytest.mark.parametrize("control", [{"epsilon": EPSILON / 0.9}, {"epsilon": 2 * EPSILON}, {"size": SIZE + 1}])
+def test_a_control_that_spends_more_or_marks_more_is_found_out(control):
+    assert law_p_value(chosen(**control)) < ALPHA
 
 
-def test_a_twin_that_marks_every_tied_candidate_is_found_out():
+def test_a_control_that_marks_every_tied_candidate_is_found_out():
     words = torch.rand(COUNT, generator=torch.Generator().manual_seed(0))
     tied = torch.tensor([1, 2, 4, 5, 7, 14])
     others = torch.tensor([i for i in range(NUM) if i not in tied.tolist()])
@@ -184,7 +184,7 @@ def test_a_large_batch_is_released_in_parts_with_the_same_law():
     assert len(torch.unique(released, dim=0)) > 200
 
 
-def test_a_traced_module_takes_any_batch_and_tosses_fresh_coins():
+def test_a_traced_module_takes_any_batch_and_draws_afresh():
     mechanism = SubsetSelection(16.0, num_candidates=256).configured(4)
     traced = torch.jit.trace(lambda x: mechanism(x), torch.zeros(2, 4), check_trace=False)
     latents = torch.randn(2000, 4, generator=torch.Generator().manual_seed(0))

@@ -167,7 +167,7 @@ DAMAGES = {
     "empty": lambda path: path.write_bytes(b""),
     "text": lambda path: path.write_text("no checkpoint"),
     "truncated": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
-    "cut at the end": lambda path: path.write_bytes(path.read_bytes()[:-1000]),
+    "without its end": lambda path: path.write_bytes(path.read_bytes()[:-1000]),
     "another dictionary": lambda path: torch.save({"model": {}}, path),
     "a tensor": lambda path: torch.save(torch.zeros(3), path),
     "code": lambda path: torch.save({KEY: RunsCode()}, path),

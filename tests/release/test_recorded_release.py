@@ -58,7 +58,7 @@ def people(count):
 
 
 @pytest.mark.parametrize("kind", ["basis", "declared", "private label", "gaussian", "prior only"])
-def test_the_same_image_is_met_again_bit_for_bit_and_paid_for_once(ledger, kind, tmp_path):
+def test_the_same_image_is_returned_from_the_ledger_bit_for_bit_and_paid_for_once(ledger, kind, tmp_path):
     options = {
         "basis": {},
         "declared": {"content": DeclaredContent(lambda x: x.mean((2, 3)), num_candidates=64)},
@@ -142,10 +142,10 @@ def test_codes_in_a_ledger_do_not_tell_which_items_are_the_same_image(ledger):
     assert len(set(bodies)) == len(bodies) == 6
 
 
-def test_a_private_label_has_no_part_in_which_release_is_met(ledger):
+def test_a_private_label_has_no_part_in_which_release_is_returned(ledger):
     release = privatizer(label_mechanism=RandomizedResponse(1.0, num_classes=3))
-    met = [recorded_release(release, ledger, images(1), torch.tensor([k]), ["anna"], ["a"]) for k in range(3)]
-    assert all(torch.equal(image, met[0][0]) and torch.equal(used, met[0][1]) for image, used in met)
+    returned = [recorded_release(release, ledger, images(1), torch.tensor([k]), ["anna"], ["a"]) for k in range(3)]
+    assert all(torch.equal(image, returned[0][0]) and torch.equal(used, returned[0][1]) for image, used in returned)
     assert ledger.summary()["reserved"] == 1
 
 
@@ -193,7 +193,7 @@ def test_images_that_are_encoded_in_parts_keep_their_places(ledger):
     assert torch.equal(in_parts, torch.cat(one_by_one)) and torch.equal(used, labels)
 
 
-def test_images_of_different_people_that_look_alike_share_no_coins(ledger):
+def test_images_of_different_people_that_look_alike_share_no_random_draws(ledger):
     x = images(1).expand(50, *SHAPE)
     released, _ = recorded_release(privatizer(), ledger, x, torch.zeros(50, dtype=torch.long), people(50))
     assert len(released.unique(dim=0)) == 50
@@ -202,7 +202,7 @@ def test_images_of_different_people_that_look_alike_share_no_coins(ledger):
 def test_over_the_cap_nothing_is_drawn_stored_or_spent(ledger, refused, monkeypatch):
     x, labels = images(5), torch.zeros(5, dtype=torch.long)
     release = privatizer()
-    monkeypatch.setattr(release, "draw", lambda *_: pytest.fail("coins were tossed"))
+    monkeypatch.setattr(release, "draw", lambda *_: pytest.fail("something was drawn"))
     with refused(BudgetExceededError, "over the cap"):
         recorded_release(release, ledger, x, labels, ["anna"] * 5)
     assert ledger.summary() | {"reserved": 0, "released": 0, "subjects": 0} == ledger.summary()

@@ -151,8 +151,8 @@ def test_a_releaser_that_promises_too_much_is_caught_through_the_slices():
         def description(self):
             return self.releaser.description
 
-    twin = OfOneSlice(privatizer(LaplaceMechanism(1.0, clipping_bound=2.0)), SLICES, AXIS)
-    assert twin.guarantee.epsilon == 1.0 and audit_releaser(twin, 2000, 20).is_contradicted
+    control = OfOneSlice(privatizer(LaplaceMechanism(1.0, clipping_bound=2.0)), SLICES, AXIS)
+    assert control.guarantee.epsilon == 1.0 and audit_releaser(control, 2000, 20).is_contradicted
 
 
 def test_a_leak_of_a_releaser_that_nobody_knows_is_caught():

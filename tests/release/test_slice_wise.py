@@ -46,7 +46,7 @@ def test_a_volume_is_cut_along_its_axis_and_put_together_in_order(axis, monkeypa
     assert torch.equal(given[7], x[1].select(1 + axis, 2)) and conditions.tolist() == [0] * 5 + [1] * 5
 
 
-def test_every_slice_has_coins_of_its_own():
+def test_every_slice_has_random_draws_of_its_own():
     released = SliceWiseReleaser(privatizer(), 5)(torch.zeros(1, 1, 4, 6, 5), torch.tensor([0]))
     assert len({released[..., index].numpy().tobytes() for index in range(5)}) == 5
 

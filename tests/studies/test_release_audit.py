@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from monai_cadp.attacks import all_twins
+from monai_cadp.attacks import all_controls
 from monai_cadp.attacks.suite import small_privatizer
 from monai_cadp.privacy import SubsetSelection
 from monai_cadp.studies import ReleaseAudit
@@ -25,7 +25,7 @@ def test_a_promise_that_is_kept_is_not_contradicted():
 
 
 def test_half_of_the_noise_that_is_promised_is_caught():
-    (broken,) = (twin.broken for twin in all_twins() if twin.name == "C for 2 C, Laplace")
+    (broken,) = (control.broken for control in all_controls() if control.name == "C for 2 C, Laplace")
     (row,) = ReleaseAudit()(variant(broken))
     assert row["verdict"] == "contradicted" and row["measured"] > row["promised"]
 

@@ -205,12 +205,12 @@ def test_originals_are_on_the_page_of_public_images_and_on_no_other(tmp_path):
         return any(picture.shape == originals.shape and np.array_equal(picture, originals) for picture in shown)
 
     small_study(tmp_path / "public", Counted(), methods=[]).run()
-    small_study(tmp_path / "private", Counted(), "unprotected", methods=[]).run()
-    assert shows_originals(tmp_path / "public") and not shows_originals(tmp_path / "private")
-    assert "not declared public" in (tmp_path / "private" / "report.html").read_text()
+    small_study(tmp_path / "unprotected", Counted(), "unprotected", methods=[]).run()
+    assert shows_originals(tmp_path / "public") and not shows_originals(tmp_path / "unprotected")
+    assert "not declared public" in (tmp_path / "unprotected" / "report.html").read_text()
 
 
-def test_of_private_images_samples_of_the_prior_are_drawn_and_no_release_of_a_person(tmp_path):
+def test_of_private_images_samples_of_the_prior_are_drawn_and_nobodys_release(tmp_path):
     methods = [NetworkContent([2.0]), CellNoise([2.0]), WithoutGuarantee("mosaic", Mosaic(1))]
     small_study(tmp_path, Counted(), "unprotected", methods=methods).run()
     assert captions(tmp_path / "report.html") == ["prior only"]

@@ -216,7 +216,7 @@ def test_workers_release_and_never_repeat_noise(method):
     finally:
         set_determinism(None)
     assert releases.shape == (8, *SHAPE)
-    # One image, one label: only the coins differ.
+    # One image, one label: only the random draws differ.
     assert len(releases.unique(dim=0)) == 8
 
 

@@ -16,7 +16,7 @@ from monai_cadp.privacy.ledger import ReleaseRequest, read_secret, write_secret
 CANARY = "Mustermann-1954"
 
 
-def test_a_release_is_paid_for_drawn_and_then_met_again(ledger, ask):
+def test_a_release_is_paid_for_drawn_and_then_returned_from_the_ledger(ledger, ask):
     first = ask.request(ledger, "anna", b"image", 3.0)
     assert ledger.reserve([first]) == {}
     assert ledger.spent("anna") == (3.0, 0.0)

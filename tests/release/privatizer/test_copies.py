@@ -46,7 +46,7 @@ def traced(networks):
     return torch.jit.trace(privatizer, images(3), check_trace=False)
 
 
-def test_a_traced_privatizer_tosses_fresh_coins_at_every_call(traced):
+def test_a_traced_privatizer_draws_afresh_at_every_call(traced):
     x = images(3)
     releases = [traced(x) for _ in range(4)]
     for index, release in enumerate(releases):

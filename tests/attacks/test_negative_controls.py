@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every twin makes the mistake that it is named for, and claims what its honest version promises."""
+"""Every control makes the mistake that it is named for, and claims what its honest version promises."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import math
 import pytest
 import torch
 
-from monai_cadp.attacks import all_twins
-from monai_cadp.attacks.broken_twins import (
+from monai_cadp.attacks import all_controls
+from monai_cadp.attacks.negative_controls import (
     BatchNormClip,
     DataDependentSubset,
     NaNStopsClipping,
@@ -26,11 +26,11 @@ def clipped(mechanism, latents):
     return mechanism.lattice.clip(mechanism._prepare(latents)).abs().sum(1) / mechanism.lattice.bound
 
 
-@pytest.mark.parametrize("twin", all_twins(), ids=lambda twin: twin.name)
-def test_a_twin_claims_what_its_honest_version_promises_and_keeps_less(twin):
-    assert (twin.broken.epsilon, twin.broken.delta) == (twin.honest.epsilon, twin.honest.delta)
-    assert twin.broken.num_directions == twin.honest.num_directions
-    assert twin.true_epsilon > 1.2 * twin.honest.epsilon
+@pytest.mark.parametrize("control", all_controls(), ids=lambda control: control.name)
+def test_a_control_claims_what_its_honest_version_promises_and_keeps_less(control):
+    assert (control.broken.epsilon, control.broken.delta) == (control.honest.epsilon, control.honest.delta)
+    assert control.broken.num_directions == control.honest.num_directions
+    assert control.true_epsilon > 1.2 * control.honest.epsilon
 
 
 def test_a_clip_by_the_norm_of_the_batch_leaves_one_row_with_k_times_the_bound():
@@ -49,9 +49,9 @@ def test_a_clip_by_the_norm_of_the_batch_lets_one_row_change_another():
 def test_one_nan_stops_the_clipping_of_all_rows():
     rows = torch.tensor([[50.0, 0.0], [0.0, 0.0]])
     with_nan = torch.tensor([[50.0, 0.0], [math.nan, 0.0]])
-    twin = NaNStopsClipping(*QUIET)
-    assert clipped(twin, rows)[0] == pytest.approx(1.0, abs=1e-4)
-    assert clipped(twin, with_nan)[0] == pytest.approx(50.0, abs=1e-3)
+    control = NaNStopsClipping(*QUIET)
+    assert clipped(control, rows)[0] == pytest.approx(1.0, abs=1e-4)
+    assert clipped(control, with_nan)[0] == pytest.approx(50.0, abs=1e-3)
     assert clipped(LaplaceMechanism(*QUIET), with_nan)[0] == pytest.approx(1.0, abs=1e-4)
 
 
@@ -65,9 +65,9 @@ def test_reused_noise_is_gone_from_the_difference_of_two_rows():
 
 @pytest.mark.parametrize("honest", [LaplaceMechanism(*QUIET), GaussianMechanism(4.0, 1e-5, 1.0)])
 def test_with_less_noise_nothing_else_changes(honest):
-    twin = with_noise(honest, 0.8)
-    assert twin.scale == 0.8 * honest.scale
-    assert twin.lattice == honest.lattice and type(twin) is type(honest)
+    control = with_noise(honest, 0.8)
+    assert control.scale == 0.8 * honest.scale
+    assert control.lattice == honest.lattice and type(control) is type(honest)
 
 
 def test_a_data_dependent_subset_changes_probabilities_by_more_than_epsilon_and_the_honest_one_does_not():

@@ -23,8 +23,8 @@ __all__ = [
     "DataDependentSubset",
     "NaNStopsClipping",
     "ReusedNoise",
-    "Twin",
-    "all_twins",
+    "NegativeControl",
+    "all_controls",
     "with_noise",
 ]
 
@@ -122,12 +122,12 @@ def with_noise(mechanism: LaplaceMechanism | GaussianMechanism, factor: float) -
         >>> with_noise(LaplaceMechanism(epsilon=1.0, clipping_bound=1.0), 0.5).epsilon
         1.0
     """
-    twin = copy.copy(mechanism)
-    twin.scale = mechanism.scale * factor
-    return twin
+    control = copy.copy(mechanism)
+    control.scale = mechanism.scale * factor
+    return control
 
 
-class Twin(NamedTuple):
+class NegativeControl(NamedTuple):
     """A broken mechanism beside the right one whose promise it claims.
 
     Args:
@@ -135,7 +135,7 @@ class Twin(NamedTuple):
         broken: the mechanism to be caught.
         honest: the mechanism that it pretends to be.
         true_epsilon: what ``broken`` really keeps, at the delta of ``honest`` and not below this; infinite if nothing.
-        reaches_images: whether the mistake is met behind a privatizer, which lets no NaN through.
+        reaches_images: whether the mistake shows behind a privatizer, which lets no NaN through.
     """
 
     name: str
@@ -145,14 +145,14 @@ class Twin(NamedTuple):
     reaches_images: bool = True
 
 
-def all_twins() -> list[Twin]:
-    """Return all twins, with budgets at which few trials tell them from their honest versions.
+def all_controls() -> list[NegativeControl]:
+    """Return all negative controls, with budgets at which few trials tell them from their honest versions.
 
     Returns:
-        The twins, configured for numbers of directions at which what is wrong shows.
+        The controls, configured for numbers of directions at which what is wrong shows.
 
     Example:
-        >>> all(twin.broken.epsilon == twin.honest.epsilon < twin.true_epsilon for twin in all_twins())
+        >>> all(control.broken.epsilon == control.honest.epsilon < control.true_epsilon for control in all_controls())
         True
     """
     small, laplace = (LaplaceMechanism(epsilon, clipping_bound=1.0) for epsilon in (1.0, 2.0))
@@ -162,16 +162,25 @@ def all_twins() -> list[Twin]:
     # Of 64 candidates the origin marks 57, and an image far beyond the outermost one marks that alone.
     marked, others = 57, 64 - 57
     varying = math.log(math.exp(2.0) * (marked * math.exp(2.0) + others) / (math.exp(2.0) + 63))
-    twins = [
-        (1, Twin("C for 2 C, Laplace", with_noise(laplace, 0.5), laplace, 4.0)),
-        (1, Twin("C for 2 C, Gaussian", with_noise(gaussian, 0.5), gaussian, gaussian_epsilon(2 * mu, 1e-5))),
-        (1, Twin("noise x 0.8, Laplace", with_noise(laplace, 0.8), laplace, 2.5)),
-        (1, Twin("noise x 0.8, Gaussian", with_noise(gaussian, 0.8), gaussian, gaussian_epsilon(mu / 0.8, 1e-5))),
-        (1, Twin("m depends on the image", DataDependentSubset(2.0, num_candidates=64), subset, varying)),
-        (2, Twin("noise reused across images", ReusedNoise(1.0, 1.0), small, math.inf)),
-        (2, Twin("one NaN in the batch", NaNStopsClipping(1.0, 1.0), small, math.inf, False)),
-        (16, Twin("clip by the norm of the batch", BatchNormClip(2.0, 1.0), laplace, 32.0)),
+    controls = [
+        (1, NegativeControl("C for 2 C, Laplace", with_noise(laplace, 0.5), laplace, 4.0)),
+        (
+            1,
+            NegativeControl("C for 2 C, Gaussian", with_noise(gaussian, 0.5), gaussian, gaussian_epsilon(2 * mu, 1e-5)),
+        ),
+        (1, NegativeControl("noise x 0.8, Laplace", with_noise(laplace, 0.8), laplace, 2.5)),
+        (
+            1,
+            NegativeControl(
+                "noise x 0.8, Gaussian", with_noise(gaussian, 0.8), gaussian, gaussian_epsilon(mu / 0.8, 1e-5)
+            ),
+        ),
+        (1, NegativeControl("m depends on the image", DataDependentSubset(2.0, num_candidates=64), subset, varying)),
+        (2, NegativeControl("noise reused across images", ReusedNoise(1.0, 1.0), small, math.inf)),
+        (2, NegativeControl("one NaN in the batch", NaNStopsClipping(1.0, 1.0), small, math.inf, False)),
+        (16, NegativeControl("clip by the norm of the batch", BatchNormClip(2.0, 1.0), laplace, 32.0)),
     ]
     return [
-        twin._replace(broken=twin.broken.configured(size), honest=twin.honest.configured(size)) for size, twin in twins
+        control._replace(broken=control.broken.configured(size), honest=control.honest.configured(size))
+        for size, control in controls
     ]
