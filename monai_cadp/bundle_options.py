@@ -14,6 +14,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from pydoc import locate
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from monai.bundle import ConfigParser, ConfigWorkflow, ReferenceResolver
 from monai.bundle.config_item import ConfigComponent
@@ -139,6 +140,8 @@ ROOTS = ("imports", "initialize", "run", "finalize", OPTION_CHECK, NETWORK)
 META = ("_meta_", "experiment_name", "is_not_rank0", "run_name", "save_execute_config")
 READERS = ("monai", "monai_cadp")
 REFERENCE_SIGNS = ("@", "$", "%")
+# Of the bundle of a configuration, kept for programs that go on with a workflow's parser after MONAI has made it.
+FOLDERS: WeakKeyDictionary[ConfigParser, str] = WeakKeyDictionary()
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -180,6 +183,7 @@ def check_options(needs: Mapping[str, str] | None = None) -> dict[str, Any]:
         The option 'epsilon' came as text, and expected is a number; give that.
     """
     parser, files, runs = _caller()
+    _folder(parser)
     given, own = parser.get(), _as_written(parser, files)
     # Where one option takes the place of what uses another, both may be given.
     used = _used(given) | _used(own)
@@ -220,31 +224,39 @@ def bundle_root() -> str:
         >>> from monai_cadp.bundles import shipped_folder
         >>> folder = shipped_folder("bundles") / "cadp_2d"
         >>> workflow = ConfigWorkflow(str(folder / "configs" / "train.yaml"), logging_file=False)
-        >>> workflow.initialize()
-        [{}]
+        >>> _ = workflow.initialize()
         >>> workflow.bundle_root == str(folder)
         True
     """
-    parser: ConfigParser | None = None
-    for here, module in _frames():
-        owner = here.get("self")
-        parser = owner if parser is None and isinstance(owner, ConfigParser) else parser
-        # Not those of another configuration, from which this one is read.
-        if parser is not None and isinstance(owner, ConfigWorkflow) and vars(owner).get("parser") is parser:
-            return _above(owner.config_root_path)
-        files = _files(here, module)
-        if files and here.get("parser") is parser and not isinstance(files, Mapping):
-            # Several may come as one text, with commas between them.
-            is_list = isinstance(files, str) and not Path(files).is_file()
-            return _above(Path(files.split(",")[0] if is_list else ensure_tuple(files)[0]).parent)
+    owners = (here.get("self") for here, _ in _frames())
+    parser = next((owner for owner in owners if isinstance(owner, ConfigParser)), None)
     if parser is None:
         raise RuntimeError("The folder of a bundle was asked for outside a configuration; name this function in one.")
-    if not Path("configs", "metadata.json").is_file():
+    folder = _folder(parser)
+    if folder is None and Path("configs", "metadata.json").is_file():
+        return "."
+    if folder is None:
         raise ValueError(
             "The folder of this bundle is not known to a program that has read its configuration itself; set "
             "'bundle_root' in it, or work in that folder."
         )
-    return "."
+    return folder
+
+
+def _folder(parser: ConfigParser) -> str | None:
+    """Return the folder of the bundle whose configuration a parser holds; None if nobody has said its files."""
+    for here, module in _frames():
+        # Not those of another configuration, from which this one is read.
+        owner, files = here.get("self"), _files(here, module)
+        if isinstance(owner, ConfigWorkflow) and vars(owner).get("parser") is parser:
+            FOLDERS[parser] = _above(owner.config_root_path)
+            break
+        if files and here.get("parser") is parser and not isinstance(files, Mapping):
+            # Several may come as one text, with commas between them.
+            is_list = isinstance(files, str) and not Path(files).is_file()
+            FOLDERS[parser] = _above(Path(files.split(",")[0] if is_list else ensure_tuple(files)[0]).parent)
+            break
+    return FOLDERS.get(parser)
 
 
 def _above(folder: Path) -> str:
