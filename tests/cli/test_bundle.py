@@ -69,7 +69,7 @@ def test_a_target_below_a_file_is_refused(tmp_path, capsys):
     assert "could not be written" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["cadp_2", "CADP_2D", "../bundles/cadp_2d", ""])
+@pytest.mark.parametrize("name", ["cadp_2", "CADP_2D", "../bundles/cadp_2d"])
 def test_an_unknown_bundle_is_refused_and_the_nearest_one_named(tmp_path, name, capsys):
     assert main(["bundle", "copy", name, str(tmp_path / "mine")]) == 2
     said = capsys.readouterr().err
