@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -151,24 +150,34 @@ def moved(tmp_path_factory):
     return folder
 
 
-def test_a_copied_bundle_releases_from_inside_its_folder_into_it(moved, monkeypatch):
+@pytest.fixture
+def one(files):
+    """Options for the release of one picture in the folder ``in`` of the current one."""
+
+    def options():
+        os.mkdir("in")
+        files.picture("in/a.png", torch.zeros(8, 8))
+        return {"input": "in", "condition": 0, "epsilon": 8.0}
+
+    return options
+
+
+def test_a_copied_bundle_releases_from_inside_its_folder_into_it(moved, monkeypatch, one):
     monkeypatch.chdir(moved)
-    run(config_file="configs/inference.yaml", epsilon=8.0, num_directions=4, spatial_shape=[8, 8])
-    assert json.loads((moved / "released" / "summary.json").read_text())["count"] > 100
-    assert {path.name for path in moved.iterdir() if "released" in path.name} == {"released", "released_preview.png"}
-    shutil.rmtree(moved / "released")
+    run(config_file="configs/inference.yaml", **one())
+    assert {path.name for path in moved.iterdir()} >= {"released", "released_preview.png"}
+    assert len(list((moved / "released").glob("*.png"))) == 1
 
 
-def test_input_and_output_are_those_of_the_current_folder(moved, tmp_path, files):
-    os.mkdir("in")
-    files.picture("in/a.png", torch.zeros(8, 8))
-    options = {"epsilon": 8.0, "num_directions": 4, "spatial_shape": [8, 8], "condition": 0}
-    run(config_file=str(moved / "configs" / "inference.yaml"), input="in", output="out", **options)
+def test_input_and_output_are_those_of_the_current_folder(moved, tmp_path, one):
+    run(config_file=str(moved / "configs" / "inference.yaml"), output="out", **one())
     assert len(list((tmp_path / "out").glob("*.png"))) == 1
 
 
 def exported(**options):
     """The network of the bundle in the current folder, where MONAI looks for all that is not named."""
+    # What is drawn afresh at every call cannot be compared.
+    options["converter_kwargs"] = {"check_trace": False}
     ckpt_export(config_file="configs/inference.yaml", key_in_ckpt="privatizer", use_trace=True, **options)
     return torch.jit.load("models/model.ts")
 
@@ -189,8 +198,9 @@ def test_the_shipped_weights_are_exported(name, tmp_path, monkeypatch):
     traced = exported()
     given = json.loads(Path("configs/metadata.json").read_text())["network_data_format"]["inputs"]["image"]
     x = torch.rand(1, given["num_channels"], *given["spatial_shape"])
-    released = traced(x)
-    assert released.shape == x.shape and not torch.equal(released, traced(x))
+    with torch.jit.optimized_execution(False):
+        released, again = traced(x), traced(x)
+    assert released.shape == x.shape and not torch.equal(released, again)
 
 
 def test_the_studies_run_beside_a_copy_of_theirs(tmp_path):
