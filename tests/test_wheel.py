@@ -36,18 +36,18 @@ from monai_cadp.data import brain_template_file
 ONCE = ["--max_epochs", "1"]
 commands = [
     ["x/configs/inference.yaml", "--output", "films"],
-    ["['digits/configs/train.yaml','digits/configs/small_images.yaml']", "--spatial_shape", "[8,8]", *ONCE],
-    ["digits/configs/inference.yaml"],
-    ["table/configs/train.yaml", *ONCE],
-    ["table/configs/inference.yaml"],
-    ["brain/configs/inference.yaml", "--input", str(brain_template_file())],
+    ["['my_2d/configs/train.yaml','my_2d/configs/small_images.yaml']", "--spatial_shape", "[8,8]", *ONCE],
+    ["my_2d/configs/inference.yaml"],
+    ["my_table/configs/train.yaml", *ONCE],
+    ["my_table/configs/inference.yaml"],
+    ["my_brain/configs/inference.yaml", "--input", str(brain_template_file())],
 ]
 for config_file, *options in commands:
     options += ["--tracking_uri", "sqlite:///mlflow.db"] if "train" in config_file else ["--epsilon", "4.0"]
     sys.argv = ["monai.bundle", "run", "--config_file", config_file, *options]
     runpy.run_module("monai.bundle", run_name="__main__")
 """
-COPIES = {"cadp_chest_xray": "x", "cadp_2d": "digits", "cadp_tabular": "table", "cadp_brain_mr": "brain"}
+COPIES = {"cadp_chest_xray": "x", "cadp_2d": "my_2d", "cadp_tabular": "my_table", "cadp_brain_mr": "my_brain"}
 
 
 @pytest.fixture(scope="module")
@@ -110,11 +110,11 @@ def test_every_bundle_runs_from_an_empty_folder_with_the_wheel_alone(wheel, tmp_
         python("-m", "monai_cadp", "bundle", "copy", name, target)
     shipped = {path: path.stat().st_mtime_ns for path in site.rglob("*.yaml")}
     python("-c", RUN)
-    counts = {"films": ("png", 8), "digits/released": ("png", len(Digits("test"))), "brain/released": ("nii.gz", 1)}
+    counts = {"films": ("png", 8), "my_2d/released": ("png", len(Digits("test"))), "my_brain/released": ("nii.gz", 1)}
     for folder, (suffix, count) in counts.items():
         released = list((work / folder).glob(f"*.{suffix}"))
         assert len(released) == len(list((work / folder).glob("*_privacy.json"))) == count
-    assert len((work / "table" / "released.csv").read_text().splitlines()) > 500
-    assert (work / "digits" / "models" / "model.pt").is_file() and (work / "table" / "models" / "model.pt").is_file()
+    assert len((work / "my_table" / "released.csv").read_text().splitlines()) > 500
+    assert (work / "my_2d" / "models" / "model.pt").is_file() and (work / "my_table" / "models" / "model.pt").is_file()
     assert shipped == {path: path.stat().st_mtime_ns for path in site.rglob("*.yaml")}
     assert not (site / "monai_cadp" / "_bundles" / "cadp_2d" / "models").exists()
