@@ -3,22 +3,43 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
-README = Path(__file__).parent / "README.md"
+ROOT = Path(__file__).parent
+README = ROOT / "README.md"
+PACKAGE = (ROOT / "monai_cadp" / "__init__.py").read_text(encoding="utf-8")
 
 setup(
     name="monai_cadp",
-    version="0.1.0",
+    version=re.findall(r'^__version__ = "(.+)"$', PACKAGE, flags=re.MULTILINE)[0],
     description="Content-aware differential privacy for 2D and 3D medical images with conditional invertible networks",
     long_description=README.read_text(encoding="utf-8") if README.exists() else "",
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.10",
-    packages=find_packages(include=["monai_cadp*"]),
+    # Bundles and studies lie beside the package here, and inside it where it is installed (monai_cadp.bundles).
+    packages=[*find_packages(include=["monai_cadp*"]), "monai_cadp._bundles", "monai_cadp._configs"],
+    package_dir={"monai_cadp._bundles": "bundles", "monai_cadp._configs": "configs"},
+    # Each kind of file by name: nothing that a run has left in a bundle's folder is ever shipped.
+    package_data={
+        "monai_cadp": ["py.typed"],
+        "monai_cadp._bundles": [
+            "*/LICENSE",
+            "*/configs/*.conf",
+            "*/configs/*.json",
+            "*/configs/*.yaml",
+            "*/docs/*.md",
+            "*/docs/*.txt",
+            "cadp_brain_mr/models/model.pt",
+            "cadp_chest_xray/models/model.pt",
+            "cadp_chest_xray/samples/*/*.png",
+        ],
+        "monai_cadp._configs": ["*.yaml", "studies/*.yaml"],
+    },
     install_requires=[
         "torch>=2.8,<2.14",
         "monai==1.6.*",
@@ -57,6 +78,7 @@ setup(
             "dicom-anonymizer",
             "psycopg[binary]>=3",
             "pypdf",
+            "setuptools>=77",
         ],
     },
 )

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No option of a bundle is ignored: a mistyped one, one without effect or one of the wrong kind stops the command."""
+"""What configurations ask about the command that reads them: whether options have an effect, and where they lie.
+
+No option of a bundle is ignored: a mistyped one, one without effect or one of the wrong kind stops the command.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,16 @@ import inspect
 import os
 from collections.abc import Iterator, Mapping
 from numbers import Integral, Real
+from pathlib import Path
 from pydoc import locate
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from monai.bundle import ConfigParser, ConfigWorkflow, ReferenceResolver
 from monai.bundle.config_item import ConfigComponent
+from monai.utils import ensure_tuple
 
-__all__ = ["KINDS", "OPTION_CHECK", "check_options"]
+__all__ = ["KINDS", "OPTION_CHECK", "bundle_root", "check_options"]
 
 # Where configurations name the check.
 OPTION_CHECK = "option_check"
@@ -134,6 +140,8 @@ ROOTS = ("imports", "initialize", "run", "finalize", OPTION_CHECK, NETWORK)
 META = ("_meta_", "experiment_name", "is_not_rank0", "run_name", "save_execute_config")
 READERS = ("monai", "monai_cadp")
 REFERENCE_SIGNS = ("@", "$", "%")
+# Of the bundle of a configuration, kept for programs that go on with a workflow's parser after MONAI has made it.
+FOLDERS: WeakKeyDictionary[ConfigParser, str] = WeakKeyDictionary()
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -175,6 +183,7 @@ def check_options(needs: Mapping[str, str] | None = None) -> dict[str, Any]:
         The option 'epsilon' came as text, and expected is a number; give that.
     """
     parser, files, runs = _caller()
+    _folder(parser)
     given, own = parser.get(), _as_written(parser, files)
     # Where one option takes the place of what uses another, both may be given.
     used = _used(given) | _used(own)
@@ -185,7 +194,8 @@ def check_options(needs: Mapping[str, str] | None = None) -> dict[str, Any]:
         _check_known(id, given, own, used)
         _check_kind(id, value, _kind(id, own))
     for name, kind in KINDS.items():
-        if name in given:
+        # What a file has computed is no option that was given.
+        if name in given and (name in stated or not ConfigComponent.is_instantiable(given[name])):
             _check_kind(name, given[name], kind)
     for name, other in (needs or {}).items():
         if given.get(name) is not None and given.get(other) is None:
@@ -195,20 +205,94 @@ def check_options(needs: Mapping[str, str] | None = None) -> dict[str, Any]:
     return {_typed(id): value for id, value in stated.items()}
 
 
+def bundle_root() -> str:
+    """Return the folder of the bundle whose configuration is being evaluated: the one that holds its ``configs/``.
+
+    The bundles' configurations name this function as their ``bundle_root``, so that they work wherever the bundle lies
+    and from wherever it is run. A configuration does not know its own file; as in :func:`check_options`, the calling
+    frames do. As in MONAI, several files that are merged belong to the bundle of the first one. A program that has read
+    a configuration with a ``ConfigParser`` of its own sets ``bundle_root``, or works in the folder of the bundle.
+
+    Returns:
+        The folder, relative to the current one if the configuration was named so; ``"."`` from inside the bundle.
+
+    Raises:
+        ValueError: if a program has read the configuration itself, and the current folder is not the one of a bundle.
+        RuntimeError: if it is called by anything but a configuration.
+
+    Example:
+        >>> from monai_cadp.bundles import shipped_folder
+        >>> folder = shipped_folder("bundles") / "cadp_2d"
+        >>> workflow = ConfigWorkflow(str(folder / "configs" / "train.yaml"), logging_file=False)
+        >>> _ = workflow.initialize()
+        >>> workflow.bundle_root == str(folder)
+        True
+    """
+    owners = (here.get("self") for here, _ in _frames())
+    parser = next((owner for owner in owners if isinstance(owner, ConfigParser)), None)
+    if parser is None:
+        raise RuntimeError("The folder of a bundle was asked for outside a configuration; name this function in one.")
+    folder = _folder(parser)
+    if folder is None and Path("configs", "metadata.json").is_file():
+        return "."
+    if folder is None:
+        raise ValueError(
+            "The folder of this bundle is not known to a program that has read its configuration itself; set "
+            "'bundle_root' in it, or work in that folder."
+        )
+    return folder
+
+
+def _folder(parser: ConfigParser) -> str | None:
+    """Return the folder of the bundle whose configuration a parser holds; None if nobody has said its files."""
+    for here, module in _frames():
+        # Not those of another configuration, from which this one is read.
+        owner, files = here.get("self"), _files(here, module)
+        if isinstance(owner, ConfigWorkflow) and vars(owner).get("parser") is parser:
+            FOLDERS[parser] = _above(owner.config_root_path)
+            break
+        if files and here.get("parser") is parser and not isinstance(files, Mapping):
+            # Several may come as one text, with commas between them.
+            is_list = isinstance(files, str) and not Path(files).is_file()
+            FOLDERS[parser] = _above(Path(files.split(",")[0] if is_list else ensure_tuple(files)[0]).parent)
+            break
+    return FOLDERS.get(parser)
+
+
+def _above(folder: Path) -> str:
+    """Return the folder of the bundle that has its configurations here: the same folder, unless this is a configs/."""
+    is_part = Path(os.path.abspath(folder)).name == "configs"
+    return os.path.normpath(folder / os.pardir if is_part else folder)
+
+
+def _frames() -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield the local names of all that is being called, from the inside, and the package of each."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        yield frame.f_locals, frame.f_globals.get("__name__", "").split(".")[0]
+        frame = frame.f_back
+
+
+def _files(here: Mapping[str, Any], module: str) -> Any:
+    """Return the configuration files that a frame of a command knows; None for any other frame."""
+    if module not in READERS:
+        return None
+    # In MONAI's commands the first holds what the second, or an args_file, says; the third is that of our own.
+    return here.get("config_file_") or here.get("config_file") or here.get("config_files")
+
+
 def _caller() -> tuple[ConfigParser, Any, bool]:
     """Return the parser that is evaluating, the files that its command names (none for a parser by itself), and whether
     a workflow runs it."""
-    frame, parser, folder = inspect.currentframe(), None, None
-    while frame is not None:
-        here = frame.f_locals
+    parser: ConfigParser | None = None
+    folder = None
+    for here, module in _frames():
         owner = here.get("self")
         parser = owner if parser is None and isinstance(owner, ConfigParser) else parser
         folder = owner.config_root_path if isinstance(owner, ConfigWorkflow) else folder
-        # In MONAI's commands the first holds what the second, or an args_file, says; the third is that of our own.
-        files = here.get("config_file_") or here.get("config_file") or here.get("config_files")
-        if parser is not None and files and frame.f_globals.get("__name__", "").split(".")[0] in READERS:
+        files = _files(here, module)
+        if parser is not None and files:
             return parser, files, folder is not None
-        frame = frame.f_back
     if parser is None:
         raise RuntimeError("Options were to be checked outside a configuration; name this function in one.")
     # A workflow that a program has made itself has forgotten its files, and knows their folder.

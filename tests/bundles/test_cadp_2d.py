@@ -152,6 +152,7 @@ def test_the_trained_privatizer_is_exported_by_tracing_and_draws_afresh(checkpoi
         input_shape=[1, 1, 8, 8],
         spatial_shape=[8, 8],
         num_directions=4,
+        **{"network_def#content#in_subspace": False},  # as in small_images.yaml
     )
     traced = torch.jit.load(str(tmp_path / "model.ts"))
     x = torch.rand(1, 1, 8, 8)
