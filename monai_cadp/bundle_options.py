@@ -295,9 +295,19 @@ def _caller() -> tuple[ConfigParser, Any, bool]:
             return parser, files, folder is not None
     if parser is None:
         raise RuntimeError("Options were to be checked outside a configuration; name this function in one.")
-    # A workflow that a program has made itself has forgotten its files, and knows their folder.
-    own = None if folder is None else sorted(str(path) for path in folder.glob("*.yaml"))
-    return parser, own, folder is not None
+    return parser, None if folder is None else _files_in(folder, parser.get()), folder is not None
+
+
+def _files_in(folder: Path, given: Mapping[str, Any]) -> list[str]:
+    """Return the files of a folder that may have made a configuration: those of which it has every section.
+
+    A workflow that a program has made itself has forgotten its files, and knows their folder. Files that change what
+    stands in a section of another one come after all others.
+    """
+    ids = {str(path): [*ConfigParser.load_config_file(str(path))] for path in sorted(folder.glob("*.yaml"))}
+    sections = {path: [ReferenceResolver.split_id(id) for id in names] for path, names in ids.items()}
+    fitting = [path for path, keys in sections.items() if all(key[0] in given for key in keys)]
+    return sorted(fitting, key=lambda path: any(len(key) > 1 for key in sections[path]))
 
 
 def _as_written(parser: ConfigParser, files: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import traceback
@@ -260,6 +261,20 @@ def test_another_init_id_does_not_pass_by_the_check():
 
 def test_a_workflow_that_a_program_makes_itself_is_checked():
     workflow = ConfigWorkflow(config_file=str(INFERENCE), logging_file=False, ledgr="x")
+    assert "'ledgr'" in refusal(workflow.initialize)
+
+
+def test_what_other_files_of_its_folder_say_was_not_given_to_a_workflow_that_a_program_makes():
+    workflow = ConfigWorkflow(config_file=str(INFERENCE), logging_file=False, num_directions=3)
+    workflow.initialize()
+    assert workflow.parser.get_parsed_content("option_check") == {"num_directions": 3}
+
+
+def test_a_file_beside_a_configuration_may_change_what_stands_in_a_section(tmp_path):
+    """Its name comes before that of the file with the section."""
+    shutil.copytree(TRAIN.parent, tmp_path / "configs")
+    (tmp_path / "configs" / "a.yaml").write_text("train#trainer#max_epochs: 3\n")
+    workflow = ConfigWorkflow(config_file=str(tmp_path / "configs" / "train.yaml"), logging_file=False, ledgr="x")
     assert "'ledgr'" in refusal(workflow.initialize)
 
 
