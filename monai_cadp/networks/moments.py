@@ -106,12 +106,10 @@ def refit_moments(
         >>> bool((inn.decode(torch.randn(500, 3)).std(0) - 1).abs().max() < 0.2)
         True
     """
-    sums = _GroupSums(inn.condition_space, inn.whitening.rank)
-    with inn.learning(training_data, "moments"), _bar(progress) as bar:
-        for coarse, condition in _coarse(inn, batches):
-            sums.add((coarse - inn.whitening.mean) @ inn.whitening.basis, condition)
-            bar.update()
-        _refit(sums, inn.whitening.inside)
+    layer = inn.whitening
+    inside = (((coarse - layer.mean) @ layer.basis, condition) for coarse, condition in _coarse(inn, batches))
+    with inn.learning(training_data, "moments"):
+        _refit(_GroupSums(inn.condition_space, layer.rank), inside, layer.inside, progress)
 
 
 @torch.no_grad()
@@ -148,15 +146,20 @@ def refit_subspace(
     """
     if inn.rewhitening is None:
         return
+    inside = ((inn.before_rewhitening(x, condition), condition) for x, condition in batches())
     sums = _GroupSums(inn.condition_space, inn.whitening.rank, by_class=False)
-    with inn.learning(training_data, "moments"), _bar(progress) as bar:
-        for x, condition in batches():
-            sums.add(inn.before_rewhitening(x, condition), condition)
+    with inn.learning(training_data, "moments"):
+        _refit(sums, inside, inn.rewhitening, progress)
+
+
+def _refit(
+    sums: _GroupSums, batches: Iterable[tuple[Tensor, Tensor | None]], layer: GroupWhitening, progress: bool
+) -> None:
+    """Give a layer the moments of vectors (B, K) and their conditions."""
+    with _bar(progress) as bar:
+        for vectors, condition in batches:
+            sums.add(vectors, condition)
             bar.update()
-        _refit(sums, inn.rewhitening)
-
-
-def _refit(sums: _GroupSums, layer: GroupWhitening) -> None:
     if not bool(sums.count.any()):
         raise ValueError("No data came to fit the moments of the network; expected at least one batch.")
     if not bool(sums.second.isfinite().all()):
