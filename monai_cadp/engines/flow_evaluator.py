@@ -23,8 +23,8 @@ __all__ = ["FlowEvaluator"]
 class FlowEvaluator(Evaluator):
     r"""Mean negative log-likelihood in bits per dimension, under the same noise at every evaluation.
 
-    Beside the metric ``bits_per_dimension`` there is ``bits_of_part_0`` and so on, which add up to it, where the
-    network has several parts.
+    Beside the metric ``bits_per_dimension`` there is ``bits_of_part_0`` and so on, where the network has several parts:
+    those of its flows add up to it, and that of a refiner is the error of its denoiser on the same scale.
 
     Args:
         network: a network, or the trainer's average of networks.
@@ -77,7 +77,7 @@ class FlowEvaluator(Evaluator):
         condition = None if condition is None else condition.to(self.state.device)
         parts = [log_prob.cpu() for log_prob in network.part_log_probs(x, condition)]
         parts = [log_prob / (-math.log(2) * network.num_latents) for log_prob in parts]
-        return {"bits": torch.stack(parts).sum(0), "parts": parts}
+        return {"bits": torch.stack(parts[: network.num_flows]).sum(0), "parts": parts}
 
     @property
     def _module(self) -> InvertibleNetwork:

@@ -21,7 +21,7 @@ FEWEST_IMAGES = 4
 
 
 class LevelTrainer(FlowTrainer):
-    r"""Train the coarse image and the levels of a network at once, each with images and an end of its own.
+    r"""Train the coarse image, the levels and the refiner of a network at once, each with images and an end of its own.
 
     The parts of a :class:`ConditionalINN` share no parameter. A fine level learns from few images at a time and never
     overfits; a coarse one needs many and overfits a few hundred images within minutes. So part p sees
@@ -37,8 +37,8 @@ class LevelTrainer(FlowTrainer):
     Args:
         network: as for :class:`FlowTrainer`; one with several parts.
         train_data_loader: as for :class:`FlowTrainer`.
-        images_per_part: coarse image first; None takes a batch for the coarse image and the first level, and half as
-            many (in 3D a quarter) for every finer level, but at least four.
+        images_per_part: coarse image first; None takes a batch for the coarse image, the first level and the refiner,
+            and half as many (in 3D a quarter) for every finer level, but at least four.
         ends: share of the training after which a part is done, above 0 and at most 1; None for 1 everywhere.
         context_noise: see above.
         plain_data_loader: the same images without augmentation; None to keep the moments of the augmented ones.
@@ -94,6 +94,7 @@ class LevelTrainer(FlowTrainer):
         if counts is None:
             fewer = 2 ** (len(self.network.spatial_shape) - 1)
             counts = [max(FEWEST_IMAGES, batch_size // fewer ** max(part - 1, 0)) for part in range(len(self.ends))]
+            counts[self.network.num_flows :] = [batch_size] * (self.network.num_parts - self.network.num_flows)
         return [0 if self.progress > end else min(n, batch_size) for n, end in zip(counts, self.ends, strict=True)]
 
     def _backward(self, batchdata: Mapping[str, Any]) -> dict[str, float]:

@@ -134,6 +134,9 @@ class PrivateFlowTrainer(FlowTrainer):
         if "training_data" in options:
             raise ValueError("training_data was given; private training protects its data itself, leave it out.")
         options = {"largest_gradient": largest_gradient, "training_data": DP, **options}
+        if isinstance(network, ConditionalINN) and network.refiner is not None:
+            # It has no likelihood, and would get nothing but noise.
+            network.refiner.requires_grad_(False)
         super().__init__(network, loader, max_epochs=max_epochs, **options)
         self.state.noise_multiplier, self.state.sampling_rate = scale, rate
         self.state.moment_multiplier = scale * moment_multiplier if moments is not None else 0.0

@@ -130,22 +130,23 @@ class InvertibleNetwork(nn.Module, metaclass=_RecordedFromTheStart):
         check_samples(z, (self.num_latents,), "latents")
         return self._decode(z, *self.embed(condition, z))
 
-    def draw(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+    def draw(self, z: Tensor, condition: Tensor | None = None, *, refined: bool = True) -> Tensor:
         r"""Map latents to images as they are released: decoded, without the noise that training added to images.
 
         Args:
             z: latents (B, D), float.
             condition: as in :meth:`encode`.
+            refined: whether images pass the network's refiner, if it has one.
 
         Returns:
-            Images (B, C, \*spatial); those of :meth:`decode` where the network knows of no noise.
+            Images (B, C, \*spatial); those of :meth:`decode` where the network knows of no noise and has no refiner.
 
         Raises:
             ValueError: if a shape or a class does not fit the network.
             TypeError: if a dtype does not.
         """
         check_samples(z, (self.num_latents,), "latents")
-        return self._draw(z, *self.embed(condition, z))
+        return self._draw(z, *self.embed(condition, z), refined)
 
     def log_prob(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return the log-likelihood (B,) of images, in nats."""
@@ -154,7 +155,12 @@ class InvertibleNetwork(nn.Module, metaclass=_RecordedFromTheStart):
 
     @property
     def num_parts(self) -> int:
-        """Number of parts that share no parameter, and whose log-likelihoods add up to that of the image."""
+        """Number of parts that share no parameter, each of which can be trained for itself."""
+        return self.num_flows
+
+    @property
+    def num_flows(self) -> int:
+        """Number of parts whose log-likelihoods add up to that of the image, the first ones."""
         return 1
 
     def part_of(self, name: str) -> int:
@@ -169,7 +175,9 @@ class InvertibleNetwork(nn.Module, metaclass=_RecordedFromTheStart):
         num_samples: Sequence[int] | None = None,
         context: Tensor | None = None,
     ) -> list[Tensor]:
-        r"""Return the log-likelihood of every part, which add up to :meth:`log_prob`.
+        r"""Return what each part is to make large: the log-likelihoods of the flows, which add up to :meth:`log_prob`.
+
+        Of a refiner, which has none, it is minus the error of its denoiser, times the number of latents.
 
         Args:
             x: images (B, C, \*spatial).
@@ -217,7 +225,7 @@ class InvertibleNetwork(nn.Module, metaclass=_RecordedFromTheStart):
     def _encode(self, x: Tensor, embedding: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
         """Map checked images to latents (B, D) and log-determinants (B,)."""
 
-    def _draw(self, z: Tensor, embedding: Tensor, group: Tensor) -> Tensor:
+    def _draw(self, z: Tensor, embedding: Tensor, group: Tensor, refined: bool) -> Tensor:
         return self._decode(z, embedding, group)
 
     @abstractmethod

@@ -19,6 +19,7 @@ from monai_cadp.networks.coupling import CLAMP, AffineCoupling
 from monai_cadp.networks.detail import ChannelScale, DetailFlow
 from monai_cadp.networks.haar import HaarLevel
 from monai_cadp.networks.local_flow import LocalFlow
+from monai_cadp.networks.refiner import Refiner
 from monai_cadp.networks.subnets import DenseSubnet
 from monai_cadp.networks.whitening import GroupWhitening, LowRankWhitening
 
@@ -32,6 +33,8 @@ LARGEST_COARSE_PLACES = {2: 64, 3: 128}
 FEWEST_COARSE_PLACES = {2: 16, 3: 64}
 NARROWEST_DETAIL = 8
 CONTEXT_WIDTHS = {2: 64, 3: 32}
+# What a refiner sees is the largest of the coarser images that is no larger than this along any axis.
+LARGEST_REFINED_SIZE = 32
 CONTEXT_GROUPS = 8
 
 
@@ -50,6 +53,10 @@ class ConditionalINN(InvertibleNetwork):
 
     The likelihood is a sum over the coarse image and the levels (:meth:`part_log_probs`), and no level shares a
     parameter with another: each can be trained for as long as it learns.
+
+    What is drawn (:meth:`draw`) passes a :class:`Refiner` on its way down: the coarser image of at most 32 x 32 is
+    brought nearer to the training images, and finer levels draw the details of what comes out. Encoding, decoding and
+    the likelihood do not know of it.
 
     The latent vector holds the coarse image's latents first, then every level's details, coarsest first.
 
@@ -77,10 +84,12 @@ class ConditionalINN(InvertibleNetwork):
             where a place has no meaning.
         num_local_couplings: couplings of the flow of what is somewhere else in every image, such as lesions; 0 for no
             such flow. It needs learned maps and even sizes of the coarse image.
+        refiner_width: hidden channels of the refiner, a multiple of 16; 0 for no refiner. It needs a U-Net and two
+            levels or more: None for half as many again as the U-Net has in 2D, and 0 otherwise.
 
     Raises:
         ValueError: if a size is not positive, there are not 0, 2 or 3 of them, ``num_levels`` does not divide them, or
-            ``num_local_couplings`` was given without what it needs.
+            ``num_local_couplings`` or ``refiner_width`` was given without what it needs.
 
     References:
         Dinh, Sohl-Dickstein, Bengio: Density estimation using Real NVP, ICLR 2017.
@@ -100,7 +109,7 @@ class ConditionalINN(InvertibleNetwork):
     """
 
     input_noise: Tensor
-    later_options = MappingProxyType({"dropout": 0.0, "context_width": 0})
+    later_options = MappingProxyType({"dropout": 0.0, "context_width": 0, "refiner_width": 0})
 
     def __init__(
         self,
@@ -120,6 +129,7 @@ class ConditionalINN(InvertibleNetwork):
         detail_depth: int = 0,
         num_maps: int = 0,
         num_local_couplings: int = 0,
+        refiner_width: int | None = None,
     ) -> None:
         super().__init__(spatial_shape, in_channels, num_classes, condition_size)
         spatial_shape, embedding_size = self.spatial_shape, self.condition_space.embedding_size
@@ -157,6 +167,15 @@ class ConditionalINN(InvertibleNetwork):
                 f"num_local_couplings is {num_local_couplings} with num_maps {num_maps} and the coarse image "
                 f"{self.coarse_shape}; a local flow needs num_maps of 1 or more and even sizes of the coarse image."
             )
+        refined = self._refined_level(num_levels)
+        may_refine = bool(context_width and refined)
+        if refiner_width is None:
+            refiner_width = max(context_width * 3 // 32, 1) * 16 if may_refine and len(spatial_shape) == 2 else 0
+        if refiner_width < 0 or refiner_width % (2 * CONTEXT_GROUPS) or (refiner_width and not may_refine):
+            raise ValueError(
+                f"refiner_width is {refiner_width} with context_width {context_width} and num_levels {num_levels}; "
+                f"expected a multiple of {2 * CONTEXT_GROUPS} with a U-Net and two levels or more, or 0."
+            )
         if rank is None:
             rank = min(coarse_size, LARGEST_COARSE_SIZE) if context_width else 80
         rank = min(rank, coarse_size)
@@ -172,6 +191,7 @@ class ConditionalINN(InvertibleNetwork):
             "detail_depth": detail_depth,
             "num_maps": num_maps,
             "num_local_couplings": num_local_couplings,
+            "refiner_width": refiner_width,
         }
         self.input_scale = ChannelScale([(in_channels, *spatial_shape)])
         # Where images share a space, what the subspace leaves of a voxel has a size of its own.
@@ -232,6 +252,25 @@ class ConditionalINN(InvertibleNetwork):
                     embedding_size=embedding_size,
                 )
             self.detail_flows.append(flow)
+        # After how many levels drawing passes it.
+        self.refined_level = refined
+        self.refined_shape = [size // 2 ** (num_levels - refined) for size in spatial_shape]
+        self.refiner = (
+            Refiner(
+                in_channels,
+                self.refined_shape,
+                widths=_context_widths(refiner_width, self.refined_shape),
+                embedding_size=embedding_size,
+            )
+            if refiner_width
+            else None
+        )
+
+    def _refined_level(self, num_levels: int) -> int:
+        """Return after how many levels there is the largest coarser image of a size that is refined; 0 for none."""
+        size = max(self.spatial_shape, default=1)
+        drawn = [level for level in range(1, num_levels) if size <= LARGEST_REFINED_SIZE * 2 ** (num_levels - level)]
+        return max(drawn, default=0)
 
     def set_reversible(self, reversible: bool) -> None:
         """Choose whether training recomputes what couplings were given, and stores none of it.
@@ -280,12 +319,19 @@ class ConditionalINN(InvertibleNetwork):
 
     @property
     def num_parts(self) -> int:
-        """The coarse image and the levels; one where a local flow whitens the subspace once more."""
+        """The coarse image, the levels and the refiner; one where a local flow whitens the subspace once more."""
+        return self.num_flows + (self.refiner is not None)
+
+    @property
+    def num_flows(self) -> int:
+        """The coarse image and the levels."""
         return 1 if self.rewhitening is not None else 1 + len(self.detail_flows)
 
     def part_of(self, name: str) -> int:
-        """Return the part to which a tensor of the state dict belongs: 0, or 1 and more for the levels."""
+        """Return the part of a tensor of the state dict: 0 for the coarse image, then the levels, then the refiner."""
         first, _, rest = name.partition(".")
+        if first == "refiner":
+            return self.num_flows
         return 1 + int(rest.partition(".")[0]) if first == "detail_flows" and self.num_parts > 1 else 0
 
     def _part_log_probs(
@@ -297,7 +343,7 @@ class ConditionalINN(InvertibleNetwork):
         seen = coarser if context is x else self.split(context)[0]
         scale = self.input_scale.log_det(x[:1]) / x[0].numel()
         parts = []
-        for part, count in enumerate(counts):
+        for part, count in enumerate(counts[: self.num_flows]):
             if count == 0:
                 parts.append(x.new_zeros(0))
                 continue
@@ -309,6 +355,10 @@ class ConditionalINN(InvertibleNetwork):
             size = math.prod(latent.shape[1:])
             log_prior = -0.5 * (latent.flatten(1).square().sum(1) + size * math.log(2 * math.pi))
             parts.append(log_prior + log_det + scale * size)
+        if self.refiner is not None:
+            count = counts[-1]
+            error = self.refiner.error(coarser[self.refined_level][:count], embedding[:count])
+            parts.append(-self.num_latents * error)
         return parts
 
     def _encode_coarse(self, coarse: Tensor, embedding: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
@@ -327,13 +377,14 @@ class ConditionalINN(InvertibleNetwork):
         return self._encode_coarse(self.split(x)[0][0], *self.embed(condition, x))[0] @ self.whitening.basis
 
     def _decode(self, z: Tensor, embedding: Tensor, group: Tensor) -> Tensor:
-        return self._from_latents(z, embedding, group, denoised=False)
+        return self._from_latents(z, embedding, group, denoised=False, refined=False)
 
-    def _draw(self, z: Tensor, embedding: Tensor, group: Tensor) -> Tensor:
-        # A traced program holds no gradients.
-        return self._from_latents(z, embedding, group, denoised=not torch.jit.is_tracing())
+    def _draw(self, z: Tensor, embedding: Tensor, group: Tensor, refined: bool) -> Tensor:
+        # A traced program holds no gradients, and no random numbers.
+        drawn = not torch.jit.is_tracing()
+        return self._from_latents(z, embedding, group, denoised=drawn, refined=drawn and refined)
 
-    def _from_latents(self, z: Tensor, embedding: Tensor, group: Tensor, denoised: bool) -> Tensor:
+    def _from_latents(self, z: Tensor, embedding: Tensor, group: Tensor, denoised: bool, refined: bool) -> Tensor:
         sizes = [self.whitening.size, *(math.prod(cast(DetailFlow, flow).dims_in[0]) for flow in self.detail_flows)]
         latents = z.split(sizes, dim=1)
         latent = latents[0]
@@ -347,7 +398,10 @@ class ConditionalINN(InvertibleNetwork):
         coarse = self._as_image(coarse)
         if self.coarse_scale is not None:
             (coarse,), _ = self.coarse_scale([coarse], rev=True, jac=False)
-        for haar, flow, latent in zip(self.haar_levels, self.detail_flows, latents[1:], strict=True):
+        levels = zip(self.haar_levels, self.detail_flows, latents[1:], strict=True)
+        for level, (haar, flow, latent) in enumerate(levels):
+            if refined and self.refiner is not None and level == self.refined_level:
+                coarse = self.refiner(coarse, embedding, z)
             latent = latent.reshape(-1, *cast(DetailFlow, flow).dims_in[0])
             if denoised and isinstance(flow, ConditionalLevel):
                 # The Haar levels are orthonormal: noise of pixels is noise of details.

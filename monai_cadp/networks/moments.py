@@ -178,6 +178,8 @@ def _fit(inn: ConditionalINN, batches: Batches, num_passes: int) -> None:
     flows = [cast(DetailFlow, flow) for flow in inn.detail_flows]
     fitted = [(mean, 0, False)] + [(flow.scale, level, True) for level, flow in enumerate(flows)]
     fitted += [(flow.context_scale, level, False) for level, flow in enumerate(flows) if flow.context_scale is not None]
+    if inn.refiner is not None:
+        fitted.append((inn.refiner.scale, inn.refined_level, False))
 
     def parts() -> Iterator[list[Tensor]]:
         for x, _ in batches():
