@@ -117,7 +117,7 @@ KINDS = (
         ),
         NUMBER,
     )
-    | dict.fromkeys(("in_subspace", "quick", "resume", "slices"), SWITCH)
+    | dict.fromkeys(("in_subspace", "quick", "refined", "resume", "slices"), SWITCH)
     | dict.fromkeys(
         (
             "classifier_epsilons",

@@ -148,6 +148,11 @@ class InvertibleNetwork(nn.Module, metaclass=_RecordedFromTheStart):
         check_samples(z, (self.num_latents,), "latents")
         return self._draw(z, *self.embed(condition, z), refined)
 
+    @property
+    def has_refiner(self) -> bool:
+        """Whether what is drawn passes a refiner that has learnt something."""
+        return False
+
     def log_prob(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return the log-likelihood (B,) of images, in nats."""
         self.check_images(x)

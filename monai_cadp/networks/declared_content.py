@@ -102,6 +102,8 @@ class DeclaredContent(nn.Module):
         indices: Tensor,
         condition: Tensor | None,
         temper: Callable[[Tensor], Tensor] | None = None,
+        *,
+        refined: bool = True,
     ) -> Tensor:
         r"""Decode candidates.
 
@@ -110,13 +112,14 @@ class DeclaredContent(nn.Module):
             indices: which candidates (B,).
             condition: their conditions, as ``inn.decode`` takes them.
             temper: maps latents (B, D) to those that are decoded; None for the same ones.
+            refined: as for ``inn.draw``.
 
         Returns:
             Images (B, C, \*spatial).
         """
         device = inn.device
         latents = self.latents(inn.num_latents, indices.cpu()).to(device)
-        return inn.draw(latents if temper is None else temper(latents), condition)
+        return inn.draw(latents if temper is None else temper(latents), condition, refined=refined)
 
     @torch.no_grad()
     def table(
@@ -125,6 +128,8 @@ class DeclaredContent(nn.Module):
         condition: Tensor | None,
         temper: Callable[[Tensor], Tensor] | None = None,
         progress: bool = False,
+        *,
+        refined: bool = True,
     ) -> CandidateTable:
         """Decode all candidates of one condition to their features.
 
@@ -133,6 +138,7 @@ class DeclaredContent(nn.Module):
             condition: one condition, (1,) or (1, condition_size), or None.
             temper: as in :meth:`images`.
             progress: show a progress bar.
+            refined: as in :meth:`images`.
 
         Returns:
             The table of this condition.
@@ -144,7 +150,7 @@ class DeclaredContent(nn.Module):
         rows = []
         for indices in tqdm(torch.arange(total).split(DECODED_AT_ONCE), desc="candidates", disable=not progress):
             conditions = None if condition is None else condition.expand(len(indices), *condition.shape[1:])
-            images = self.images(inn, indices, conditions, temper)
+            images = self.images(inn, indices, conditions, temper, refined=refined)
             rows.append(self.describe(images))
         raw = torch.cat(rows)
         candidates, targets = raw[: self.num_candidates], raw[self.num_candidates :]

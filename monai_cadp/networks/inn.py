@@ -293,6 +293,11 @@ class ConditionalINN(InvertibleNetwork):
         return bool(self.config["context_width"])
 
     @property
+    def has_refiner(self) -> bool:
+        """Whether what is drawn passes a refiner that has learnt something."""
+        return self.refiner is not None and self.refiner.is_trained
+
+    @property
     def is_new(self) -> bool:
         """Whether nothing was fitted to data yet: every coupling and the whitening are still the identity."""
         inside = self.whitening.inside

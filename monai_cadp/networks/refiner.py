@@ -54,7 +54,7 @@ class Refiner(nn.Module):
     References:
         Karras, Aittala, Aila, Laine: Elucidating the design space of diffusion-based generative models, NeurIPS 2022,
         table 1 and algorithm 1.
-        Meng, He, Song, Song, Wu, Zhu, Ermon: SDEdit, ICLR 2022 (noise, then denoise, to make an image realistic).
+        Meng et al.: SDEdit, ICLR 2022 (noise, then denoise, to make an image realistic).
 
     Example:
         >>> refiner = Refiner(1, (8, 8), widths=(8, 16), embedding_size=2)
@@ -106,7 +106,8 @@ class Refiner(nn.Module):
         else:
             # Evenly spread, however many images there are.
             share = (GOLDEN * torch.arange(1, len(x) + 1, device=x.device)).remainder(1).to(x.dtype)
-            noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
+            rows = [torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(index)) for index in range(len(x))]
+            noise = torch.stack(rows).to(x) if rows else torch.zeros_like(x)
         deviation = SMALLEST_NOISE * (LARGEST_NOISE / SMALLEST_NOISE) ** share
         sigma = _like(deviation, x)
         missed = (self._denoised(x + sigma * noise, deviation, embedding) - x).square().flatten(1).mean(1)
@@ -167,7 +168,8 @@ def _steps() -> list[tuple[float, float]]:
 def _noise_of(latents: Tensor, x: Tensor) -> Tensor:
     """Return white noise like x, for each image a function of its latents."""
     rows = []
-    for row in latents.detach().cpu():
+    # Of two zeros, one is negative.
+    for row in latents.detach().cpu() + 0.0:
         key = np.frombuffer(hashlib.sha256(row.contiguous().numpy().tobytes()).digest()[:16], dtype=np.uint64)
         generator = np.random.Generator(np.random.Philox(key=key))
         rows.append(torch.from_numpy(generator.standard_normal(tuple(x.shape[1:]), dtype=np.float32)))

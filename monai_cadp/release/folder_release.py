@@ -98,7 +98,8 @@ def release_folder(
     shown: list[Tensor] = []
     seen = 0
     affine = None if grid is None else grid.affine
-    folder = ReleasedFolder(output_dir, num_expected=count, affine=affine, volume_format=volume_format)
+    drawing = None if releaser.core is None else releaser.core.drawing
+    folder = ReleasedFolder(output_dir, num_expected=count, affine=affine, volume_format=volume_format, drawing=drawing)
     if idist.get_world_size() > 1:
         part: Subset = Subset(images, range(idist.get_rank(), count, idist.get_world_size()))
         for _ in _clipped(releaser, part, batch_size):

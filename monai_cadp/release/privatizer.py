@@ -65,6 +65,7 @@ class Privatizer(BaseReleaser, nn.Module):
         label_mechanism: randomizes class labels, or attributes; None declares the condition public.
         temperature: factor on the completion, 0 to 1; less is nearer to the average. Post-processing.
         detail_temperature: a further factor on what the completion holds of details, 0 to 1; less is smoother.
+        refined: whether images pass the network's refiner, if it has one; without it they are the plain inverse.
         unit: what one image is in the guarantee: "image", "volume", "row" or "patient".
 
     Raises:
@@ -98,6 +99,7 @@ class Privatizer(BaseReleaser, nn.Module):
         label_mechanism: RandomizedResponse | AttributeResponse | None = None,
         temperature: float = 1.0,
         detail_temperature: float = 1.0,
+        refined: bool = True,
         unit: str = "image",
     ) -> None:
         super().__init__()
@@ -110,6 +112,8 @@ class Privatizer(BaseReleaser, nn.Module):
             raise ValueError(
                 f"detail_temperature was given, but a {type(network).__name__} has no details; leave it out."
             )
+        if not refined and not network.has_refiner:
+            raise ValueError("refined is False, but the network has no refiner; leave it out.")
         self.inn: InvertibleNetwork = network.eval()
         self.content: ContentBasis | DeclaredContent = chosen
         self.label_mechanism = label_mechanism
@@ -118,7 +122,7 @@ class Privatizer(BaseReleaser, nn.Module):
             ReleaseConditionSpace(network.condition_space, None, label_mechanism).check(default[None], 1)
         # A tensor that moves with the module, and an argument of the constructor and not of a checkpoint.
         self.register_buffer("default_condition", default, persistent=False)
-        self.temperature, self.detail_temperature = temperature, detail_temperature
+        self.temperature, self.detail_temperature, self.refined = temperature, detail_temperature, refined
         self.unit = check_unit(unit)
         self._description: tuple[tuple[Any, ...], tuple[PrivacyGuarantee, bytes]] | None = None
         self._described_content: WeightsSnapshot | None = None
@@ -166,8 +170,16 @@ class Privatizer(BaseReleaser, nn.Module):
             "releaser": type(self).__name__,
             "guarantee": self.guarantee.to_dict(),
             "content": self.content.fingerprint(),
+            **self.drawing,
+        }
+
+    @property
+    def drawing(self) -> dict[str, Any]:
+        """How images are drawn from the latents that are released: post-processing, stated on every card."""
+        return {
             "temperature": self.temperature,
             "detail_temperature": self.detail_temperature,
+            "refined": self.refined and self.inn.has_refiner,
         }
 
     @property
@@ -176,8 +188,10 @@ class Privatizer(BaseReleaser, nn.Module):
         # The network compares its weights with what it has hashed, for hashing takes longer than a batch.
         fingerprint, events = self.inn.identity()
         parts = (self.mechanism, self.label_mechanism, self.content, self.inn)
-        temperatures = (self.temperature, self.detail_temperature)
-        state = (parts, self.unit, temperatures, fingerprint, events)
+        drawing: tuple[Any, ...] = (self.temperature, self.detail_temperature)
+        if self.inn.has_refiner:
+            drawing += (self.refined,)
+        state = (parts, self.unit, drawing, fingerprint, events)
         content = self._described_content
         if (
             self._description is None
@@ -187,7 +201,7 @@ class Privatizer(BaseReleaser, nn.Module):
         ):
             self._described_content = WeightsSnapshot(self.content)
             guarantee = self._describe(fingerprint, TrainingData.of(events))
-            defining = [guarantee.to_dict(), temperatures, self.content.fingerprint()]
+            defining = [guarantee.to_dict(), drawing, self.content.fingerprint()]
             identity = hashlib.sha256(json.dumps(defining, sort_keys=True).encode()).digest()
             self._description = (state, (guarantee, identity))
         return self._description[1]
@@ -243,6 +257,7 @@ class Privatizer(BaseReleaser, nn.Module):
             label_mechanism=self.label_mechanism,
             temperature=self.temperature,
             detail_temperature=self.detail_temperature,
+            refined=self.refined,
             unit=self.unit,
         )
         other._tables = self._tables
@@ -261,7 +276,8 @@ class Privatizer(BaseReleaser, nn.Module):
         z, _ = self.inn.encode(x, condition)
         # Pixels of any size reach the mechanism as finite content.
         content = self.mechanism(self.content.project(torch.nan_to_num(z, nan=0.0, posinf=0.0, neginf=0.0)))
-        return self.inn.draw(self.content.complete(content, self._temper(random_normal(z))), condition)
+        completed = self.content.complete(content, self._temper(random_normal(z)))
+        return self.inn.draw(completed, condition, refined=self.refined)
 
     def _temper(self, latents: Tensor) -> Tensor:
         if self.detail_temperature != 1:
@@ -284,13 +300,13 @@ class Privatizer(BaseReleaser, nn.Module):
             members = groups == group
             scores = torch.cdist(table.standardise(features[members]), table.candidates)
             indices[members] = select_candidates(scores, subset_size, threshold)
-        return self.content.images(self.inn, indices, condition, self._temper)
+        return self.content.images(self.inn, indices, condition, self._temper, refined=self.refined)
 
     def _table(self, condition: Tensor | None, progress: bool = False) -> tuple[CandidateTable, int, int]:
         assert isinstance(self.content, DeclaredContent) and isinstance(self.mechanism, SubsetSelection)
         key, epsilon = () if condition is None else tuple(condition.flatten().tolist()), self.mechanism.epsilon
         table, choices = self._tables.get(key) or (
-            self.content.table(self.inn, condition, self._temper, progress),
+            self.content.table(self.inn, condition, self._temper, progress, refined=self.refined),
             {},
         )
         if epsilon not in choices:

@@ -52,6 +52,7 @@ class ReleasedFolder:
         num_expected: how many images will be written, exactly; it is public.
         affine: of volumes, from indices to millimetres (4, 4), of a public grid; the identity if left out.
         volume_format: "nifti" or "dicom".
+        drawing: how releases are drawn, in plain data, for every card; None to state nothing.
 
     Raises:
         ValueError: if the folder exists and is not empty, ``num_expected`` is not positive, or the format is unknown;
@@ -72,6 +73,7 @@ class ReleasedFolder:
         num_expected: int,
         affine: np.ndarray | None = None,
         volume_format: str = "nifti",
+        drawing: Mapping[str, Any] | None = None,
     ) -> None:
         if volume_format not in VOLUME_FORMATS:
             raise ValueError(f"volume_format is {volume_format!r}; expected one of {', '.join(VOLUME_FORMATS)}.")
@@ -81,6 +83,7 @@ class ReleasedFolder:
             raise ValueError(f"num_expected is {num_expected}; expected the positive number of images to be written.")
         self.output_dir = Path(output_dir).absolute()
         self.num_expected = num_expected
+        self._drawing = None if drawing is None else dict(drawing)
         self._refuse_existing()
         self._stage: Stage | None = None
 
@@ -148,6 +151,7 @@ class ReleasedFolder:
             "shape": list(array.shape),
             "software": self._software,
             **({} if label is None else {"label": label}),
+            **({} if self._drawing is None else {"drawing": self._drawing}),
         }
         contents = self._encoded(array, json.loads(statement))
         if picture is not None:

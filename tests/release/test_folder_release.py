@@ -59,6 +59,15 @@ def ledger(tmp_path):
     return PrivacyLedger.create(tmp_path / "ledger.db", bytes(32), Budget(epsilon=6.0))
 
 
+def test_every_card_says_how_images_were_drawn_from_latents(privatizer, tmp_path):
+    cooler = Privatizer(privatizer.inn, privatizer.mechanism, privatizer.content, temperature=0.5)
+    for releaser, temperature in ((privatizer, 1.0), (cooler, 0.5)):
+        folder = release_folder(releaser, Cohort(3, subjects=False), tmp_path / f"at_{temperature}")
+        cards = [json.loads(path.read_text()) for path in folder.glob("*_privacy.json")]
+        drawing = {"temperature": temperature, "detail_temperature": 1.0, "refined": False}
+        assert [card["drawing"] for card in cards] == [drawing] * 3
+
+
 def pictures(folder):
     """The released pixels with their labels, in an order of their own."""
     cards = {path.name.split("_privacy")[0]: json.loads(path.read_text()) for path in folder.glob("*_privacy.json")}

@@ -90,6 +90,12 @@ def test_the_card_states_guarantee_label_shape_and_software_and_no_more(tmp_path
     assert card["software"]["torch"] == torch.__version__
 
 
+def test_the_card_states_how_releases_are_drawn_where_it_is_said(tmp_path):
+    with ReleasedFolder(tmp_path / "out", num_expected=1, drawing={"refined": True}) as folder:
+        folder.write(torch.zeros(1, 4, 6), GUARANTEE)
+    assert json.loads((tmp_path / "out" / "release_000001_privacy.json").read_text())["drawing"] == {"refined": True}
+
+
 @pytest.mark.parametrize("label, written", [(2, 2), (torch.tensor([1.0, 0.5]), [1.0, 0.5]), ([0, 1], [0.0, 1.0])])
 def test_class_indices_and_vectors_are_labels(tmp_path, label, written):
     folder = release(tmp_path / "out", [torch.zeros(1, 4, 4)], labels=[label])

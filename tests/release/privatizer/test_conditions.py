@@ -44,9 +44,9 @@ def watched(inn):
     calls = []
 
     def record(name, method):
-        def recorded(batch, condition=None):
+        def recorded(batch, condition=None, **options):
             calls.append((name, condition))
-            return method(batch, condition)
+            return method(batch, condition, **options)
 
         setattr(inn, name, recorded)
 

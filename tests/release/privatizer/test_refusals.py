@@ -89,6 +89,11 @@ def test_a_network_without_details_has_no_temperature_of_details(refused):
         Privatizer(inn, PriorOnly(), ContentBasis(torch.eye(16)[:, :2], torch.ones(2)), detail_temperature=0.5)
 
 
+def test_a_network_without_a_refiner_is_not_told_to_leave_it_out(inn, refused):
+    with refused(ValueError, "the network has no refiner"):
+        Privatizer(inn, PriorOnly(), basis(inn), refined=False)
+
+
 def test_parts_that_do_not_fit_each_other_are_refused(networks, inn, refused):
     content = basis(inn)
     with refused(ValueError, "directions of length 3, but the network has 16"):

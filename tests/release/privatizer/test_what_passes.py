@@ -149,3 +149,32 @@ def test_a_detail_temperature_of_0_leaves_nothing_outside_of_the_subspace_and_th
     assert (z[:, :8] - z[:, :8] @ subspace @ subspace.T).abs().max() < 1e-4 and z[:, 8:].abs().max() < 1e-4
     inside = z[:, :8] @ subspace
     assert inside[:, :2].abs().max() < 1e-4 and inside[:, 2].std() > 0.8
+
+
+def with_refiner():
+    torch.manual_seed(0)
+    inn = ConditionalINN((16, 16), num_levels=2, num_couplings=2, context_width=16, num_detail_couplings=2)
+    with inn.learning("public"), torch.no_grad():
+        inn.refiner.last.weight.normal_(std=0.05)
+    return inn
+
+
+@pytest.mark.parametrize("refined", [True, False])
+def test_images_pass_the_refiner_or_are_the_plain_inverse(refined):
+    inn = with_refiner()
+    declared = DeclaredContent(lambda x: x.mean((1, 2, 3))[:, None], num_candidates=64)
+    x = images(3, shape=(1, 16, 16))
+    # Whatever the content is, no latent is left of it.
+    for mechanism, content in ((constant(), ContentBasis.leading(inn, 4)), (SubsetSelection(2.0), declared)):
+        released = Privatizer(inn, mechanism, content, refined=refined, temperature=0.0)(x)
+        assert torch.allclose(released, inn.draw(torch.zeros(3, 256), refined=refined), atol=1e-5)
+        assert not torch.allclose(released, inn.draw(torch.zeros(3, 256), refined=not refined), atol=1e-3)
+
+
+def test_a_refined_release_is_another_one_for_a_ledger_and_says_so():
+    inn = with_refiner()
+    content = ContentBasis.leading(inn, 4)
+    refined, plain = (Privatizer(inn, PriorOnly(), content, refined=refined) for refined in (True, False))
+    assert refined.identity != plain.identity and refined.with_mechanism(PriorOnly()).identity == refined.identity
+    assert plain.with_mechanism(PriorOnly()).identity == plain.identity
+    assert (refined.config()["refined"], plain.config()["refined"]) == (True, False)
