@@ -214,6 +214,9 @@ class PrivateFlowTrainer(FlowTrainer):
         )
 
     def _backward(self, batchdata: Mapping[str, Any]) -> dict[str, float]:
+        # Dropout draws from a public seed, in the order of the batch: what it hides of one image would depend on who
+        # else is there.
+        self.network.eval()
         parameters = [p for p in self.network.parameters() if p.requires_grad]
         lattice = self._lattice()
         total = [torch.zeros(p.shape, dtype=torch.float64) for p in parameters]

@@ -234,7 +234,8 @@ def test_films_larger_than_32_pixels_are_augmented_and_held_out_by_patient(tmp_p
         max_epochs=2,
     )
     network = load_network(tmp_path / "model.pt")
-    assert network.num_parts == 4 and float(network.input_noise) == pytest.approx(0.01)
+    assert (network.num_flows, network.num_parts) == (4, 5) and network.has_refiner
+    assert float(network.input_noise) == pytest.approx(0.01)
     assert_released(release(tmp_path / "out", tmp_path / "model.pt", input=str(tmp_path / "films.npz")), 20)
 
 

@@ -282,6 +282,22 @@ def test_a_membership_audit_stays_below_the_claim_and_catches_a_control_without_
     assert audited(1.0) > 1.0
 
 
+def test_a_refiner_that_has_no_likelihood_stays_as_it_is_and_all_else_learns():
+    torch.manual_seed(0)
+    options = {"num_levels": 2, "num_couplings": 2, "width": 8, "context_width": 16, "num_detail_couplings": 1}
+    inn = ConditionalINN((8, 8), num_classes=2, **options)
+    x, y = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(3)), torch.arange(12) % 2
+    fit_moments(inn, lambda: [(x, y)], training_data="public")
+    before = copy.deepcopy(inn.state_dict())
+    images = [{"image": image, "label": label} for image, label in zip(x, y, strict=True)]
+    training = trainer(inn, images, max_epochs=1, batch_size=6)
+    training.run()
+    for network in (training.network, training.averaged_network):
+        changed = {name.split(".")[0] for name, p in network.named_parameters() if not torch.equal(p, before[name])}
+        assert changed == {"whitening", "detail_flows"}
+        assert not network.has_refiner
+
+
 @pytest.mark.parametrize("unit", ["Patient", "subject", "person", "patient"])
 def test_people_are_not_stated_where_rows_are_counted(refused, unit):
     with refused(
