@@ -68,7 +68,7 @@ class Dequantization:
         self.levels = levels
 
     def __call__(self, x: Tensor, generator: Draws = None) -> Tensor:
-        """Return x, scaled to leave room for the last step, plus uniform noise of one step."""
+        """Return x, scaled so that the last step fits in, plus uniform noise of one step."""
         noise = _uniform(x, generator)
         return (x * (self.levels - 1) + noise) / self.levels
 

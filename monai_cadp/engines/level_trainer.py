@@ -111,8 +111,10 @@ class LevelTrainer(FlowTrainer):
             sums = torch.stack([part.detach().sum().cpu() for part in parts])
             numbers = torch.tensor([float(len(part)) for part in parts])
         sum_over_ranks([sums, numbers])
-        loss = float((sums / numbers.clamp(min=1)).sum())
-        self._check_finite(loss, "loss")
+        means = sums / numbers.clamp(min=1)
+        self._check_finite(float(means.sum()), "loss")
+        # Bits per dimension, in which a refiner has no share.
+        loss = float(means[: self.network.num_flows].sum())
         # Of a process whose part of the last batch is empty, there are none.
         losses = [part.sum() / n for part, n in zip(parts, numbers.tolist(), strict=bool(parts)) if len(part)]
         if losses:

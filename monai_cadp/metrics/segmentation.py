@@ -103,7 +103,7 @@ def segmentation_dice(model: nn.Module, images: Tensor, masks: Tensor) -> Tensor
 
 
 class _Segmentation(nn.Module):
-    """A U-Net for images of any size, of as many levels as they have room for."""
+    """A U-Net for images of any size, of as many levels as their size allows."""
 
     def __init__(self, shape: torch.Size, num_classes: int) -> None:
         super().__init__()

@@ -28,7 +28,7 @@ class ContextNetwork(nn.Module):
 
     References:
         Ronneberger, Fischer, Brox: U-Net, MICCAI 2015.
-        Wu, He: Group normalization, ECCV 2018.
+        Wu et al.: Group normalization, ECCV 2018.
 
     Example:
         >>> network = ContextNetwork(1, (16, 32), spatial_dims=2, embedding_size=3)

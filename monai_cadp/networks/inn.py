@@ -252,7 +252,7 @@ class ConditionalINN(InvertibleNetwork):
                     embedding_size=embedding_size,
                 )
             self.detail_flows.append(flow)
-        # After how many levels drawing passes it.
+        # Drawing passes the refiner after so many levels.
         self.refined_level = refined
         self.refined_shape = [size // 2 ** (num_levels - refined) for size in spatial_shape]
         self.refiner = (

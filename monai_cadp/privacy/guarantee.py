@@ -171,7 +171,7 @@ class PrivacyGuarantee:
                 + (f", up to an extra probability of delta = {self.delta:g}" if self.delta else "")
                 + f" (epsilon = {self.epsilon:g}, delta = {self.delta:g}, mechanism {self.mechanism}). "
                 "No attacker, whatever else they know, tells two candidates apart with an area under the ROC curve "
-                f"above {bound:g}, nor guesses right between them more often (0.5 is a coin toss, 1 is certainty)."
+                f"above {bound:g}, nor guesses right between them more often (0.5 is guessing, 1 is certainty)."
             )
         if self.mechanism == "shuffle":
             promise += (

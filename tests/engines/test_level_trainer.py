@@ -84,6 +84,19 @@ def test_parts_see_as_many_images_as_they_are_given():
     assert seen[3:] == [[8, 3, 1, 2]] * 3
 
 
+def test_the_loss_is_that_of_the_flows():
+    losses = []
+    for refiner_width in (0, 16):
+        torch.manual_seed(0)
+        network = ConditionalINN((16, 16), 1, num_classes=2, **SMALL, refiner_width=refiner_width)
+        engine = trainer(network, epochs=1)
+        seen = []
+        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e, seen=seen: seen.append(e.state.output["loss"]))
+        engine.run()
+        losses.append(seen[0])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
 def test_samples_vary_like_the_images_and_not_like_the_augmented_ones(tmp_path):
     plain = smooth_images(64)
     augmented = [{**item, "image": 3 * item["image"] + 1} for item in plain]
