@@ -126,7 +126,7 @@ def test_another_image_of_the_same_item_is_refused_and_nothing_is_spent(ledger, 
 def test_another_image_of_the_same_item_is_refused_while_the_first_waits_for_its_draw(ledger, refused, monkeypatch):
     release, label = privatizer(), torch.tensor([1])
     with monkeypatch.context() as patch:
-        patch.setattr(release.inn, "draw", lambda *_: (_ for _ in ()).throw(MemoryError()))
+        patch.setattr(release.inn, "draw", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
         with pytest.raises(MemoryError):
             recorded_release(release, ledger, images(1), label, ["anna"], ["a"])
     with refused(LedgerError, "another image"):
@@ -231,7 +231,7 @@ def test_bad_input_is_refused_before_anything_is_spent(ledger, refused, change, 
 def test_a_failure_after_the_reservation_costs_nothing_more_when_it_is_tried_again(ledger, monkeypatch):
     release, x, label = privatizer(SubsetSelection(8.0, num_candidates=64)), images(1), torch.tensor([0])
     with monkeypatch.context() as patch:
-        patch.setattr(release.inn, "draw", lambda *_: (_ for _ in ()).throw(MemoryError()))
+        patch.setattr(release.inn, "draw", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
         with pytest.raises(MemoryError):
             recorded_release(release, ledger, x, label, ["anna"])
     assert ledger.spent("anna") == (8.0, 0.0) and ledger.summary()["released"] == 0
