@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections import Counter
 from contextlib import contextmanager
 from types import SimpleNamespace
+
+# One core for each process, of which there is one a core already: read when NumPy and torch are imported, here and in
+# the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import nibabel
 import numpy as np
