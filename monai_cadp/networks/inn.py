@@ -293,6 +293,12 @@ class ConditionalINN(InvertibleNetwork):
         return bool(self.config["context_width"])
 
     @property
+    def has_details(self) -> bool:
+        """Whether there are finer levels, cells, or a coarse image that its subspace does not hold all of."""
+        has_inside = self.local_flow is not None or self.whitening.rank < self.whitening.size
+        return len(self.detail_flows) > 0 or has_inside
+
+    @property
     def has_refiner(self) -> bool:
         """Whether what is drawn passes a refiner that has learnt something."""
         return self.refiner is not None and self.refiner.is_trained

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from monai_cadp import Privatizer
-from monai_cadp.networks import ContentBasis, PaperINN
+from monai_cadp.networks import ConditionalINN, ContentBasis, PaperINN
 from monai_cadp.privacy import (
     PriorOnly,
     RandomizedResponse,
@@ -84,9 +84,11 @@ def test_parts_of_the_wrong_kind_are_refused(inn, refused):
 
 
 def test_a_network_without_details_has_no_temperature_of_details(refused):
-    inn = PaperINN((4, 4), depths=(1,), num_dense=1, dense_width=8)
-    with refused(ValueError, "a PaperINN has no details"):
-        Privatizer(inn, PriorOnly(), ContentBasis(torch.eye(16)[:, :2], torch.ones(2)), detail_temperature=0.5)
+    content = ContentBasis(torch.eye(16)[:, :2], torch.ones(2))
+    for inn in (PaperINN((4, 4), depths=(1,), num_dense=1, dense_width=8), ConditionalINN((4, 4), num_levels=0)):
+        with refused(ValueError, f"this {type(inn).__name__} has no details"):
+            Privatizer(inn, PriorOnly(), content, detail_temperature=0.5)
+    Privatizer(ConditionalINN((4, 4), num_levels=0, rank=8), PriorOnly(), content, detail_temperature=0.5)
 
 
 def test_a_network_without_a_refiner_is_not_told_to_leave_it_out(inn, refused):
