@@ -159,10 +159,13 @@ class _Insider(_Stranger):
         return torch.randn(count, self.inn.num_latents, generator=generator).to(self.inn.device)
 
     def _for_all(self, index: int, count: int) -> Tensor | None:
-        return None if self.conditions is None else self.conditions[[index] * count]
+        if self.conditions is None:
+            return None
+        return self.conditions[index].expand(count, *self.conditions.shape[1:])
 
     def _release(self, images: Tensor, line: Tensor, index: int, trials: int) -> Tensor:
-        both, count = [index, 2] * trials, self.releaser.num_pieces
+        both = torch.tensor([index, 2] * trials, device=self.releaser.device)
+        count = self.releaser.num_pieces
         condition = None if self.conditions is None else self.conditions[both]
         whole = self.releaser.whole(images[both].repeat_interleave(count, dim=0))
         released, used = self.releaser.release_with_conditions(whole, condition)

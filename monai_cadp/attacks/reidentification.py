@@ -55,7 +55,8 @@ def train_verification(
     half the resolution.
 
     Args:
-        gallery: one image of each of n people (n, C, \*spatial), released or not.
+        gallery: one image of each of n people (n, C, \*spatial), released or not; the network is trained where they
+            are.
         probes: another image of the same people, in the same order.
         epochs: passes over the people.
         learning_rate: of Adam at the beginning.
@@ -72,7 +73,7 @@ def train_verification(
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = _Embedding(gallery, probes)
+        model = _Embedding(gallery, probes).to(gallery.device)
         optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
         steps = epochs * -(-len(gallery) // BATCH_SIZE)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, total_iters=steps)
@@ -81,7 +82,7 @@ def train_verification(
             for batch in torch.randperm(len(gallery)).split(BATCH_SIZE):
                 optimizer.zero_grad(set_to_none=True)
                 similarity = model(gallery[batch], 0) @ model(probes[batch], 1).T / TEMPERATURE
-                same = torch.arange(len(batch))
+                same = torch.arange(len(batch), device=similarity.device)
                 loss = nn.functional.cross_entropy(similarity, same) + nn.functional.cross_entropy(similarity.T, same)
                 loss.backward()
                 optimizer.step()
@@ -120,9 +121,9 @@ def reidentification(
         ValueError: if k is not positive.
     """
     embedded = [torch.cat([model(x, side) for x in images.split(64)]) for side, images in enumerate((gallery, probes))]
-    similarity = embedded[0] @ embedded[1].T
+    similarity = (embedded[0] @ embedded[1].T).cpu()
     people = torch.arange(len(gallery))
-    labels = torch.zeros(len(gallery)) if labels is None else labels
+    labels = torch.zeros(len(gallery)) if labels is None else labels.cpu()
     comparable = labels[:, None] == labels
     resampled = {"num_bootstraps": num_bootstraps, "seed": seed}
     auc = bootstrap(_PairAUC(similarity, comparable), len(people), **resampled)

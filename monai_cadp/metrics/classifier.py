@@ -30,7 +30,7 @@ def train_classifier(
     Volumes are standardised voxel by voxel, and looked at with half the resolution, for what may be anywhere in them.
 
     Args:
-        images: (n, C, \*spatial), in two or three dimensions.
+        images: (n, C, \*spatial), in two or three dimensions; the classifier is trained where they are.
         labels: classes (n,).
         num_classes: number of classes.
         epochs: passes over the images.
@@ -45,6 +45,7 @@ def train_classifier(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = _volume_network(images, num_classes) if images.ndim == 5 else _network(images.shape[1:], num_classes)
+        model.to(images.device)
         optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
         steps = epochs * -(-len(images) // batch_size)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, total_iters=steps)
@@ -66,7 +67,7 @@ def classifier_accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> flo
 def classifier_auc(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     r"""Return the area under the curve of a classifier of two classes, on images (n, C, \*spatial), labels (n,)."""
     scores = classifier_logits(model, images)
-    return float(roc_auc_score(labels.numpy(), (scores[:, 1] - scores[:, 0]).numpy()))
+    return float(roc_auc_score(labels.cpu().numpy(), (scores[:, 1] - scores[:, 0]).cpu().numpy()))
 
 
 @torch.no_grad()

@@ -68,7 +68,8 @@ def perceptual_similarity(
         >>> round(similarity.pairs.value, 3), abs(similarity.shuffled.value) < 0.1
         (1.0, True)
     """
-    labels = torch.zeros(len(originals), dtype=torch.long) if labels is None else labels
+    if labels is None:
+        labels = torch.zeros(len(originals), dtype=torch.long, device=originals.device)
     if originals.shape != releases.shape or labels.shape != originals.shape[:1]:
         raise ValueError(
             f"Originals, releases and labels came in the shapes {tuple(originals.shape)}, {tuple(releases.shape)} and "

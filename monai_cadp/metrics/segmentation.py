@@ -34,7 +34,7 @@ def train_segmentation(
     r"""Train a small U-Net with Adam and a rate that falls linearly; nothing is selected on a test set.
 
     Args:
-        images: (n, C, \*spatial), in two or three dimensions.
+        images: (n, C, \*spatial), in two or three dimensions; the network is trained where they are.
         masks: classes (n, 1, \*spatial), 0 for the background.
         num_classes: with the background.
         epochs: passes over the images.
@@ -55,7 +55,7 @@ def train_segmentation(
     one_hot_masks(images, masks, num_classes)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = _Segmentation(images.shape[1:], num_classes)
+        model = _Segmentation(images.shape[1:], num_classes).to(images.device)
         loss = DiceCELoss(to_onehot_y=True, softmax=True)
         optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
         steps = epochs * -(-len(images) // batch_size)

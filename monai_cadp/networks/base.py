@@ -432,9 +432,9 @@ def _rebuild(
     cls: type[InvertibleNetwork], config: dict[str, Any], state: dict[str, Tensor], training: bool
 ) -> InvertibleNetwork:
     network = cls(**config)
-    kinds = [tensor.dtype for tensor in state.values() if isinstance(tensor, Tensor) and tensor.is_floating_point()]
-    if kinds and kinds[0] != torch.float32:
-        network.to(kinds[0])
+    weights = [tensor for tensor in state.values() if isinstance(tensor, Tensor) and tensor.is_floating_point()]
+    if weights:
+        network.to(weights[0].device, weights[0].dtype)
     network.load_state_dict(state)
     return network.train(training)
 

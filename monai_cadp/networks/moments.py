@@ -69,7 +69,7 @@ def fit_moments(
     with inn.learning(training_data, "moments"), _bar(progress) as bar:
 
         def counted() -> Iterator[tuple[Tensor, Tensor | None]]:
-            for batch in batches():
+            for batch in _there(inn, batches):
                 yield batch
                 bar.update()
 
@@ -107,7 +107,10 @@ def refit_moments(
         True
     """
     layer = inn.whitening
-    inside = (((coarse - layer.mean) @ layer.basis, condition) for coarse, condition in _coarse(inn, batches))
+    inside = (
+        ((coarse - layer.mean) @ layer.basis, condition)
+        for coarse, condition in _coarse(inn, lambda: _there(inn, batches))
+    )
     with inn.learning(training_data, "moments"):
         _refit(_GroupSums(inn.condition_space, layer.rank), inside, layer.inside, progress)
 
@@ -146,7 +149,7 @@ def refit_subspace(
     """
     if inn.rewhitening is None:
         return
-    inside = ((inn.before_rewhitening(x, condition), condition) for x, condition in batches())
+    inside = ((inn.before_rewhitening(x, condition), condition) for x, condition in _there(inn, batches))
     sums = _GroupSums(inn.condition_space, inn.whitening.rank, by_class=False)
     with inn.learning(training_data, "moments"):
         _refit(sums, inside, inn.rewhitening, progress)
@@ -167,6 +170,12 @@ def _refit(
     sums.fit(layer)
 
 
+def _there(inn: ConditionalINN, batches: Batches) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yield batches where the network is."""
+    for x, condition in batches():
+        yield x.to(inn.device), condition.to(inn.device) if isinstance(condition, Tensor) else condition
+
+
 def _bar(progress: bool) -> tqdm[Any]:
     return tqdm(desc="moments", unit="batch", delay=SECONDS_WITHOUT_BAR, disable=not progress)
 
@@ -174,7 +183,7 @@ def _bar(progress: bool) -> tqdm[Any]:
 def _fit(inn: ConditionalINN, batches: Batches, num_passes: int) -> None:
     _fit_scales([inn.input_scale], ([x] for x, _ in batches()))
     layer = inn.whitening
-    mean = ChannelScale([(layer.size,)], per_voxel=True)
+    mean = ChannelScale([(layer.size,)], per_voxel=True).to(inn.device)
     flows = [cast(DetailFlow, flow) for flow in inn.detail_flows]
     fitted = [(mean, 0, False)] + [(flow.scale, level, True) for level, flow in enumerate(flows)]
     fitted += [(flow.context_scale, level, False) for level, flow in enumerate(flows) if flow.context_scale is not None]
@@ -194,21 +203,22 @@ def _fit(inn: ConditionalINN, batches: Batches, num_passes: int) -> None:
         layer.mean.zero_()
         deviation = mean.scale
         if rank < layer.size:
-            start = _iterated(inn, batches, torch.randn(layer.size, rank, generator=_seeded()), num_passes)
+            start = _iterated(inn, batches, _random(inn, rank), num_passes)
             deviation = _residual_deviation(inn, batches, start)
             start, num_passes = start / deviation[:, None], 1
         inn.coarse_scale.scale.copy_(deviation.reshape(inn.coarse_shape))
     width = min(layer.size, rank + OVERSAMPLING)
     if width == layer.size or layer.size <= LARGEST_FORMED:
-        directions = torch.eye(layer.size)
+        directions = torch.eye(layer.size, device=inn.device)
     else:
-        more = torch.randn(layer.size, width - (0 if start is None else rank), generator=_seeded())
+        more = _random(inn, width - (0 if start is None else rank))
         directions = _iterated(inn, batches, more if start is None else torch.cat([start, more], 1), num_passes)
     _fit_subspace(inn, batches, directions)
 
 
-def _seeded() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
+def _random(inn: ConditionalINN, width: int) -> Tensor:
+    """Return random directions of the coarse image, always the same."""
+    return torch.randn(inn.whitening.size, width, generator=torch.Generator().manual_seed(0)).to(inn.device)
 
 
 def _coarse(inn: ConditionalINN, batches: Batches) -> Iterable[tuple[Tensor, Tensor | None]]:
@@ -230,7 +240,7 @@ def _iterated(inn: ConditionalINN, batches: Batches, directions: Tensor, num_pas
 
 def _residual_deviation(inn: ConditionalINN, batches: Batches, directions: Tensor) -> Tensor:
     """Return how far every voxel of the coarse image lies from the subspace (D,), for scales that are 1."""
-    count, squares = 0, torch.zeros(inn.whitening.size, dtype=torch.float64)
+    count, squares = 0, torch.zeros(inn.whitening.size, dtype=torch.float64, device=inn.device)
     for coarse, _ in _coarse(inn, batches):
         centred = coarse - inn.whitening.mean
         count += len(centred)
@@ -275,7 +285,7 @@ def _fit_subspace(inn: ConditionalINN, batches: Batches, directions: Tensor) -> 
     vectors = vectors[:, -layer.rank :].flip(1)
     outside = max(total - float(values[-layer.rank :].sum()), 0.0)
     rest = sums.count.sum() * max(layer.size - layer.rank, 1)
-    layer.basis.copy_((directions.double() @ vectors).float())
+    layer.basis.copy_((directions.double().cpu() @ vectors).float())
     smallest = _smallest(float(values[-1]) / float(sums.count.sum()))
     # A full subspace leaves rounding errors only, which a small scale would blow up.
     residual = max(outside / float(rest), smallest) if layer.rank < layer.size else 1.0
@@ -306,7 +316,8 @@ class _GroupSums:
         self.gram = torch.zeros(design, design, dtype=torch.float64)
 
     def add(self, vectors: Tensor, condition: Tensor | None) -> None:
-        vectors = vectors.double()
+        # Small sums in double precision, which not every device has.
+        vectors, condition = vectors.cpu().double(), condition.cpu() if isinstance(condition, Tensor) else condition
         group = self.space.groups(condition, len(vectors)) if self.by_class else torch.zeros(len(vectors)).long()
         for g in group.unique().tolist():
             members = vectors[group == g]

@@ -100,6 +100,7 @@ def load_privatizer(
     label_epsilon: float | None = None,
     sha256: str | None = None,
     stated: Mapping[str, Any] | None = None,
+    device: torch.device | str = "cpu",
     **options: Any,
 ) -> Privatizer:
     """Read a privatizer; the file says which network to build.
@@ -111,6 +112,7 @@ def load_privatizer(
         sha256: of the file, where it is known: any other file is refused before it is read; None or "any" for no check.
         stated: options by their names, of which those that describe the network (``spatial_shape``, ``num_classes``,
             ``num_directions``, ``inn#rank`` ...) must be those of the file; all others are passed over.
+        device: where images are released.
         options: further arguments of :class:`Privatizer`; ``content`` replaces the basis of the file, or names another
             one that it holds.
 
@@ -136,6 +138,7 @@ def load_privatizer(
         if model.network.condition_space.num_classes is None:
             raise ValueError("A label_epsilon was given, but the network takes no class labels; leave it out.")
         options["label_mechanism"] = RandomizedResponse(label_epsilon, model.network.condition_space.num_groups)
+    model.network.to(device)
     return Privatizer(model, mechanism, **options)
 
 

@@ -115,7 +115,7 @@ class Privatizer(BaseReleaser, nn.Module):
         if not refined and not network.has_refiner:
             raise ValueError("refined is False, but the network has no refiner; leave it out.")
         self.inn: InvertibleNetwork = network.eval()
-        self.content: ContentBasis | DeclaredContent = chosen
+        self.content: ContentBasis | DeclaredContent = chosen.to(network.device)
         self.label_mechanism = label_mechanism
         default = None if condition is None else torch.as_tensor(condition)
         if default is not None:

@@ -88,7 +88,7 @@ class BaseReleaser:
 
     @property
     def device(self) -> torch.device:
-        """Where images are taken."""
+        """Where images are released: they are moved there, and their releases stay there."""
         return torch.device("cpu")
 
     @property
@@ -176,7 +176,8 @@ class BaseReleaser:
         """Raise ValueError if images do not come with the names that a ledger, here or further in, needs."""
 
     def inputs(self, images: Tensor, conditions: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Return images and conditions as a release sees them: checked, finite, the default condition filled in.
+        """Return images and conditions as a release sees them: checked, finite, on the releaser's device, the default
+        condition filled in.
 
         Raises:
             ValueError: if a shape or a class does not fit.
@@ -185,13 +186,14 @@ class BaseReleaser:
         images, space = _plain(images), self.condition_space
         conditions = None if conditions is None else _plain(conditions)
         if conditions is None and space.default is not None and images.ndim > 0:
-            conditions = space.default.to(images.device).expand(images.shape[0], *space.default.shape)
+            conditions = space.default.expand(images.shape[0], *space.default.shape)
         check_samples(images, self.image_shape, "images")
         space.check(conditions, images.shape[0])
         if conditions is not None:
-            conditions = conditions.float() if conditions.is_floating_point() else conditions.long()
+            conditions = conditions.to(self.device, torch.float if conditions.is_floating_point() else torch.long)
+        images = images.to(self.device, torch.float)
         # Adding 0 makes -0 the 0 that it is equal to.
-        return torch.nan_to_num(images.float(), nan=0.0, posinf=0.0, neginf=0.0) + 0.0, conditions
+        return torch.nan_to_num(images, nan=0.0, posinf=0.0, neginf=0.0) + 0.0, conditions
 
 
 class _Adapted(BaseReleaser):
@@ -211,6 +213,10 @@ class _Adapted(BaseReleaser):
     @property
     def image_shape(self) -> tuple[int, ...]:
         return tuple(self.releaser.image_shape)
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(getattr(self.releaser, "device", "cpu"))
 
     def config(self) -> dict[str, Any]:
         return self.releaser.config()

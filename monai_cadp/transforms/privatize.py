@@ -124,13 +124,13 @@ class Privatize(Transform):
         known = items is not None
         releaser = self._chosen(known)
         # Each by itself, so that the error is about the one that does not fit.
-        checked = [releaser.inputs(tensor[None].to(tensors[0].device), batched) for tensor in tensors]
+        checked = [releaser.inputs(tensor[None], batched) for tensor in tensors]
         x = torch.cat([tensor for tensor, _ in checked])
         conditions = None if checked[0][1] is None else torch.cat([one for _, one in checked if one is not None])
         names = None if items is None else [_as_plain(item) for item in items]
         released, used = releaser.draw(x, conditions, [_as_plain(subject)] * len(x), names)
         return [
-            (self._like(img, released[i].cpu(), known), None if used is None else used[i].cpu())
+            (self._like(img, released[i].to(tensors[i].device), known), None if used is None else used[i].cpu())
             for i, img in enumerate(images)
         ]
 
