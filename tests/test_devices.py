@@ -16,7 +16,6 @@ import torch
 from monai.data import DataLoader, Dataset
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 from monai_cadp.attacks import audit_releaser, reidentification, train_verification
 from monai_cadp.engines import FlowEvaluator, FlowTrainer, GaussianNoise, LevelTrainer
@@ -97,7 +96,8 @@ class SecondDevice(TorchDispatchMode):
 
 def dispatch(operation, args, kwargs):
     name = operation.overloadpacket.__name__
-    tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
+    tensors: list[Tensor] = []
+    each((args, kwargs), lambda value: tensors.append(value) if isinstance(value, Tensor) else None)
     is_there = any(isinstance(tensor, Elsewhere) for tensor in tensors)
     here = [tuple(tensor.shape) for tensor in tensors if not isinstance(tensor, Elsewhere) and tensor.ndim]
     if is_there and here and name not in MIXED:
@@ -107,7 +107,7 @@ def dispatch(operation, args, kwargs):
         is_there, kwargs = torch.device(target) == DEVICE, {**kwargs, "device": torch.device("cpu")}
     if name == "copy_":
         is_there = isinstance(args[0], Elsewhere)
-    result = operation(*tree_map(inner, args), **tree_map(inner, kwargs))
+    result = operation(*each(args, inner), **each(kwargs, inner))
     known = {id(inner(tensor)): tensor for tensor in tensors}
 
     def outer(value):
@@ -116,16 +116,20 @@ def dispatch(operation, args, kwargs):
         # An operation in place returns what it was given.
         return known[id(value)] if id(value) in known else Elsewhere(value) if is_there else value
 
-    return tree_map(outer, result)
+    return each(result, outer)
+
+
+def each(value, change):
+    """Return a structure of lists, tuples and dictionaries with everything in it changed."""
+    if isinstance(value, dict):
+        return {key: each(one, change) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)([each(one, change) for one in value])
+    return change(value)
 
 
 def inner(value):
     return value.inner if isinstance(value, Elsewhere) else value
-
-
-def here(value):
-    """Return what is everywhere in a structure as it is on the CPU."""
-    return tree_map(inner, value)
 
 
 @pytest.fixture
