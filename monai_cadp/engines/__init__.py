@@ -5,7 +5,7 @@ from monai_cadp.engines.federated_client import FederatedFlowClient, average_wei
 from monai_cadp.engines.flow_batch import bits_per_dimension, flow_batches, prepare_flow_batch
 from monai_cadp.engines.flow_evaluator import FlowEvaluator
 from monai_cadp.engines.flow_trainer import FlowTrainer, NonFiniteLossError
-from monai_cadp.engines.input_noise import ColumnNoise, Dequantization, GaussianNoise
+from monai_cadp.engines.input_noise import ColumnNoise, GaussianNoise
 from monai_cadp.engines.level_trainer import LevelTrainer
 from monai_cadp.engines.likelihood_gradients import likelihood_gradients
 from monai_cadp.engines.private_flow_trainer import PrivateFlowTrainer
@@ -13,7 +13,6 @@ from monai_cadp.engines.private_moments import PrivateMoments
 
 __all__ = [
     "ColumnNoise",
-    "Dequantization",
     "FederatedFlowClient",
     "FlowEvaluator",
     "FlowTrainer",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from monai_cadp.privacy.randomness import SecretDraws, random_normal, random_uniform
 
-__all__ = ["ColumnNoise", "Dequantization", "GaussianNoise"]
+__all__ = ["ColumnNoise", "GaussianNoise"]
 
 
 # What noise may be drawn from: a seeded generator (None is torch's own), or a cryptographic stream for every image.
@@ -47,30 +47,6 @@ class GaussianNoise:
     def __call__(self, x: Tensor, generator: Draws = None) -> Tensor:
         """Return x plus noise."""
         return x + self.deviation * _normal(x, generator)
-
-
-class Dequantization:
-    """Spread every pixel uniformly over its quantisation step, which makes the likelihood that of discrete pixels.
-
-    Args:
-        levels: number of grey levels between intensities 0 and 1.
-
-    Raises:
-        ValueError: if there are fewer than two.
-
-    References:
-        Theis, van den Oord, Bethge: A note on the evaluation of generative models, ICLR 2016.
-    """
-
-    def __init__(self, levels: int = 256) -> None:
-        if levels < 2:
-            raise ValueError(f"levels is {levels}; expected at least 2.")
-        self.levels = levels
-
-    def __call__(self, x: Tensor, generator: Draws = None) -> Tensor:
-        """Return x, scaled so that the last step fits in, plus uniform noise of one step."""
-        noise = _uniform(x, generator)
-        return (x * (self.levels - 1) + noise) / self.levels
 
 
 class ColumnNoise:

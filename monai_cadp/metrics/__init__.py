@@ -13,7 +13,6 @@ from monai_cadp.metrics.row_model import ROW_MODELS, row_model_score
 from monai_cadp.metrics.segmentation import segmentation_dice, train_segmentation
 from monai_cadp.metrics.shape_features import SHAPE_FEATURES, shape_features
 from monai_cadp.metrics.uncertainty import dropout_uncertainty
-from monai_cadp.metrics.utility import FourSettings, Setting, four_settings
 
 __all__ = [
     "BRAIN_FEATURES",
@@ -21,12 +20,10 @@ __all__ = [
     "CHEST_FEATURES",
     "BrainFeatures",
     "Estimate",
-    "FourSettings",
     "PerceptualSimilarity",
     "PixelCosine",
     "ROW_MODELS",
     "SHAPE_FEATURES",
-    "Setting",
     "WithinClassCorrelation",
     "bootstrap",
     "bootstrap_mean",
@@ -34,7 +31,6 @@ __all__ = [
     "classifier_accuracy",
     "classifier_auc",
     "dropout_uncertainty",
-    "four_settings",
     "frechet_distance",
     "perceptual_similarity",
     "pixel_cosine",

@@ -19,7 +19,7 @@ __all__ = ["write_report"]
 # Figures by the beginning of their names, and what the page says of them.
 GROUPS = {
     "What releases are good for": (
-        ("accuracy", "auc_p_o", "r2", "uncertainty", "dice"),
+        ("accuracy", "r2", "uncertainty", "dice"),
         "p/o: learnt from releases (private) and tested on originals; p/p: tested on releases; o/p: learnt from "
         "originals and tested on releases. In the row of the originals p/o is o/o. Uncertainty is that of Monte-Carlo "
         "dropout, from 0 to 1.",

@@ -86,11 +86,6 @@ class Variant:
         """Whether nothing was done to the images."""
         return self.method == ORIGINALS
 
-    @property
-    def is_promise(self) -> bool:
-        """Whether anything is promised to the people in the images."""
-        return math.isfinite(self.epsilon) and self.nominal_epsilon is None
-
 
 @dataclass(frozen=True)
 class StudyContext:

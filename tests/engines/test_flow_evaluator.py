@@ -11,7 +11,6 @@ from monai.data import DataLoader, Dataset, MetaTensor
 from torch.optim.swa_utils import AveragedModel
 
 from monai_cadp.engines import (
-    Dequantization,
     FlowEvaluator,
     GaussianNoise,
     bits_per_dimension,
@@ -83,12 +82,6 @@ def test_bits_per_dimension_of_a_standard_normal_network_are_those_of_the_normal
     assert at_zero.item() == pytest.approx(0.5 * math.log2(2 * math.pi), rel=1e-5)
 
 
-def test_dequantized_pixels_stay_in_their_step():
-    levels = torch.arange(256) / 255
-    spread = Dequantization()(levels.repeat(100, 1))
-    assert torch.equal((spread * 256).floor(), torch.arange(256.0).repeat(100, 1))
-
-
 def test_gaussian_noise_has_its_deviation():
     noise = GaussianNoise(0.3)(torch.zeros(100000), torch.Generator().manual_seed(0))
     assert noise.std() == pytest.approx(0.3, rel=0.02) and abs(noise.mean()) < 0.01
@@ -98,11 +91,6 @@ def test_gaussian_noise_has_its_deviation():
 def test_a_negative_deviation_is_refused(refused, make):
     with refused(ValueError, "deviation is .*expected"):
         make()
-
-
-def test_fewer_than_two_levels_are_refused(refused):
-    with refused(ValueError, "levels is 1; expected at least 2"):
-        Dequantization(1)
 
 
 def test_batches_become_float32_images_and_their_conditions():
