@@ -121,6 +121,7 @@ def release_table(
     releaser = recorded_in(privatizer, ledger, table, batch_size)
     check_conditions(releaser, table)
     guarantee = releaser.guarantee.to_dict()
+    drawing = None if releaser.core is None else releaser.core.drawing
     with nameless_errors():
         stage = Stage(output)
     try:
@@ -128,7 +129,7 @@ def release_table(
         for released, condition in release_rows(releaser, table, batch_size):
             rows += table.schema.decode(released, condition)
         secrets.SystemRandom().shuffle(rows)
-        contents = {output: _csv(table.schema, rows), card: _card(table.schema, len(rows), guarantee)}
+        contents = {output: _csv(table.schema, rows), card: _card(table.schema, len(rows), guarantee, drawing)}
         with nameless_errors():
             for file, content in contents.items():
                 (stage.path / file.name).write_text(content, encoding="utf-8", newline="")
@@ -160,6 +161,8 @@ def _csv(schema: TableSchema, rows: list[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _card(schema: TableSchema, count: int, guarantee: dict[str, Any]) -> str:
+def _card(schema: TableSchema, count: int, guarantee: dict[str, Any], drawing: dict[str, Any] | None) -> str:
     card = {"count": count, "guarantee": guarantee, "schema": schema.to_dict(), "software": software_versions()}
+    if drawing is not None:
+        card["drawing"] = drawing
     return json.dumps(card, indent=2, sort_keys=True, allow_nan=False) + "\n"

@@ -79,6 +79,7 @@ def test_the_table_has_valid_rows_and_one_card(privatizer, tmp_path, capsys):
     assert card["count"] == NUM_ROWS and card["schema"] == SCHEMA.to_dict() and card["software"]["monai_cadp"]
     assert card["guarantee"] == privatizer.guarantee.to_dict()
     assert (card["guarantee"]["unit"], card["guarantee"]["epsilon"]) == ("row", 2.0)
+    assert card["drawing"] == privatizer.drawing and card["drawing"]["temperature"] == 1.0
     assert "40 rows released with epsilon 2 each" in capsys.readouterr().out
 
 
