@@ -12,10 +12,11 @@ from ignite.engine import Engine, Events
 from monai.engines.evaluator import Evaluator
 from torch import Tensor, nn
 
-from monai_cadp.engines.flow_batch import prepare_flow_batch
+from monai_cadp.engines.flow_batch import flow_batches, prepare_flow_batch
 from monai_cadp.engines.input_noise import GaussianNoise
 from monai_cadp.metrics import BitsPerDimension
 from monai_cadp.networks import InvertibleNetwork
+from monai_cadp.networks.moments import Batches
 
 __all__ = ["FlowEvaluator"]
 
@@ -64,6 +65,10 @@ class FlowEvaluator(Evaluator):
             decollate=False,
         )
         self.add_event_handler(Events.STARTED, self._rewind)
+
+    def batches(self) -> Batches:
+        """Return the images of validation with their noise and conditions, as ``calibrate_latents`` wants them."""
+        return flow_batches(self.data_loader, self.noise, self.seed)
 
     def _rewind(self) -> None:
         self.generator.manual_seed(self.seed)

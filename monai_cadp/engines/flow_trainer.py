@@ -19,6 +19,7 @@ from monai_cadp.engines.flow_batch import bits_per_dimension, flow_batches, prep
 from monai_cadp.engines.input_noise import GaussianNoise
 from monai_cadp.engines.ranks import add_gradients, own_part, share_network, sum_over_ranks
 from monai_cadp.networks import ConditionalINN, InvertibleNetwork, fit_moments, new_event, refit_subspace
+from monai_cadp.networks.moments import Batches
 
 __all__ = ["FlowTrainer", "NonFiniteLossError"]
 
@@ -221,12 +222,13 @@ class FlowTrainer(Trainer):
         """What the training promises to the people whose images it looks at; None where it promises nothing."""
         return None
 
-    def finish(self, network: InvertibleNetwork, progress: bool = False) -> None:
+    def finish(self, network: InvertibleNetwork, progress: bool = False, held_out: Batches | None = None) -> None:
         """Do what a network needs after its training.
 
         Args:
             network: with the weights to keep, changed in place.
             progress: show a progress bar, if it takes more than a moment.
+            held_out: batches of images from which the network has not learnt, if there are any.
         """
         if isinstance(network, ConditionalINN):
             refit_subspace(network, self.moment_batches(), training_data=self.training_event(), progress=progress)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from monai_cadp.engines.flow_batch import flow_batches, prepare_flow_batch
 from monai_cadp.engines.flow_trainer import FlowTrainer
 from monai_cadp.engines.ranks import add_gradients, sum_over_ranks
-from monai_cadp.networks import ConditionalINN, InvertibleNetwork, refit_moments
+from monai_cadp.networks import ConditionalINN, InvertibleNetwork, calibrate_latents, refit_moments
+from monai_cadp.networks.moments import Batches
 
 __all__ = ["LevelTrainer"]
 
@@ -32,7 +33,8 @@ class LevelTrainer(FlowTrainer):
     the training images: in training it has between none and ``context_noise`` times as much.
 
     Augmentation helps the likelihood, and makes samples vary more than the images do. So a finished network gets the
-    moments of the coarse image from the images as they are (:func:`refit_moments`).
+    moments of the coarse image from the images as they are (:func:`refit_moments`). And each part is calibrated on the
+    images of validation, if there are any (:func:`calibrate_latents`).
 
     Args:
         network: as for :class:`FlowTrainer`; one with several parts.
@@ -71,12 +73,16 @@ class LevelTrainer(FlowTrainer):
         self.plain_data_loader = plain_data_loader
         super().__init__(network, train_data_loader, **options)
 
-    def finish(self, network: InvertibleNetwork, progress: bool = False) -> None:
-        """Do what a network needs after its training, as :class:`FlowTrainer` does, and refit its moments."""
+    def finish(self, network: InvertibleNetwork, progress: bool = False, held_out: Batches | None = None) -> None:
+        """Do what a network needs after its training, as :class:`FlowTrainer` does, refit moments and calibrate."""
         super().finish(network, progress)
-        if self.plain_data_loader is not None and isinstance(network, ConditionalINN):
+        if not isinstance(network, ConditionalINN):
+            return
+        if self.plain_data_loader is not None:
             batches = flow_batches(self.plain_data_loader, self.noise, self.seed)
             refit_moments(network, batches, training_data=self.training_event(), progress=progress)
+        if held_out is not None and network.knows_noise:
+            calibrate_latents(network, held_out, training_data=self.training_event(), progress=progress)
 
     def _parameter_groups(self) -> list[list[nn.Parameter]]:
         groups: list[list[nn.Parameter]] = [[] for _ in self.ends]

@@ -17,6 +17,7 @@ from monai_cadp.engines.flow_trainer import FlowTrainer
 from monai_cadp.engines.likelihood_gradients import likelihood_gradients
 from monai_cadp.engines.private_moments import PrivateMoments
 from monai_cadp.networks import ConditionalINN, InvertibleNetwork
+from monai_cadp.networks.moments import Batches
 from monai_cadp.privacy import needs_subjects
 from monai_cadp.privacy.checks import checked_positive
 from monai_cadp.privacy.noisy_sum import SumLattice, poisson_batch
@@ -190,7 +191,7 @@ class PrivateFlowTrainer(FlowTrainer):
             _check_network(cast(ConditionalINN, self.network), self.moments)
         super().run()
 
-    def finish(self, network: InvertibleNetwork, progress: bool = False) -> None:
+    def finish(self, network: InvertibleNetwork, progress: bool = False, held_out: Batches | None = None) -> None:
         """Do nothing: to whiten once more would look at the images once more."""
 
     def _noisy(self, x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
+from monai_cadp.engines.flow_evaluator import FlowEvaluator
 from monai_cadp.engines.flow_trainer import FlowTrainer
 from monai_cadp.networks import ContentBasis, TrainedModel
 from monai_cadp.release.checkpoint import save_model
@@ -116,7 +117,8 @@ class ExportPrivatizer:
             with torch.no_grad(), network.learning(engine.training_event()):
                 for name, value in self.best_state.items():
                     tensors[name].copy_(value)
-        engine.finish(network, progress=self.progress)
+        held_out = self.evaluator.batches() if isinstance(self.evaluator, FlowEvaluator) else None
+        engine.finish(network, progress=self.progress, held_out=held_out)
         basis = ContentBasis.fit(
             network,
             self.num_directions,

@@ -6,7 +6,7 @@ from monai_cadp.networks.condition import ConditionSpace
 from monai_cadp.networks.content_basis import ContentBasis
 from monai_cadp.networks.declared_content import CandidateTable, DeclaredContent
 from monai_cadp.networks.inn import ConditionalINN
-from monai_cadp.networks.moments import fit_moments, refit_moments, refit_subspace
+from monai_cadp.networks.moments import calibrate_latents, fit_moments, refit_moments, refit_subspace
 from monai_cadp.networks.paper import PaperINN
 from monai_cadp.networks.trained_model import TrainedModel
 from monai_cadp.networks.training_record import new_event
@@ -22,6 +22,7 @@ __all__ = [
     "PaperINN",
     "TrainedModel",
     "WeightsSnapshot",
+    "calibrate_latents",
     "fit_moments",
     "new_event",
     "refit_moments",

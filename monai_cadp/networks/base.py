@@ -55,9 +55,12 @@ class InvertibleNetwork(nn.Module, metaclass=_RecordedFromTheStart):
     Attributes:
         later_options: arguments of the constructor that checkpoints of older versions do not state, with the values
             that these have; they leave no trace in a fingerprint.
+        later_tensors: buffers that checkpoints of older versions do not hold, with the value that they have there; with
+            it they leave no trace in a fingerprint.
     """
 
     later_options: ClassVar[Mapping[str, Any]] = {}
+    later_tensors: ClassVar[Mapping[str, float]] = {}
 
     def __init__(
         self,
@@ -257,6 +260,8 @@ class InvertibleNetwork(nn.Module, metaclass=_RecordedFromTheStart):
         parameters = self.named_parameters(remove_duplicate=False)
         buffers = self.named_buffers(remove_duplicate=False)
         for name, tensor in sorted(itertools.chain(parameters, buffers)):
+            if name in self.later_tensors and bool((tensor == self.later_tensors[name]).all()):
+                continue
             if name not in derived:
                 digest.update(name.encode())
                 digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
@@ -439,8 +444,11 @@ def _rebuild(
     return network.train(training)
 
 
-def _before_loading(network: nn.Module, *_: Any) -> None:
+def _before_loading(network: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     assert isinstance(network, InvertibleNetwork)
+    for name, value in network.later_tensors.items():
+        if hasattr(network, name):
+            state.setdefault(prefix + name, torch.full_like(getattr(network, name), value))
     # Of what is overwritten now, too.
     network._notice_changes()
     network._incoming = None

@@ -109,7 +109,9 @@ class ConditionalINN(InvertibleNetwork):
     """
 
     input_noise: Tensor
+    latent_deviations: Tensor
     later_options = MappingProxyType({"dropout": 0.0, "context_width": 0, "refiner_width": 0})
+    later_tensors = MappingProxyType({"latent_deviations": 1.0})
 
     def __init__(
         self,
@@ -252,6 +254,9 @@ class ConditionalINN(InvertibleNetwork):
                     embedding_size=embedding_size,
                 )
             self.detail_flows.append(flow)
+        if self.knows_noise:
+            # Of latents of images that nothing was learnt from, part by part: see calibrate_latents.
+            self.register_buffer("latent_deviations", torch.ones(self.num_flows))
         # Drawing passes the refiner after so many levels.
         self.refined_level = refined
         self.refined_shape = [size // 2 ** (num_levels - refined) for size in spatial_shape]
@@ -326,6 +331,10 @@ class ConditionalINN(InvertibleNetwork):
             (latent,), level_log_det = flow([detail], c=[context, embedding])
             latents.append(latent.flatten(1))
             log_det = log_det + level_log_det
+        if self.knows_noise:
+            parts = zip(latents, self.latent_deviations, strict=True)
+            log_det = log_det - sum(len(latent[0]) * deviation.log() for latent, deviation in parts)
+            latents = [latent / deviation for latent, deviation in zip(latents, self.latent_deviations, strict=True)]
         return torch.cat(latents, dim=1), log_det
 
     @property
@@ -364,6 +373,9 @@ class ConditionalINN(InvertibleNetwork):
                 conditions = [seen[part - 1][:count], embedding[:count]]
                 (latent,), log_det = self.detail_flows[part - 1]([details[part - 1][:count]], c=conditions)
             size = math.prod(latent.shape[1:])
+            if self.knows_noise:
+                latent = latent / self.latent_deviations[part]
+                log_det = log_det - size * self.latent_deviations[part].log()
             log_prior = -0.5 * (latent.flatten(1).square().sum(1) + size * math.log(2 * math.pi))
             parts.append(log_prior + log_det + scale * size)
         if self.refiner is not None:
@@ -396,8 +408,9 @@ class ConditionalINN(InvertibleNetwork):
         return self._from_latents(z, embedding, group, denoised=drawn, refined=drawn and refined)
 
     def _from_latents(self, z: Tensor, embedding: Tensor, group: Tensor, denoised: bool, refined: bool) -> Tensor:
-        sizes = [self.whitening.size, *(math.prod(cast(DetailFlow, flow).dims_in[0]) for flow in self.detail_flows)]
-        latents = z.split(sizes, dim=1)
+        latents = self.part_latents(z)
+        if self.knows_noise:
+            latents = [latent * deviation for latent, deviation in zip(latents, self.latent_deviations, strict=True)]
         latent = latents[0]
         if self.rewhitening is not None:
             inside = latent @ self.whitening.basis
@@ -443,6 +456,15 @@ class ConditionalINN(InvertibleNetwork):
             return coarse, coarse.new_zeros(coarse.shape[0])
         (scaled,), log_det = self.coarse_scale([coarse])
         return scaled, cast(Tensor, log_det)
+
+    def part_latents(self, z: Tensor) -> list[Tensor]:
+        """Return latents (B, D) part by part: of the coarse image, then of every level."""
+        return list(
+            z.split(
+                [self.whitening.size, *(math.prod(cast(DetailFlow, flow).dims_in[0]) for flow in self.detail_flows)],
+                dim=1,
+            )
+        )
 
     def split(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Return the coarser image, scaled, and the details of every level, coarsest first.

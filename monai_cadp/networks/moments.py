@@ -15,7 +15,7 @@ from monai_cadp.networks.detail import ChannelScale, DetailFlow
 from monai_cadp.networks.inn import ConditionalINN
 from monai_cadp.networks.whitening import GroupWhitening
 
-__all__ = ["fit_moments", "refit_moments", "refit_subspace"]
+__all__ = ["calibrate_latents", "fit_moments", "refit_moments", "refit_subspace"]
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor | None]]]
 OVERSAMPLING = 16
@@ -153,6 +153,60 @@ def refit_subspace(
     sums = _GroupSums(inn.condition_space, inn.whitening.rank, by_class=False)
     with inn.learning(training_data, "moments"):
         _refit(sums, inside, inn.rewhitening, progress)
+
+
+@torch.no_grad()
+def calibrate_latents(
+    inn: ConditionalINN,
+    batches: Batches,
+    *,
+    training_data: str | Mapping[str, Any] = "unprotected",
+    progress: bool = False,
+) -> None:
+    r"""Give what a network draws as much variation as images have from which it has not learnt.
+
+    A part that has learnt its images too well is too sure of others: their latents vary more than those of the prior,
+    and what is drawn from the prior varies less than images do. From the coarse image on, every level takes a smooth
+    context for that of a smooth image and adds to it. So the latents of every part are divided by the root of their
+    mean square on held-out images: one number a part, 1 where nothing was overlearnt.
+
+    Args:
+        inn: a network whose levels see the whole coarser image, changed in place.
+        batches: as for :func:`fit_moments`, of images that nothing was learnt from.
+        training_data: as for :func:`fit_moments`.
+        progress: show a progress bar, if it takes more than a moment.
+
+    Raises:
+        ValueError: if the network has no such numbers, or the data are empty or not finite.
+
+    References:
+        Guo, Pleiss, Sun, Weinberger: On calibration of modern neural networks, ICML 2017 (one number, from held-out
+        data, for what is too sure).
+
+    Example:
+        >>> inn = ConditionalINN((8, 8), context_width=16, num_couplings=0)
+        >>> calibrate_latents(inn, lambda: [(5 * torch.randn(500, 1, 8, 8), None)])
+        >>> round(float(inn.decode(torch.randn(500, 64)).detach().std()))
+        5
+    """
+    if not inn.knows_noise:
+        raise ValueError("The network has no U-Net that sees the coarser image; its latents are not calibrated.")
+    count, squares = 0, torch.zeros(inn.num_flows, dtype=torch.float64)
+    was_training = inn.training
+    inn.eval()
+    with _bar(progress) as bar:
+        for x, condition in _there(inn, batches):
+            parts = inn.part_latents(inn.encode(x, condition)[0])
+            squares += torch.stack([part.cpu().double().square().mean(1).sum() for part in parts])
+            count += len(x)
+            bar.update()
+    inn.train(was_training)
+    if count == 0:
+        raise ValueError("No data came to calibrate the latents of the network; expected at least one batch.")
+    if not bool(squares.isfinite().all()):
+        raise ValueError("The data hold NaN or infinity; expected finite pixels to calibrate the network.")
+    with inn.learning(training_data, "calibration"):
+        inn.latent_deviations.mul_((squares / count).sqrt().to(inn.latent_deviations))
 
 
 def _refit(

@@ -45,8 +45,8 @@ def test_the_weights_are_small_public_and_those_of_the_configuration(shipped):
     assert CHECKPOINT.stat().st_size <= 25_000_000
     torch.load(CHECKPOINT, weights_only=True)
     assert TrainingData.of(shipped.network).protection == "public"
-    configured = ConditionalINN(OPTIONS["spatial_shape"], 1, num_classes=2, num_levels=4, refiner_width=0)
-    assert shipped.network.config == configured.config
+    configured = ConditionalINN(OPTIONS["spatial_shape"], 1, num_classes=2)
+    assert shipped.network.config == configured.config and shipped.network.has_refiner
     assert len(shipped.content.weights) == OPTIONS["num_directions"]
 
 
