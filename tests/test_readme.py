@@ -27,6 +27,7 @@ def blocks(language, text=README):
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_pipeline_example_runs(tmp_path, monkeypatch, capsys):
     inn = ConditionalINN((8, 8), 1, num_classes=10, width=16, num_couplings=2)
     save_model(TrainedModel(inn, ContentBasis.leading(inn, 8)), tmp_path / "results" / "quickstart" / "model.pt")

@@ -79,6 +79,7 @@ def bits(network):
         return float(bits_per_dimension(network, *digits("test")).mean())
 
 
+@pytest.mark.slow
 def test_a_network_learns_from_two_sites_and_only_weights_travel(sites):
     clients = [client(sites, site, learning_rate=0.3, max_epochs=8) for site in range(2)]
     network = clients[0].trainer.network

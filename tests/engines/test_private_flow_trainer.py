@@ -204,6 +204,7 @@ def train_and_be_killed(folder, at):
     torch.save(training.guarantee, folder / "guarantee.pt")
 
 
+@pytest.mark.slow
 def test_a_training_that_was_killed_goes_on_and_spends_what_one_that_was_not_does(tmp_path):
     for at in (2, 7, None):
         process = multiprocessing.get_context("spawn").Process(target=train_and_be_killed, args=(tmp_path, at))
@@ -275,6 +276,7 @@ def audited(epsilon, trials=400):
     return epsilon_lower_bound(hits[0], trials - half, hits[1], trials - half, DELTA)
 
 
+@pytest.mark.slow
 def test_a_membership_audit_stays_below_the_claim_and_catches_a_control_without_noise(monkeypatch):
     """A kept promise is contradicted with a probability of 1e-6 at most."""
     assert audited(1.0) <= 1.0

@@ -109,6 +109,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_ranks_have_the_figures_of_all(tmp_path):
     torch.save((RELEASED, ORIGINAL, LABELS), tmp_path / "pairs.pt")
     (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT))

@@ -73,6 +73,7 @@ def runs(study):
     return experiment, {run.info.run_name: run.info.run_id for run in client.search_runs([experiment])}
 
 
+@pytest.mark.slow
 def test_mlflows_pages_show_the_study_and_compare_its_children(study, server):
     experiment, ids = runs(study)
     listed = browse("--window-size=1600,1200", "--dump-dom", f"{server}/#/experiments/{experiment}/runs")

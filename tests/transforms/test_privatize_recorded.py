@@ -196,6 +196,7 @@ def test_ledger_and_subject_key_belong_together(privatizer, ledger, refused):
         Privatize(privatizer, ledger="ledger.db")
 
 
+@pytest.mark.slow
 def test_over_the_cap_a_loader_stops_with_the_refusal(privatizer, ledger, items):
     crowd = [item | {"subject": "anna", "item": item["index"]} for item in items]
     loader = DataLoader(Dataset(crowd, pipeline(privatizer, ledger)), batch_size=4, num_workers=2)
