@@ -192,7 +192,7 @@ class PrivateFlowTrainer(FlowTrainer):
         super().run()
 
     def finish(self, network: InvertibleNetwork, progress: bool = False, held_out: Batches | None = None) -> None:
-        """Do nothing: to whiten once more would look at the images once more."""
+        """Do nothing: to whiten or to calibrate would look at images once more, outside of the budget."""
 
     def _noisy(self, x: Tensor) -> Tensor:
         """Add input noise that nobody can foretell: were it known, who is in a batch would show in that of others."""

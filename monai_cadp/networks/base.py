@@ -152,6 +152,11 @@ class InvertibleNetwork(nn.Module, metaclass=_RecordedFromTheStart):
         return self._draw(z, *self.embed(condition, z), refined)
 
     @property
+    def has_details(self) -> bool:
+        """Whether latents hold details that can be drawn more smoothly than the rest."""
+        return False
+
+    @property
     def has_refiner(self) -> bool:
         """Whether what is drawn passes a refiner that has learnt something."""
         return False
@@ -446,7 +451,8 @@ def _rebuild(
 
 def _before_loading(network: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     assert isinstance(network, InvertibleNetwork)
-    for name, value in network.later_tensors.items():
+    # A whole network brings its description; of parts of one, what does not come is not touched.
+    for name, value in network.later_tensors.items() if f"{prefix}_extra_state" in state else ():
         if hasattr(network, name):
             state.setdefault(prefix + name, torch.full_like(getattr(network, name), value))
     # Of what is overwritten now, too.

@@ -332,9 +332,9 @@ class ConditionalINN(InvertibleNetwork):
             latents.append(latent.flatten(1))
             log_det = log_det + level_log_det
         if self.knows_noise:
-            parts = zip(latents, self.latent_deviations, strict=True)
-            log_det = log_det - sum(len(latent[0]) * deviation.log() for latent, deviation in parts)
-            latents = [latent / deviation for latent, deviation in zip(latents, self.latent_deviations, strict=True)]
+            for part, deviation in enumerate(self.latent_deviations):
+                log_det = log_det - latents[part].shape[1] * deviation.log()
+                latents[part] = latents[part] / deviation
         return torch.cat(latents, dim=1), log_det
 
     @property
@@ -459,12 +459,8 @@ class ConditionalINN(InvertibleNetwork):
 
     def part_latents(self, z: Tensor) -> list[Tensor]:
         """Return latents (B, D) part by part: of the coarse image, then of every level."""
-        return list(
-            z.split(
-                [self.whitening.size, *(math.prod(cast(DetailFlow, flow).dims_in[0]) for flow in self.detail_flows)],
-                dim=1,
-            )
-        )
+        levels = (math.prod(cast(DetailFlow, flow).dims_in[0]) for flow in self.detail_flows)
+        return list(z.split([self.whitening.size, *levels], dim=1))
 
     def split(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Return the coarser image, scaled, and the details of every level, coarsest first.

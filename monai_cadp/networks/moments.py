@@ -24,6 +24,8 @@ LARGEST_FORMED = 4096
 # Smallest variance beside the largest one: bounds the error that float32 makes in the inverse.
 SMALLEST_RATIO = 1e-5
 SECONDS_WITHOUT_BAR = 5.0
+# Of calibrated latents, and one over it the smallest.
+LARGEST_DEVIATION = 2.0
 
 
 @torch.no_grad()
@@ -69,7 +71,7 @@ def fit_moments(
     with inn.learning(training_data, "moments"), _bar(progress) as bar:
 
         def counted() -> Iterator[tuple[Tensor, Tensor | None]]:
-            for batch in _there(inn, batches):
+            for batch in _there(inn, batches)():
                 yield batch
                 bar.update()
 
@@ -107,10 +109,8 @@ def refit_moments(
         True
     """
     layer = inn.whitening
-    inside = (
-        ((coarse - layer.mean) @ layer.basis, condition)
-        for coarse, condition in _coarse(inn, lambda: _there(inn, batches))
-    )
+    coarse = _coarse(inn, _there(inn, batches))
+    inside = (((image - layer.mean) @ layer.basis, condition) for image, condition in coarse)
     with inn.learning(training_data, "moments"):
         _refit(_GroupSums(inn.condition_space, layer.rank), inside, layer.inside, progress)
 
@@ -149,7 +149,7 @@ def refit_subspace(
     """
     if inn.rewhitening is None:
         return
-    inside = ((inn.before_rewhitening(x, condition), condition) for x, condition in _there(inn, batches))
+    inside = ((inn.before_rewhitening(x, condition), condition) for x, condition in _there(inn, batches)())
     sums = _GroupSums(inn.condition_space, inn.whitening.rank, by_class=False)
     with inn.learning(training_data, "moments"):
         _refit(sums, inside, inn.rewhitening, progress)
@@ -168,7 +168,8 @@ def calibrate_latents(
     A part that has learnt its images too well is too sure of others: their latents vary more than those of the prior,
     and what is drawn from the prior varies less than images do. From the coarse image on, every level takes a smooth
     context for that of a smooth image and adds to it. So the latents of every part are divided by the root of their
-    mean square on held-out images: one number a part, 1 where nothing was overlearnt.
+    mean square on held-out images: one number a part, 1 where nothing was overlearnt. It stays between 1/2 and 2, so
+    that a single odd image does not make all draws odd.
 
     Args:
         inn: a network whose levels see the whole coarser image, changed in place.
@@ -185,9 +186,9 @@ def calibrate_latents(
 
     Example:
         >>> inn = ConditionalINN((8, 8), context_width=16, num_couplings=0)
-        >>> calibrate_latents(inn, lambda: [(5 * torch.randn(500, 1, 8, 8), None)])
-        >>> round(float(inn.decode(torch.randn(500, 64)).detach().std()))
-        5
+        >>> calibrate_latents(inn, lambda: [(1.5 * torch.randn(500, 1, 8, 8), None)])
+        >>> round(float(inn.decode(torch.randn(500, 64)).detach().std()), 1)
+        1.5
     """
     if not inn.knows_noise:
         raise ValueError("The network has no U-Net that sees the coarser image; its latents are not calibrated.")
@@ -195,7 +196,7 @@ def calibrate_latents(
     was_training = inn.training
     inn.eval()
     with _bar(progress) as bar:
-        for x, condition in _there(inn, batches):
+        for x, condition in _there(inn, batches)():
             parts = inn.part_latents(inn.encode(x, condition)[0])
             squares += torch.stack([part.cpu().double().square().mean(1).sum() for part in parts])
             count += len(x)
@@ -207,6 +208,7 @@ def calibrate_latents(
         raise ValueError("The data hold NaN or infinity; expected finite pixels to calibrate the network.")
     with inn.learning(training_data, "calibration"):
         inn.latent_deviations.mul_((squares / count).sqrt().to(inn.latent_deviations))
+        inn.latent_deviations.clamp_(1 / LARGEST_DEVIATION, LARGEST_DEVIATION)
 
 
 def _refit(
@@ -224,10 +226,14 @@ def _refit(
     sums.fit(layer)
 
 
-def _there(inn: ConditionalINN, batches: Batches) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Yield batches where the network is."""
-    for x, condition in batches():
-        yield x.to(inn.device), condition.to(inn.device) if isinstance(condition, Tensor) else condition
+def _there(inn: ConditionalINN, batches: Batches) -> Batches:
+    """Return batches where the network is."""
+
+    def moved() -> Iterator[tuple[Tensor, Tensor | None]]:
+        for x, condition in batches():
+            yield x.to(inn.device), condition.to(inn.device) if isinstance(condition, Tensor) else condition
+
+    return moved
 
 
 def _bar(progress: bool) -> tqdm[Any]:

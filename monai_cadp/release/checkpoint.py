@@ -121,7 +121,7 @@ def load_privatizer(
 
     Raises:
         ValueError: if the file is missing, damaged, not a privatizer's, not the one with this SHA-256, or holds another
-            network than is stated.
+            network than is stated, or if the device cannot be used.
 
     Example:
         >>> import tempfile
@@ -138,7 +138,12 @@ def load_privatizer(
         if model.network.condition_space.num_classes is None:
             raise ValueError("A label_epsilon was given, but the network takes no class labels; leave it out.")
         options["label_mechanism"] = RandomizedResponse(label_epsilon, model.network.condition_space.num_groups)
-    model.network.to(device)
+    try:
+        model.network.to(device)
+    except (RuntimeError, AssertionError):
+        raise ValueError(
+            f"device is {str(device)!r}, which cannot be used here; expected cpu, cuda or the like."
+        ) from None
     return Privatizer(model, mechanism, **options)
 
 

@@ -108,7 +108,7 @@ class Privatizer(BaseReleaser, nn.Module):
         for name, value in (("temperature", temperature), ("detail_temperature", detail_temperature)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} is {value}; expected a number from 0 to 1.")
-        if detail_temperature != 1 and not (isinstance(network, ConditionalINN) and network.has_details):
+        if detail_temperature != 1 and not network.has_details:
             raise ValueError(
                 f"detail_temperature was given, but this {type(network).__name__} has no details; leave it out."
             )

@@ -176,12 +176,13 @@ def test_what_cannot_be_meant_is_refused(options, message):
 
 def test_what_is_exported_is_calibrated_on_the_images_of_validation(tmp_path):
     engine = trainer(small_network(), epochs=2)
-    held_out = [{"image": 2 * item["image"], "label": item["label"]} for item in smooth_images()]
+    held_out = [{"image": 1.1 * item["image"], "label": item["label"]} for item in smooth_images()]
     loader = DataLoader(held_out, batch_size=8)
     evaluator = FlowEvaluator(engine.averaged, loader, noise=GaussianNoise(0.02))
     engine.add_event_handler(Events.EPOCH_COMPLETED, lambda _: evaluator.run())
     ExportPrivatizer(tmp_path / "model.pt", evaluator, num_directions=2, num_samples=64).attach(engine)
     engine.run()
     network = load_network(tmp_path / "model.pt")
+    assert bool((network.latent_deviations != 1).all())
     parts = zip(*[network.part_latents(network.encode(x, c)[0]) for x, c in evaluator.batches()()], strict=True)
     assert all(float(torch.cat(part).square().mean()) == pytest.approx(1, abs=1e-3) for part in parts)

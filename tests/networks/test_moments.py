@@ -231,3 +231,23 @@ def test_a_checkpoint_from_before_there_was_calibration_is_the_same_network():
     assert again.fingerprint() == inn.fingerprint() and again.training_events == inn.training_events
     calibrate_latents(again, lambda: [held_out()])
     assert again.fingerprint() != inn.fingerprint()
+
+
+def test_a_single_odd_image_does_not_make_all_draws_odd():
+    inn = overlearnt()
+    x, labels = held_out(20)
+    x[0] *= 1e4
+    calibrate_latents(inn, lambda: [(x, labels)])
+    assert inn.latent_deviations.tolist() == [2.0] * inn.num_flows
+    inn = overlearnt()
+    calibrate_latents(inn, lambda: [(torch.zeros(20, 1, 16, 16), labels)])
+    assert float(inn.latent_deviations.min()) >= 0.5 and bool(inn.encode(x[1:], labels[1:])[1].isfinite().all())
+
+
+def test_weights_of_a_part_alone_leave_the_calibration_as_it_is():
+    inn = overlearnt()
+    calibrate_latents(inn, lambda: [held_out()])
+    before = inn.latent_deviations.clone()
+    whole = inn.state_dict()
+    inn.load_state_dict({name: whole[name] for name in whole if name.startswith("detail_flows")}, strict=False)
+    assert torch.equal(inn.latent_deviations, before)

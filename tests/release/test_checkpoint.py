@@ -263,3 +263,8 @@ def test_parts_of_a_model_that_do_not_fit_are_refused(options, kind, match, refu
     inn = network()
     with refused(kind, match):
         TrainedModel(**({"network": inn, "bases": ContentBasis.leading(inn, 4)} | options))
+
+
+def test_a_device_that_there_is_not_is_refused(path, refused):
+    with refused(ValueError, "device is 'abacus', which cannot be used here"):
+        load_privatizer(path, MECHANISM, device="abacus")
