@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from monai_cadp.attacks.attribute_inference import AttributeInferenceResult, attribute_inference
 from monai_cadp.attacks.audit import AuditResult, GameResult, audit_mechanism, audit_releaser
+from monai_cadp.attacks.linkage import LinkageResult, edge_features, linkage
 from monai_cadp.attacks.membership import MembershipResult, likelihood_ratio_scores, membership
 from monai_cadp.attacks.negative_controls import NegativeControl, all_controls
 from monai_cadp.attacks.reconstruction import (
@@ -19,6 +20,7 @@ __all__ = [
     "AttributeInferenceResult",
     "AuditResult",
     "GameResult",
+    "LinkageResult",
     "MembershipResult",
     "NearestCandidateResult",
     "ReidentificationResult",
@@ -27,8 +29,10 @@ __all__ = [
     "attribute_inference",
     "audit_mechanism",
     "audit_releaser",
+    "edge_features",
     "expected_releases",
     "likelihood_ratio_scores",
+    "linkage",
     "membership",
     "nearest_candidate",
     "reidentification",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from monai_cadp.attacks.nearest import among_nearest
+from monai_cadp.attacks.pair_auc import PairAUC
 from monai_cadp.metrics.convolutional_features import convolutional_features
 from monai_cadp.metrics.intervals import Estimate, bootstrap, bootstrap_mean
 from monai_cadp.metrics.standardise import Standardise
@@ -43,6 +44,7 @@ def train_verification(
     gallery: Tensor,
     probes: Tensor,
     *,
+    people: Tensor | None = None,
     epochs: int = 20,
     learning_rate: float = 1e-3,
     seed: int = 0,
@@ -58,7 +60,8 @@ def train_verification(
         gallery: one image of each of n people (n, C, \*spatial), released or not; the network is trained where they
             are.
         probes: another image of the same people, in the same order.
-        epochs: passes over the people.
+        people: whose each pair is (n,), as numbers, where people have several pairs; None for n people.
+        epochs: passes over the pairs.
         learning_rate: of Adam at the beginning.
         seed: of weights and order.
         progress: show a progress bar.
@@ -83,6 +86,11 @@ def train_verification(
                 optimizer.zero_grad(set_to_none=True)
                 similarity = model(gallery[batch], 0) @ model(probes[batch], 1).T / TEMPERATURE
                 same = torch.arange(len(batch), device=similarity.device)
+                if people is not None:
+                    # Two pairs of one person are no pairs of two.
+                    owner = people[batch].to(similarity.device)
+                    other_pair = (owner[:, None] == owner) & (same[:, None] != same)
+                    similarity = similarity.masked_fill(other_pair, -torch.inf)
                 loss = nn.functional.cross_entropy(similarity, same) + nn.functional.cross_entropy(similarity.T, same)
                 loss.backward()
                 optimizer.step()
@@ -126,34 +134,13 @@ def reidentification(
     labels = torch.zeros(len(gallery)) if labels is None else labels.cpu()
     comparable = labels[:, None] == labels
     resampled = {"num_bootstraps": num_bootstraps, "seed": seed}
-    auc = bootstrap(_PairAUC(similarity, comparable), len(people), **resampled)
+    pairs = PairAUC(similarity.T, comparable.T, people, people)
+    auc = bootstrap(lambda drawn: pairs(drawn.bincount(minlength=len(people))), len(people), **resampled)
     sorted_from = similarity.T.masked_fill(~comparable, -torch.inf)
     at_1, at_k = (bootstrap_mean(among_nearest(sorted_from, people, looked_at), **resampled) for looked_at in (1, k))
     sizes = comparable.sum(1)
     guess_at_1, guess_at_k = (float((looked_at / sizes.double()).clamp(max=1).mean()) for looked_at in (1, k))
     return ReidentificationResult(auc, at_1, at_k, guess_at_1, guess_at_k)
-
-
-class _PairAUC:
-    """The area under the curve over pairs, for people who are drawn again and again: pairs are sorted once.
-
-    A person drawn twice counts twice, but is no pair with itself.
-    """
-
-    def __init__(self, similarity: Tensor, comparable: Tensor) -> None:
-        self.gallery, self.probe = comparable.nonzero(as_tuple=True)
-        self.same = self.gallery == self.probe
-        # Pairs that are as similar share a rank.
-        values, self.rank = similarity[comparable].unique(return_inverse=True)
-        self.num_ranks, self.num_people = len(values), len(similarity)
-
-    def __call__(self, people: Tensor) -> float:
-        times = people.bincount(minlength=self.num_people).double()
-        of_two = torch.where(self.same, 0.0, times[self.gallery] * times[self.probe])
-        others = torch.zeros(self.num_ranks, dtype=torch.float64).index_add_(0, self.rank, of_two)
-        less_similar = others.cumsum(0) - others / 2
-        of_one = times[self.gallery[self.same]]
-        return float((of_one * less_similar[self.rank[self.same]]).sum() / (of_one.sum() * others.sum()))
 
 
 class _Embedding(nn.Module):
