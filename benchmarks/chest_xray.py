@@ -22,17 +22,19 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.report import print_table, write_json
+from monai_cadp.attacks import membership
 from monai_cadp.data import ClassFolder, save_image_grid
+from monai_cadp.engines import GaussianNoise
 from monai_cadp.metrics import (
     CHEST_FEATURES,
     Estimate,
     bootstrap,
     chest_features,
-    train_classifier,
+    train_residual_classifier,
     within_class_correlation,
 )
 from monai_cadp.metrics.classifier import classifier_logits
-from monai_cadp.networks import DeclaredContent
+from monai_cadp.networks import ConditionalINN, DeclaredContent
 from monai_cadp.privacy import Mechanism, PriorOnly, SubsetSelection
 from monai_cadp.release import Privatizer
 from monai_cadp.release.checkpoint import load_model
@@ -42,8 +44,8 @@ SHIPPED, SAMPLES = BUNDLE / "models" / "model.pt", BUNDLE / "samples"
 EPSILONS = (1.0, 4.0, 8.0)
 DECLARED_EPSILONS = (4.0, 8.0)
 BATCH_SIZE = 16
-CLASSIFIER_EPOCHS = 20
-NUM_DRAWS = 320
+CLASSIFIER_SEEDS = (0, 1, 2)
+NOISE = 0.01  # of the training, under which likelihoods are compared
 FAMILIES = ("spectrum", "intensity", "anatomy")
 
 
@@ -102,17 +104,37 @@ def nearest(images: Tensor, among: Tensor) -> float:
     return float(torch.cdist(one, other).amin(1).mean())
 
 
-def auc_over_patients(model: torch.nn.Module, images: Tensor, labels: Tensor, patients: np.ndarray) -> Estimate:
-    """Return the AUC on films of patients, who are drawn again with all their films for the interval."""
-    scores = classifier_logits(model, images)
-    margin = (scores[:, 1] - scores[:, 0]).numpy()
+def auc_over_patients(
+    models: Sequence[torch.nn.Module], images: Tensor, labels: Tensor, patients: np.ndarray
+) -> Estimate:
+    """Return the mean AUC of classifiers; patients are drawn again with all their films for the interval."""
+    logits = [classifier_logits(model, images) for model in models]
+    margins = [(scores[:, 1] - scores[:, 0]).numpy() for scores in logits]
     films = [np.flatnonzero(patients == patient) for patient in np.unique(patients)]
 
     def figure(drawn: Tensor) -> float:
         index = np.concatenate([films[person] for person in drawn.tolist()])
-        return float(roc_auc_score(labels.numpy()[index], margin[index]))
+        return float(np.mean([roc_auc_score(labels.numpy()[index], margin[index]) for margin in margins]))
 
     return bootstrap(figure, len(films), num_bootstraps=500)
+
+
+@torch.no_grad()
+def membership_auc(
+    network: ConditionalINN, members: tuple[Tensor, Tensor], others: tuple[Tensor, Tensor]
+) -> dict[str, dict[str, object]]:
+    """Return how well likelihoods tell films of the training from others: of the whole image, and of every part."""
+    scores: list[Tensor] = []
+    for images, labels in (members, others):
+        noisy = GaussianNoise(NOISE)(images, generator=torch.Generator().manual_seed(0))
+        batches = zip(noisy.split(BATCH_SIZE), labels.split(BATCH_SIZE), strict=True)
+        parts = [torch.stack(network.part_log_probs(x, y)[: network.num_flows]) for x, y in tqdm(batches, "membership")]
+        scores.append(torch.cat(parts, dim=1))
+    found = {"the whole film": membership(*(score.sum(0) for score in scores), num_bootstraps=500)}
+    for part, (member, other) in enumerate(zip(*scores, strict=True)):
+        name = f"level to {network.coarse_shape[1] * 2**part} pixels" if part else "coarse image"
+        found[name] = membership(member, other, num_bootstraps=500)
+    return {name: result.auc.to_dict(3) for name, result in found.items()}
 
 
 def main() -> None:
@@ -123,6 +145,7 @@ def main() -> None:
     parser.add_argument("--observer", type=Path, help="Python file with judge(real, released, reference)")
     parser.add_argument("--declared", action="store_true", help="also release declared content; an hour more")
     parser.add_argument("--utility", action="store_true", help="also train classifiers, on releases of training films")
+    parser.add_argument("--draws", type=int, default=320, help="prior samples that are looked at for what is odd")
     parser.add_argument("--out", type=Path, default=Path("results/chest_xray.json"))
     options = parser.parse_args()
 
@@ -165,8 +188,8 @@ def main() -> None:
 
     raw = torch.cat(
         [
-            model.network.draw(torch.randn(BATCH_SIZE, model.network.num_latents), torch.arange(BATCH_SIZE) % 2)
-            for _ in tqdm(range(NUM_DRAWS // BATCH_SIZE), desc="prior samples")
+            model.network.draw(torch.randn(size, model.network.num_latents), torch.arange(size) % 2)
+            for size in tqdm([BATCH_SIZE] * (options.draws // BATCH_SIZE), desc="prior samples")
         ]
     )
     result: dict[str, object] = {
@@ -179,6 +202,7 @@ def main() -> None:
                 nearest(released["prior only"], train) / nearest(films, train), 3
             )
         },
+        "membership_auc_by_likelihood": membership_auc(model.network, (train, train_labels), (films, labels)),
         "prior_samples": {
             "number": len(raw),
             "finite": bool(raw.isfinite().all()),
@@ -195,8 +219,10 @@ def main() -> None:
                 for name in ("prior only", "content basis, epsilon 8")
             ),
         ):
-            classifier = train_classifier(seen, train_labels, 2, epochs=CLASSIFIER_EPOCHS)
-            aucs[name] = auc_over_patients(classifier, films, labels, patients).to_dict(3)
+            classifiers = [
+                train_residual_classifier(seen, train_labels, 2, seed=seed, progress=True) for seed in CLASSIFIER_SEEDS
+            ]
+            aucs[name] = auc_over_patients(classifiers, films, labels, patients).to_dict(3)
         result["auc_on_originals_of_a_classifier_trained_on"] = aucs
         print_table(
             [{"trained on": name, "AUC": figure["value"], "95 %": figure["interval"]} for name, figure in aucs.items()]

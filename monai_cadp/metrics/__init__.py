@@ -9,6 +9,7 @@ from monai_cadp.metrics.content_kept import PixelCosine, WithinClassCorrelation,
 from monai_cadp.metrics.intervals import Estimate, bootstrap, bootstrap_mean
 from monai_cadp.metrics.perceptual import PerceptualSimilarity, perceptual_similarity
 from monai_cadp.metrics.realism import frechet_distance, precision_recall
+from monai_cadp.metrics.residual_classifier import train_residual_classifier
 from monai_cadp.metrics.row_model import ROW_MODELS, row_model_score
 from monai_cadp.metrics.segmentation import segmentation_dice, train_segmentation
 from monai_cadp.metrics.shape_features import SHAPE_FEATURES, shape_features
@@ -39,6 +40,7 @@ __all__ = [
     "segmentation_dice",
     "shape_features",
     "train_classifier",
+    "train_residual_classifier",
     "train_segmentation",
     "within_class_correlation",
 ]

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
@@ -19,6 +21,8 @@ def train_classifier(
     labels: Tensor,
     num_classes: int,
     *,
+    network: Callable[[], nn.Module] | None = None,
+    augmentation: Callable[[Tensor], Tensor] | None = None,
     epochs: int = 8,
     batch_size: int = 128,
     learning_rate: float = 2e-3,
@@ -33,6 +37,8 @@ def train_classifier(
         images: (n, C, \*spatial), in two or three dimensions; the classifier is trained where they are.
         labels: classes (n,).
         num_classes: number of classes.
+        network: makes the network that is trained, images to logits; None for the small one.
+        augmentation: changes an image (C, \*spatial) at random before it is learnt from; None for no change.
         epochs: passes over the images.
         batch_size: images in a step.
         learning_rate: at the beginning.
@@ -44,7 +50,12 @@ def train_classifier(
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = _volume_network(images, num_classes) if images.ndim == 5 else _network(images.shape[1:], num_classes)
+        if network is not None:
+            model = network()
+        else:
+            model = (
+                _volume_network(images, num_classes) if images.ndim == 5 else _network(images.shape[1:], num_classes)
+            )
         model.to(images.device)
         optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
         steps = epochs * -(-len(images) // batch_size)
@@ -52,8 +63,11 @@ def train_classifier(
         model.train()
         for _ in tqdm(range(epochs), desc="classifier", disable=not progress):
             for batch in torch.randperm(len(images)).split(batch_size):
+                seen = images[batch]
+                if augmentation is not None:
+                    seen = torch.stack([torch.as_tensor(augmentation(image)) for image in seen])
                 optimizer.zero_grad(set_to_none=True)
-                nn.functional.cross_entropy(model(images[batch]), labels[batch]).backward()
+                nn.functional.cross_entropy(model(seen), labels[batch]).backward()
                 optimizer.step()
                 schedule.step()
     return model.eval()

@@ -71,10 +71,18 @@ class ClassifierUtility:
         num_classes: number of classes.
         epochs: of the classifier.
         num_dropouts: of the uncertainty.
+        train_with: trains it: :func:`~monai_cadp.metrics.train_classifier`, or another function of its arguments.
     """
 
-    def __init__(self, num_classes: int, epochs: int = 8, num_dropouts: int = 10) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        epochs: int = 8,
+        num_dropouts: int = 10,
+        train_with: Callable[..., nn.Module] = train_classifier,
+    ) -> None:
         self.num_classes, self.epochs, self.num_dropouts = num_classes, epochs, num_dropouts
+        self.train_with = train_with
         self._of_originals: dict[int, nn.Module] = {}
 
     def __call__(self, releases: Releases, seed: int) -> Figures:
@@ -93,7 +101,7 @@ class ClassifierUtility:
         return figures | {"uncertainty_p_o": float(uncertainty.mean())}
 
     def _train(self, x: Tensor, y: Tensor, seed: int) -> nn.Module:
-        return train_classifier(x, y, self.num_classes, epochs=self.epochs, seed=seed, progress=True)
+        return self.train_with(x, y, self.num_classes, epochs=self.epochs, seed=seed, progress=True)
 
     def of_originals(self, train: Split, seed: int) -> nn.Module:
         """Return the classifier of originals, which is trained once."""

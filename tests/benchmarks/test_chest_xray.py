@@ -34,7 +34,9 @@ def test_every_figure_of_the_benchmark_is_made_with_every_option(tmp_path, monke
         *(f"declared content, epsilon {epsilon}" for epsilon in (4, 8)),
         "real films",
     ]
-    for figure in result["auc_on_originals_of_a_classifier_trained_on"].values():
+    assert list(result["membership_auc_by_likelihood"]) == ["the whole film", "coarse image", "level to 32 pixels"]
+    aucs = [*result["auc_on_originals_of_a_classifier_trained_on"].values()]
+    for figure in (*aucs, *result["membership_auc_by_likelihood"].values()):
         low, high = figure["interval"]
         assert low <= figure["value"] <= high
     assert Image.open(tmp_path / "result.png").size[0] > 8 * 32

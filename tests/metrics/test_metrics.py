@@ -14,6 +14,7 @@ from monai_cadp.metrics import (
     pixel_cosine,
     shape_features,
     train_classifier,
+    train_residual_classifier,
     within_class_correlation,
 )
 from monai_cadp.metrics.standardise import Standardise
@@ -144,6 +145,25 @@ def spotted(count, seed):
 def test_the_classifier_of_volumes_finds_what_may_be_anywhere():
     model = train_classifier(*spotted(300, 0), 2, epochs=12, batch_size=16)
     assert classifier_auc(model, *spotted(200, 1)) > 0.9
+
+
+def test_the_residual_classifier_finds_what_may_be_anywhere_and_is_repeatable():
+    generator = torch.Generator().manual_seed(0)
+    x, labels = 0.5 * torch.rand(384, 1, 64, 64, generator=generator), torch.arange(384) % 2
+    for image in x[1::2]:
+        row, column = torch.randint(8, 48, (2,), generator=generator).tolist()
+        image[0, row : row + 8, column : column + 8] += 0.4
+    first, again, other = (
+        train_residual_classifier(x[:256], labels[:256], 2, epochs=8, seed=seed) for seed in (0, 0, 1)
+    )
+    assert classifier_auc(first, x[256:], labels[256:]) > 0.9
+    assert torch.equal(first(x[:2]), again(x[:2])) and not torch.equal(first(x[:2]), other(x[:2]))
+
+
+def test_what_a_classifier_learns_from_is_changed_by_its_augmentation():
+    """Labels are told by the brighter half; where halves are swapped in training, so is what is learnt."""
+    swapped = train_classifier(*easy(256, 0), 2, augmentation=lambda image: image.flip(1))
+    assert classifier_accuracy(swapped, *easy(600, 1)) < 0.02
 
 
 def test_images_are_standardised_in_every_pixel_and_constant_ones_stay_finite():
