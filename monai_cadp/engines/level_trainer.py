@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from monai_cadp.engines.flow_batch import flow_batches, prepare_flow_batch
 from monai_cadp.engines.flow_trainer import FlowTrainer
 from monai_cadp.engines.ranks import add_gradients, sum_over_ranks
-from monai_cadp.networks import ConditionalINN, InvertibleNetwork, calibrate_latents, refit_moments
+from monai_cadp.networks import (
+    ConditionalINN,
+    InvertibleNetwork,
+    calibrate_latents,
+    calibrate_spectrum,
+    refit_moments,
+)
 from monai_cadp.networks.moments import Batches
 
 __all__ = ["LevelTrainer"]
@@ -33,8 +39,9 @@ class LevelTrainer(FlowTrainer):
     the training images: in training it has between none and ``context_noise`` times as much.
 
     Augmentation helps the likelihood, and makes samples vary more than the images do. So a finished network gets the
-    moments of the coarse image from the images as they are (:func:`refit_moments`). And each part is calibrated on the
-    images of validation, if there are any (:func:`calibrate_latents`).
+    moments of the coarse image from the images as they are (:func:`refit_moments`). Each part is calibrated on the
+    images of validation, if there are any (:func:`calibrate_latents`), and what is drawn gets the grain and the range
+    of the images as they are (:func:`calibrate_spectrum`).
 
     Args:
         network: as for :class:`FlowTrainer`; one with several parts.
@@ -83,6 +90,9 @@ class LevelTrainer(FlowTrainer):
             refit_moments(network, batches, training_data=self.training_event(), progress=progress)
         if held_out is not None and network.knows_noise:
             calibrate_latents(network, held_out, training_data=self.training_event(), progress=progress)
+        if self.plain_data_loader is not None and network.knows_noise:
+            plain = flow_batches(self.plain_data_loader, _without_noise, self.seed)
+            calibrate_spectrum(network, plain, training_data=self.training_event(), progress=progress)
 
     def _parameter_groups(self) -> list[list[nn.Parameter]]:
         groups: list[list[nn.Parameter]] = [[] for _ in self.ends]
@@ -130,3 +140,7 @@ class LevelTrainer(FlowTrainer):
             norm = torch.nn.utils.clip_grad_norm_(group["params"], self.largest_gradient)
             self._check_finite(norm.item(), "gradient")
         return {"loss": loss}
+
+
+def _without_noise(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    return x

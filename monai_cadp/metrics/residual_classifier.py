@@ -54,8 +54,8 @@ def train_residual_classifier(
     def network() -> nn.Module:
         features = ResNet(
             "basic",
-            (1, 1, 1, 1),
-            WIDTHS,
+            [1, 1, 1, 1],
+            list(WIDTHS),
             spatial_dims=2,
             n_input_channels=channels,
             conv1_t_stride=2,

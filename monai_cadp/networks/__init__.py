@@ -2,11 +2,12 @@
 """The conditional invertible network and what counts as the content of its images."""
 
 from monai_cadp.networks.base import InvertibleNetwork
+from monai_cadp.networks.calibration import calibrate_latents, calibrate_spectrum
 from monai_cadp.networks.condition import ConditionSpace
 from monai_cadp.networks.content_basis import ContentBasis
 from monai_cadp.networks.declared_content import CandidateTable, DeclaredContent
 from monai_cadp.networks.inn import ConditionalINN
-from monai_cadp.networks.moments import calibrate_latents, fit_moments, refit_moments, refit_subspace
+from monai_cadp.networks.moments import fit_moments, refit_moments, refit_subspace
 from monai_cadp.networks.paper import PaperINN
 from monai_cadp.networks.trained_model import TrainedModel
 from monai_cadp.networks.training_record import new_event
@@ -23,6 +24,7 @@ __all__ = [
     "TrainedModel",
     "WeightsSnapshot",
     "calibrate_latents",
+    "calibrate_spectrum",
     "fit_moments",
     "new_event",
     "refit_moments",

@@ -20,10 +20,11 @@ from monai_cadp.networks.detail import ChannelScale, DetailFlow
 from monai_cadp.networks.haar import HaarLevel
 from monai_cadp.networks.local_flow import LocalFlow
 from monai_cadp.networks.refiner import Refiner
+from monai_cadp.networks.spectrum import cosine_transform, inverse_cosine_transform
 from monai_cadp.networks.subnets import DenseSubnet
 from monai_cadp.networks.whitening import GroupWhitening, LowRankWhitening
 
-__all__ = ["ConditionalINN"]
+__all__ = ["ConditionalINN", "as_channels"]
 
 # Images up to this size have detail flows that see their neighbourhood, larger ones such that see the whole image.
 LARGEST_LOCAL_SIZE = 32
@@ -36,6 +37,8 @@ CONTEXT_WIDTHS = {2: 64, 3: 32}
 # What a refiner sees is the largest of the coarser images that is no larger than this along any axis.
 LARGEST_REFINED_SIZE = 32
 CONTEXT_GROUPS = 8
+# Of a channel whose range is not known.
+LARGEST_VALUE = torch.finfo(torch.float32).max
 
 
 class ConditionalINN(InvertibleNetwork):
@@ -55,8 +58,9 @@ class ConditionalINN(InvertibleNetwork):
     parameter with another: each can be trained for as long as it learns.
 
     What is drawn (:meth:`draw`) passes a :class:`Refiner` on its way down: the coarser image of at most 32 x 32 is
-    brought nearer to the training images, and finer levels draw the details of what comes out. Encoding, decoding and
-    the likelihood do not know of it.
+    brought nearer to the training images, and finer levels draw the details of what comes out. Last, a filter gives it
+    the grain and the range of images (:func:`~monai_cadp.networks.calibrate_spectrum`). Encoding, decoding and the
+    likelihood know of neither.
 
     The latent vector holds the coarse image's latents first, then every level's details, coarsest first.
 
@@ -110,8 +114,18 @@ class ConditionalINN(InvertibleNetwork):
 
     input_noise: Tensor
     latent_deviations: Tensor
+    spectrum_gains: Tensor
+    lowest_value: Tensor
+    highest_value: Tensor
     later_options = MappingProxyType({"dropout": 0.0, "context_width": 0, "refiner_width": 0})
-    later_tensors = MappingProxyType({"latent_deviations": 1.0})
+    later_tensors = MappingProxyType(
+        {
+            "latent_deviations": 1.0,
+            "spectrum_gains": 1.0,
+            "lowest_value": -LARGEST_VALUE,
+            "highest_value": LARGEST_VALUE,
+        }
+    )
 
     def __init__(
         self,
@@ -257,6 +271,10 @@ class ConditionalINN(InvertibleNetwork):
         if self.knows_noise:
             # Of latents of images that nothing was learnt from, part by part: see calibrate_latents.
             self.register_buffer("latent_deviations", torch.ones(self.num_flows))
+            # Of the filter that draws pass, and the range of every channel: see calibrate_spectrum.
+            self.register_buffer("spectrum_gains", torch.ones(in_channels, *spatial_shape))
+            self.register_buffer("lowest_value", torch.full((in_channels,), -LARGEST_VALUE))
+            self.register_buffer("highest_value", torch.full((in_channels,), LARGEST_VALUE))
         # Drawing passes the refiner after so many levels.
         self.refined_level = refined
         self.refined_shape = [size // 2 ** (num_levels - refined) for size in spatial_shape]
@@ -405,7 +423,19 @@ class ConditionalINN(InvertibleNetwork):
     def _draw(self, z: Tensor, embedding: Tensor, group: Tensor, refined: bool) -> Tensor:
         # A traced program holds no gradients, and no random numbers.
         drawn = not torch.jit.is_tracing()
-        return self._from_latents(z, embedding, group, denoised=drawn, refined=drawn and refined)
+        x = self._from_latents(z, embedding, group, denoised=drawn, refined=drawn and refined)
+        return self._filtered(x) if drawn and self.knows_noise else x
+
+    def unfiltered(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return what :meth:`draw` makes of latents (B, D) before the filter of :func:`calibrate_spectrum`."""
+        return self._from_latents(z, *self.embed(condition, z), denoised=True, refined=True)
+
+    def _filtered(self, x: Tensor) -> Tensor:
+        lowest, highest = as_channels(self.lowest_value, x), as_channels(self.highest_value, x)
+        x = x.clamp(lowest, highest)
+        if bool((self.spectrum_gains == 1).all()):
+            return x
+        return inverse_cosine_transform(self.spectrum_gains * cosine_transform(x)).clamp(lowest, highest)
 
     def _from_latents(self, z: Tensor, embedding: Tensor, group: Tensor, denoised: bool, refined: bool) -> Tensor:
         latents = self.part_latents(z)
@@ -475,6 +505,11 @@ class ConditionalINN(InvertibleNetwork):
             coarser.insert(0, x)
             details.insert(0, detail)
         return coarser or [x], details
+
+
+def as_channels(values: Tensor, x: Tensor) -> Tensor:
+    r"""Return values (C,) in a shape that goes with images (B, C, \*spatial)."""
+    return values.reshape(1, -1, *(1 for _ in x.shape[2:]))
 
 
 def _default_levels(spatial_shape: tuple[int, ...], in_channels: int, whole: bool) -> int:

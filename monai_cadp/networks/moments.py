@@ -15,7 +15,7 @@ from monai_cadp.networks.detail import ChannelScale, DetailFlow
 from monai_cadp.networks.inn import ConditionalINN
 from monai_cadp.networks.whitening import GroupWhitening
 
-__all__ = ["calibrate_latents", "fit_moments", "refit_moments", "refit_subspace"]
+__all__ = ["Batches", "fit_moments", "refit_moments", "refit_subspace"]
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor | None]]]
 OVERSAMPLING = 16
@@ -24,8 +24,6 @@ LARGEST_FORMED = 4096
 # Smallest variance beside the largest one: bounds the error that float32 makes in the inverse.
 SMALLEST_RATIO = 1e-5
 SECONDS_WITHOUT_BAR = 5.0
-# Of calibrated latents, and one over it the smallest.
-LARGEST_DEVIATION = 2.0
 
 
 @torch.no_grad()
@@ -68,10 +66,10 @@ def fit_moments(
         >>> bool((z.std(0) - 1).abs().max() < 0.05)
         True
     """
-    with inn.learning(training_data, "moments"), _bar(progress) as bar:
+    with inn.learning(training_data, "moments"), progress_bar(progress) as bar:
 
         def counted() -> Iterator[tuple[Tensor, Tensor | None]]:
-            for batch in _there(inn, batches)():
+            for batch in on_device_of(inn, batches)():
                 yield batch
                 bar.update()
 
@@ -109,7 +107,7 @@ def refit_moments(
         True
     """
     layer = inn.whitening
-    coarse = _coarse(inn, _there(inn, batches))
+    coarse = _coarse(inn, on_device_of(inn, batches))
     inside = (((image - layer.mean) @ layer.basis, condition) for image, condition in coarse)
     with inn.learning(training_data, "moments"):
         _refit(_GroupSums(inn.condition_space, layer.rank), inside, layer.inside, progress)
@@ -149,73 +147,17 @@ def refit_subspace(
     """
     if inn.rewhitening is None:
         return
-    inside = ((inn.before_rewhitening(x, condition), condition) for x, condition in _there(inn, batches)())
+    inside = ((inn.before_rewhitening(x, condition), condition) for x, condition in on_device_of(inn, batches)())
     sums = _GroupSums(inn.condition_space, inn.whitening.rank, by_class=False)
     with inn.learning(training_data, "moments"):
         _refit(sums, inside, inn.rewhitening, progress)
-
-
-@torch.no_grad()
-def calibrate_latents(
-    inn: ConditionalINN,
-    batches: Batches,
-    *,
-    training_data: str | Mapping[str, Any] = "unprotected",
-    progress: bool = False,
-) -> None:
-    r"""Give what a network draws as much variation as images have from which it has not learnt.
-
-    A part that has learnt its images too well is too sure of others: their latents vary more than those of the prior,
-    and what is drawn from the prior varies less than images do. From the coarse image on, every level takes a smooth
-    context for that of a smooth image and adds to it. So the latents of every part are divided by the root of their
-    mean square on held-out images: one number a part, 1 where nothing was overlearnt. It stays between 1/2 and 2, so
-    that a single odd image does not make all draws odd.
-
-    Args:
-        inn: a network whose levels see the whole coarser image, changed in place.
-        batches: as for :func:`fit_moments`, of images that nothing was learnt from.
-        training_data: as for :func:`fit_moments`.
-        progress: show a progress bar, if it takes more than a moment.
-
-    Raises:
-        ValueError: if the network has no such numbers, or the data are empty or not finite.
-
-    References:
-        Guo, Pleiss, Sun, Weinberger: On calibration of modern neural networks, ICML 2017 (one number, from held-out
-        data, for what is too sure).
-
-    Example:
-        >>> inn = ConditionalINN((8, 8), context_width=16, num_couplings=0)
-        >>> calibrate_latents(inn, lambda: [(1.5 * torch.randn(500, 1, 8, 8), None)])
-        >>> round(float(inn.decode(torch.randn(500, 64)).detach().std()), 1)
-        1.5
-    """
-    if not inn.knows_noise:
-        raise ValueError("The network has no U-Net that sees the coarser image; its latents are not calibrated.")
-    count, squares = 0, torch.zeros(inn.num_flows, dtype=torch.float64)
-    was_training = inn.training
-    inn.eval()
-    with _bar(progress) as bar:
-        for x, condition in _there(inn, batches)():
-            parts = inn.part_latents(inn.encode(x, condition)[0])
-            squares += torch.stack([part.cpu().double().square().mean(1).sum() for part in parts])
-            count += len(x)
-            bar.update()
-    inn.train(was_training)
-    if count == 0:
-        raise ValueError("No data came to calibrate the latents of the network; expected at least one batch.")
-    if not bool(squares.isfinite().all()):
-        raise ValueError("The data hold NaN or infinity; expected finite pixels to calibrate the network.")
-    with inn.learning(training_data, "calibration"):
-        inn.latent_deviations.mul_((squares / count).sqrt().to(inn.latent_deviations))
-        inn.latent_deviations.clamp_(1 / LARGEST_DEVIATION, LARGEST_DEVIATION)
 
 
 def _refit(
     sums: _GroupSums, batches: Iterable[tuple[Tensor, Tensor | None]], layer: GroupWhitening, progress: bool
 ) -> None:
     """Give a layer the moments of vectors (B, K) and their conditions."""
-    with _bar(progress) as bar:
+    with progress_bar(progress) as bar:
         for vectors, condition in batches:
             sums.add(vectors, condition)
             bar.update()
@@ -226,7 +168,7 @@ def _refit(
     sums.fit(layer)
 
 
-def _there(inn: ConditionalINN, batches: Batches) -> Batches:
+def on_device_of(inn: ConditionalINN, batches: Batches) -> Batches:
     """Return batches where the network is."""
 
     def moved() -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -236,8 +178,9 @@ def _there(inn: ConditionalINN, batches: Batches) -> Batches:
     return moved
 
 
-def _bar(progress: bool) -> tqdm[Any]:
-    return tqdm(desc="moments", unit="batch", delay=SECONDS_WITHOUT_BAR, disable=not progress)
+def progress_bar(progress: bool, name: str = "moments") -> tqdm[Any]:
+    """Return a bar that counts batches, and shows itself after a moment."""
+    return tqdm(desc=name, unit="batch", delay=SECONDS_WITHOUT_BAR, disable=not progress)
 
 
 def _fit(inn: ConditionalINN, batches: Batches, num_passes: int) -> None:

@@ -186,3 +186,18 @@ def test_what_is_exported_is_calibrated_on_the_images_of_validation(tmp_path):
     assert bool((network.latent_deviations != 1).all())
     parts = zip(*[network.part_latents(network.encode(x, c)[0]) for x, c in evaluator.batches()()], strict=True)
     assert all(float(torch.cat(part).square().mean()) == pytest.approx(1, abs=1e-3) for part in parts)
+
+
+def test_what_is_exported_draws_with_the_grain_and_the_range_of_the_images_as_they_are():
+    network = small_network()
+    engine = trainer(network, epochs=1, plain_data_loader=DataLoader(smooth_images(), batch_size=8))
+    engine.run()
+    engine.finish(network)
+    images = torch.stack([item["image"] for item in smooth_images()])
+    assert (float(network.lowest_value), float(network.highest_value)) == (float(images.min()), float(images.max()))
+    assert bool((network.spectrum_gains != 1).any())
+    left = small_network()
+    engine = trainer(left, epochs=1)
+    engine.run()
+    engine.finish(left)
+    assert bool((left.spectrum_gains == 1).all())

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_cadp.networks import ConditionalINN, calibrate_latents, fit_moments
+from monai_cadp.networks import ConditionalINN, fit_moments
 
 
 def gaussian(label, count, seed, size=6):
@@ -163,91 +163,3 @@ def test_a_checkpoint_holds_a_factor_and_its_reader_the_inverse(threads):
     finally:
         torch.set_num_threads(before)
     assert (loaded.decode(loaded.encode(x)[0]) - x).abs().max() < 1e-3
-
-
-def overlearnt(seed=0):
-    """A network that takes images for less varied than others of their kind are."""
-    torch.manual_seed(seed)
-    inn = ConditionalINN((16, 16), 1, 2, num_levels=2, context_width=16, num_couplings=2, num_detail_couplings=2)
-    fit_moments(inn, lambda: [(torch.randn(400, 1, 16, 16), torch.arange(400) % 2)])
-    return inn
-
-
-def held_out(count=400):
-    return 1.5 * torch.randn(count, 1, 16, 16, generator=torch.Generator().manual_seed(5)), torch.arange(count) % 2
-
-
-def test_calibrated_latents_of_held_out_images_have_the_deviation_of_the_prior_in_every_part():
-    inn = overlearnt()
-    calibrate_latents(inn, lambda: zip(*(part.split(100) for part in held_out()), strict=True))
-    z, _ = inn.encode(*held_out())
-    assert all(float(part.square().mean()) == pytest.approx(1, abs=1e-3) for part in inn.part_latents(z))
-    drawn = inn.decode(torch.randn(400, 256), held_out()[1])
-    assert float(drawn.detach().std()) == pytest.approx(1.5, rel=0.05)
-
-
-def test_a_calibrated_network_is_the_inverse_of_itself_and_its_likelihood_counts_the_scale():
-    inn = overlearnt()
-    x, labels = held_out(4)
-    before = inn.log_prob(x, labels)
-    calibrate_latents(inn, lambda: [held_out()])
-    z, log_det = inn.encode(x, labels)
-    assert torch.allclose(inn.decode(z, labels), x, atol=1e-4)
-    jacobian = torch.autograd.functional.jacobian(lambda one: inn.encode(one, labels[:1])[0].sum(0), x[:1])
-    expected = torch.linalg.slogdet(jacobian.reshape(256, 256).double()).logabsdet
-    assert float(log_det[0]) == pytest.approx(float(expected), rel=1e-3)
-    after = inn.log_prob(x, labels)
-    assert torch.allclose(sum(inn.part_log_probs(x, labels)[: inn.num_flows]), after, rtol=1e-4)
-    assert bool((after > before).all())
-
-
-def test_calibrated_twice_is_calibrated_once():
-    inn = overlearnt()
-    calibrate_latents(inn, lambda: [held_out()])
-    once = inn.latent_deviations.clone()
-    calibrate_latents(inn, lambda: [held_out()])
-    assert torch.allclose(inn.latent_deviations, once, rtol=1e-4)
-
-
-def test_a_calibration_is_recorded_and_one_that_does_not_fit_is_refused(refused):
-    inn = overlearnt()
-    calibrate_latents(inn, lambda: [held_out()], training_data="public")
-    assert {(event["kind"], event["protection"]) for event in inn.training_events} == {
-        ("moments", "unprotected"),
-        ("calibration", "public"),
-    }
-    with refused(ValueError, "no U-Net"):
-        calibrate_latents(ConditionalINN((8, 8)), lambda: [(torch.rand(2, 1, 8, 8), None)])
-    with refused(ValueError, "No data came"):
-        calibrate_latents(inn, lambda: [])
-
-
-def test_a_checkpoint_from_before_there_was_calibration_is_the_same_network():
-    inn = overlearnt()
-    state = inn.state_dict()
-    del state["latent_deviations"]
-    again = ConditionalINN(**inn.config)
-    again.load_state_dict(state)
-    assert again.fingerprint() == inn.fingerprint() and again.training_events == inn.training_events
-    calibrate_latents(again, lambda: [held_out()])
-    assert again.fingerprint() != inn.fingerprint()
-
-
-def test_a_single_odd_image_does_not_make_all_draws_odd():
-    inn = overlearnt()
-    x, labels = held_out(20)
-    x[0] *= 1e4
-    calibrate_latents(inn, lambda: [(x, labels)])
-    assert inn.latent_deviations.tolist() == [2.0] * inn.num_flows
-    inn = overlearnt()
-    calibrate_latents(inn, lambda: [(torch.zeros(20, 1, 16, 16), labels)])
-    assert float(inn.latent_deviations.min()) >= 0.5 and bool(inn.encode(x[1:], labels[1:])[1].isfinite().all())
-
-
-def test_weights_of_a_part_alone_leave_the_calibration_as_it_is():
-    inn = overlearnt()
-    calibrate_latents(inn, lambda: [held_out()])
-    before = inn.latent_deviations.clone()
-    whole = inn.state_dict()
-    inn.load_state_dict({name: whole[name] for name in whole if name.startswith("detail_flows")}, strict=False)
-    assert torch.equal(inn.latent_deviations, before)

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Making what a trained network draws like images in what is easily measured: their variation, grain and range."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from monai_cadp.networks.inn import ConditionalINN, as_channels
+from monai_cadp.networks.moments import Batches, on_device_of, progress_bar
+from monai_cadp.networks.spectrum import cosine_transform, smoothed_over_frequencies
+
+__all__ = ["calibrate_latents", "calibrate_spectrum"]
+
+# Of calibrated latents and of gains, and one over it the smallest.
+LARGEST_DEVIATION = 2.0
+LARGEST_GAIN = 2.0
+# In frequencies.
+SMOOTHING = 3.0
+# Power that counts as none, beside the mean over all frequencies.
+SMALLEST_POWER = 1e-5
+
+
+@torch.no_grad()
+def calibrate_latents(
+    inn: ConditionalINN,
+    batches: Batches,
+    *,
+    training_data: str | Mapping[str, Any] = "unprotected",
+    progress: bool = False,
+) -> None:
+    r"""Give what a network draws as much variation as images have from which it has not learnt.
+
+    A part that has learnt its images too well is too sure of others: their latents vary more than those of the prior,
+    and what is drawn from the prior varies less than images do. From the coarse image on, every level takes a smooth
+    context for that of a smooth image and adds to it. So the latents of every part are divided by the root of their
+    mean square on held-out images: one number a part, 1 where nothing was overlearnt. It stays between 1/2 and 2, so
+    that a single odd image does not make all draws odd.
+
+    Args:
+        inn: a network whose levels see the whole coarser image, changed in place.
+        batches: as for :func:`~monai_cadp.networks.fit_moments`, of images that nothing was learnt from.
+        training_data: as for :func:`~monai_cadp.networks.fit_moments`.
+        progress: show a progress bar, if it takes more than a moment.
+
+    Raises:
+        ValueError: if the network has no such numbers, or the data are empty or not finite.
+
+    References:
+        Guo, Pleiss, Sun, Weinberger: On calibration of modern neural networks, ICML 2017 (one number, from held-out
+        data, for what is too sure).
+
+    Example:
+        >>> inn = ConditionalINN((8, 8), context_width=16, num_couplings=0)
+        >>> calibrate_latents(inn, lambda: [(1.5 * torch.randn(500, 1, 8, 8), None)])
+        >>> round(float(inn.decode(torch.randn(500, 64)).detach().std()), 1)
+        1.5
+    """
+    if not inn.knows_noise:
+        raise ValueError("The network has no U-Net that sees the coarser image; its latents are not calibrated.")
+    count, squares = 0, torch.zeros(inn.num_flows, dtype=torch.float64)
+    was_training = inn.training
+    inn.eval()
+    with progress_bar(progress, "calibration") as bar:
+        for x, condition in on_device_of(inn, batches)():
+            parts = inn.part_latents(inn.encode(x, condition)[0])
+            squares += torch.stack([part.cpu().double().square().mean(1).sum() for part in parts])
+            count += len(x)
+            bar.update()
+    inn.train(was_training)
+    if count == 0:
+        raise ValueError("No data came to calibrate the latents of the network; expected at least one batch.")
+    if not bool(squares.isfinite().all()):
+        raise ValueError("The data hold NaN or infinity; expected finite pixels to calibrate the network.")
+    with inn.learning(training_data, "calibration"):
+        inn.latent_deviations.mul_((squares / count).sqrt().to(inn.latent_deviations))
+        inn.latent_deviations.clamp_(1 / LARGEST_DEVIATION, LARGEST_DEVIATION)
+
+
+@torch.no_grad()
+def calibrate_spectrum(
+    inn: ConditionalINN,
+    batches: Batches,
+    *,
+    training_data: str | Mapping[str, Any] = "unprotected",
+    num_images: int = 512,
+    seed: int = 0,
+    progress: bool = False,
+) -> None:
+    r"""Give what a network draws the grain, the sharpness and the range of images.
+
+    Levels draw their details a little too large or too small, and grain that is alike in all directions, where
+    scanners and resampling leave a mark of their own. So draws pass a fixed linear filter: frequency f of the cosine
+    transform of a channel is multiplied by
+
+    .. math:: g_f = \exp \tfrac{1}{2} \big( E \log P_f(\text{image}) - E \log P_f(\text{draw}) \big),
+
+    with P the power. The mean is that of logarithms, for a few images with much grain must not decide for all. Gains
+    are smoothed over neighbouring frequencies, stay between 1/2 and 2, and leave the mean of an image as it is. Before
+    and after the filter draws are clipped to the range of the images, channel by channel.
+
+    Encoding, decoding and the likelihood do not know of it: images pass it where they are drawn (``inn.draw``).
+
+    Args:
+        inn: a network whose levels see the whole coarser image, changed in place.
+        batches: as for :func:`~monai_cadp.networks.fit_moments`, of images as they are, without noise.
+        training_data: as for :func:`~monai_cadp.networks.fit_moments`.
+        num_images: how many of them are looked at, at most; as many are drawn, of the same conditions.
+        seed: of the draws.
+        progress: show a progress bar, if it takes more than a moment.
+
+    Raises:
+        ValueError: if the network has no such filter, or the data are empty or not finite.
+
+    Example:
+        >>> inn = ConditionalINN((16, 16), context_width=16, num_couplings=0)
+        >>> smooth = torch.nn.functional.avg_pool2d(torch.randn(200, 1, 18, 18), 3, stride=1)
+        >>> from monai_cadp.networks import fit_moments
+        >>> fit_moments(inn, lambda: [(smooth, None)])
+        >>> calibrate_spectrum(inn, lambda: [(smooth, None)])
+        >>> drawn = inn.draw(torch.randn(200, 256))
+        >>> 0.6 < float(drawn.diff().square().mean() / smooth.diff().square().mean()) < 1.2
+        True
+    """
+    if not inn.knows_noise:
+        raise ValueError("The network has no U-Net that sees the coarser image; what it draws is not filtered.")
+    lowest, highest = _range(inn, batches)
+    power, power_of_draws = (torch.zeros_like(inn.spectrum_gains, dtype=torch.float64) for _ in range(2))
+    smallest = None
+    count, generator, was_training = 0, torch.Generator().manual_seed(seed), inn.training
+    inn.eval()
+    with progress_bar(progress, "calibration") as bar:
+        for x, condition in on_device_of(inn, batches)():
+            x = x[: num_images - count]
+            if len(x) == 0:
+                break
+            z = torch.randn(len(x), inn.num_latents, generator=generator).to(x)
+            drawn = inn.unfiltered(z, None if condition is None else condition[: len(x)])
+            coefficients = cosine_transform(x)
+            if smallest is None:
+                smallest = SMALLEST_POWER * coefficients.flatten(2)[..., 1:].square().mean()
+            power += (coefficients.square() + smallest).log().double().sum(0)
+            within = drawn.clamp(as_channels(lowest, x), as_channels(highest, x))
+            power_of_draws += (cosine_transform(within).square() + smallest).log().double().sum(0)
+            count += len(x)
+            bar.update()
+    inn.train(was_training)
+    log_gains = (power - power_of_draws) / (2 * count)
+    # The first frequency is the mean.
+    log_gains.flatten(1)[:, 0] = 0.0
+    log_gains = smoothed_over_frequencies(log_gains, SMOOTHING).clamp(-math.log(LARGEST_GAIN), math.log(LARGEST_GAIN))
+    log_gains.flatten(1)[:, 0] = 0.0
+    with inn.learning(training_data, "calibration"):
+        inn.spectrum_gains.copy_(log_gains.exp())
+        inn.lowest_value.copy_(lowest)
+        inn.highest_value.copy_(highest)
+
+
+def _range(inn: ConditionalINN, batches: Batches) -> tuple[Tensor, Tensor]:
+    """Return the smallest and the largest value (C,) of every channel."""
+    lowest, highest = torch.full_like(inn.lowest_value, torch.inf), torch.full_like(inn.highest_value, -torch.inf)
+    for x, _ in on_device_of(inn, batches)():
+        values = x.transpose(0, 1).flatten(1)
+        if not bool(values.isfinite().all()):
+            raise ValueError("The data hold NaN or infinity; expected finite pixels to calibrate the network.")
+        lowest, highest = lowest.minimum(values.amin(1)), highest.maximum(values.amax(1))
+    if not bool(lowest.isfinite().all()):
+        raise ValueError("No data came to calibrate the network; expected at least one batch.")
+    return lowest, highest
