@@ -41,7 +41,7 @@ def train_residual_classifier(
         The classifier in evaluation mode: images to logits (B, num_classes).
 
     References:
-        He, Zhang, Ren, Sun: Deep residual learning for image recognition, CVPR 2016.
+        Deep residual learning for image recognition, CVPR 2016 (ResNet).
 
     Example:
         >>> import torch
