@@ -100,8 +100,9 @@ def calibrate_spectrum(
     .. math:: g_f = \exp \tfrac{1}{2} \big( E \log P_f(\text{image}) - E \log P_f(\text{draw}) \big),
 
     with P the power. The mean is that of logarithms, for a few images with much grain must not decide for all. Gains
-    are smoothed over neighbouring frequencies, stay between 1/2 and 2, and leave the mean of an image as it is. Before
-    and after the filter draws are clipped to the range of the images, channel by channel.
+    are smoothed over neighbouring frequencies and stay between 1/2 and 2. The frequencies of the coarse image, whose
+    moments are exact and which holds most of the content, stay as they are. Before and after the filter draws are
+    clipped to the range of the images, channel by channel.
 
     Encoding, decoding and the likelihood do not know of it: images pass it where they are drawn (``inn.draw``).
 
@@ -150,10 +151,11 @@ def calibrate_spectrum(
             bar.update()
     inn.train(was_training)
     log_gains = (power - power_of_draws) / (2 * count)
-    # The first frequency is the mean.
-    log_gains.flatten(1)[:, 0] = 0.0
+    of_coarse_image = torch.zeros_like(log_gains, dtype=torch.bool)
+    of_coarse_image[(slice(None), *(slice(size) for size in inn.coarse_shape[1:]))] = True
+    log_gains[of_coarse_image] = 0.0
     log_gains = smoothed_over_frequencies(log_gains, SMOOTHING).clamp(-math.log(LARGEST_GAIN), math.log(LARGEST_GAIN))
-    log_gains.flatten(1)[:, 0] = 0.0
+    log_gains[of_coarse_image] = 0.0
     with inn.learning(training_data, "calibration"):
         inn.spectrum_gains.copy_(log_gains.exp())
         inn.lowest_value.copy_(lowest)
