@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from monai.handlers import ValidationHandler
 
-from monai_cadp.engines import ColumnNoise, FlowEvaluator, FlowTrainer, GaussianNoise
+from monai_cadp.engines import ColumnNoise, FlowEvaluator, FlowTrainer, GaussianNoise, LevelTrainer
 from monai_cadp.handlers import ExportPrivatizer, MLflowTracking, ProgressBar, TrackedRun, TrainingCheckpoint
-from monai_cadp.networks import InvertibleNetwork
+from monai_cadp.networks import ConditionalINN, InvertibleNetwork
 from monai_cadp.studies.variant import Split
 
 __all__ = ["NetworkTraining"]
@@ -21,6 +22,9 @@ QUICK_EPOCHS = 2
 
 class NetworkTraining:
     """Maximum likelihood with checkpoints, validation and a content basis at the end.
+
+    A network whose levels see the whole coarser image is trained by :class:`~monai_cadp.engines.LevelTrainer`, all
+    others by :class:`~monai_cadp.engines.FlowTrainer`.
 
     Args:
         network: untrained.
@@ -33,6 +37,8 @@ class NetworkTraining:
         noise: adds the input noise; None for normal noise of deviation 0.05.
         averaging: weight of the past in the average of weights.
         num_directions: of the content basis.
+        in_subspace: whether they are looked for in the coarse image only.
+        augmentation: MONAI's dictionary transforms of the key image, that training images pass.
 
     Raises:
         ValueError: if ``training_data`` is neither public nor unprotected.
@@ -51,13 +57,16 @@ class NetworkTraining:
         noise: GaussianNoise | ColumnNoise | None = None,
         averaging: float = 0.998,
         num_directions: int = 32,
+        in_subspace: bool = False,
+        augmentation: Sequence[Callable[..., Any]] = (),
     ) -> None:
         if training_data not in FlowTrainer.declarable:
             raise ValueError(f"training_data is {training_data!r}; expected 'public' or 'unprotected'.")
         self.network, self.training_data = network, training_data
         self.max_epochs, self.max_minutes, self.batch_size = max_epochs, max_minutes, batch_size
         self.learning_rate, self.weight_decay, self.averaging = learning_rate, weight_decay, averaging
-        self.noise, self.num_directions = noise or GaussianNoise(), num_directions
+        self.noise, self.num_directions, self.in_subspace = noise or GaussianNoise(), num_directions, in_subspace
+        self.augmentation = list(augmentation)
 
     def run(self, train: Split, val: Split, output_dir: Path, tracked: TrackedRun, quick: bool) -> dict[str, Any]:
         """Train, and write ``model.pt``.
@@ -74,19 +83,29 @@ class NetworkTraining:
         """
         torch.manual_seed(0)
         max_epochs = min(self.max_epochs, QUICK_EPOCHS) if quick else self.max_epochs
-        trainer = FlowTrainer(
-            self.network,
-            train.loader(self.batch_size, shuffle=True),
-            max_epochs=max_epochs,
-            max_minutes=self.max_minutes,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            noise=self.noise,
-            averaging=self.averaging,
-            training_data=self.training_data,
-        )
+        loader = train.loader(self.batch_size, shuffle=True, transform=self.augmentation)
+        options: dict[str, Any] = {
+            "max_epochs": max_epochs,
+            "max_minutes": self.max_minutes,
+            "learning_rate": self.learning_rate,
+            "weight_decay": self.weight_decay,
+            "noise": self.noise,
+            "averaging": self.averaging,
+            "training_data": self.training_data,
+        }
+        if isinstance(self.network, ConditionalINN) and self.network.knows_noise:
+            trainer: FlowTrainer = LevelTrainer(
+                self.network, loader, plain_data_loader=train.loader(self.batch_size), **options
+            )
+        else:
+            trainer = FlowTrainer(self.network, loader, **options)
         evaluator = FlowEvaluator(trainer.averaged, val.loader(256), noise=self.noise)
-        export = ExportPrivatizer(output_dir / "model.pt", evaluator=evaluator, num_directions=self.num_directions)
+        export = ExportPrivatizer(
+            output_dir / "model.pt",
+            evaluator=evaluator,
+            num_directions=self.num_directions,
+            in_subspace=self.in_subspace,
+        )
         trainer.attach_all(
             [
                 ValidationHandler(1, evaluator),

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from monai.data import DataLoader, Dataset
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from monai_cadp.privacy import PrivacyGuarantee
 from monai_cadp.release import Privatizer, Releaser
@@ -31,10 +31,12 @@ class Split(NamedTuple):
     x: Tensor
     y: Tensor
 
-    def loader(self, batch_size: int, shuffle: bool = False) -> DataLoader:
-        """Return a loader of dictionaries with ``image`` and ``label``."""
+    def loader(
+        self, batch_size: int, shuffle: bool = False, transform: Sequence[Callable[..., Any]] = ()
+    ) -> DataLoader:
+        """Return a loader of dictionaries with ``image`` and ``label``, which pass some transforms."""
         items = [{"image": x, "label": y} for x, y in zip(self.x, self.y, strict=True)]
-        return DataLoader(items, batch_size, shuffle=shuffle)  # type: ignore[arg-type]
+        return DataLoader(Dataset(items, list(transform) or None), batch_size, shuffle=shuffle)
 
 
 @dataclass(frozen=True)
