@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,32 @@ def test_importing_the_package_does_not_import_the_heavy_libraries():
     code = f"import sys, monai_cadp; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# Several imports, each anew, after torch: the seconds of the processor that a package adds, in the middle of them.
+IMPORT_SECONDS = """
+import importlib, statistics, sys, time
+import torch
+def seconds(name):
+    for loaded in [one for one in sys.modules if one.partition(".")[0] == name]:
+        del sys.modules[loaded]
+    begin = time.process_time()
+    importlib.import_module(name)
+    return time.process_time() - begin
+print(*(statistics.median(seconds(name) for _ in range(5)) for name in sys.argv[1:]))
+"""
+
+
+def test_importing_the_package_takes_at_most_a_fifth_of_a_second_more_than_torch(tmp_path):
+    slow = "import time\nend = time.process_time() + 0.25\nwhile time.process_time() < end:\n    pass\n"
+    (tmp_path / "slow_package.py").write_text(slow)
+    command = [sys.executable, "-c", IMPORT_SECONDS, "monai_cadp", "slow_package"]
+    paths = os.pathsep.join((str(PACKAGE.parent), str(tmp_path)))
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": paths}, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    seconds, control = map(float, done.stdout.split())
+    assert seconds <= 0.2 < control
 
 
 def test_the_privatizer_is_the_packages_own():

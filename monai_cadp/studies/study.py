@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from monai_cadp.extras import extra
 from monai_cadp.handlers import NestedRuns, TrackedRun
 from monai_cadp.metrics import Estimate
 from monai_cadp.privacy import PriorOnly, check_unit
@@ -109,6 +110,10 @@ class Study:
 
     def run(self) -> Path:
         """Run what is not finished yet, and return the path of the page."""
+        with extra("studies", "A study"):
+            # Now, and not after an hour.
+            import matplotlib  # noqa: F401
+            import sklearn  # noqa: F401
         limits = (QUICK_TRAIN, QUICK_TEST, QUICK_TEST) if self.quick else (None, None, self.num_test)
         train, val, test = (_split(images, limit) for images, limit in zip(self.images, limits, strict=True))
         states = self.output_dir / "state"
