@@ -12,6 +12,16 @@ ROOT = Path(__file__).parent
 README = ROOT / "README.md"
 PACKAGE = (ROOT / "monai_cadp" / "__init__.py").read_text(encoding="utf-8")
 
+# What only some tasks need; monai_cadp.extras says which, where one is missing. mlflow and nilearn happen to bring the
+# libraries of "studies", so that the first study of the README needs no more than the core.
+EXTRAS = {
+    "dicom": ["pydicom>=3"],
+    "studies": ["matplotlib", "scikit-image", "scikit-learn"],
+    "dp-training": ["opacus>=1.6"],
+    "postgres": ["psycopg[binary]>=3"],
+}
+ALL = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
+
 setup(
     name="monai_cadp",
     version=re.findall(r'^__version__ = "(.+)"$', PACKAGE, flags=re.MULTILINE)[0],
@@ -50,24 +60,22 @@ setup(
         "nibabel",
         "SimpleITK",
         "nilearn",
-        "pydicom>=3",
         "pillow",
         "filelock",
         "numpy",
+        "scipy",
         "cryptography",
         "opendp>=0.16",
         "dp-accounting",
-        "opacus>=1.6",
-        "scikit-learn",
-        "matplotlib",
         "tqdm",
         "pyyaml",
         "fire",
-        "jsonschema",
     ],
     extras_require={
-        "postgres": ["psycopg[binary]>=3"],
+        **EXTRAS,
+        "all": ALL,
         "dev": [
+            *ALL,
             "coverage",
             "pytest",
             "pytest-xdist",
@@ -76,7 +84,7 @@ setup(
             "mypy",
             "pre-commit",
             "dicom-anonymizer",
-            "psycopg[binary]>=3",
+            "jsonschema",
             "pypdf",
             "setuptools>=77",
         ],

@@ -30,7 +30,7 @@ from monai_cadp.metrics import (
 )
 from monai_cadp.networks import DeclaredContent
 from monai_cadp.privacy import Mechanism, PriorOnly, SubsetSelection
-from monai_cadp.release.checkpoint import load_privatizer
+from monai_cadp.release.checkpoint import load_model
 from monai_cadp.release.privatizer import Privatizer
 
 EPSILONS = (1.0, 2.0, 4.0, 8.0)
@@ -106,14 +106,15 @@ def main() -> None:
     torch.manual_seed(0)
     images, again, labels = cohort(TEST_SEED, options.patients, "unseen patients")
     learning, learning_again, learning_labels = cohort(LEARNING_SEED, options.learning, "patients to learn from")
-    load = partial(load_privatizer, options.checkpoint, detail_temperature=options.detail_temperature, unit="volume")
-    network = load(PriorOnly())
-    declared = load(SubsetSelection(1.0), content=DeclaredContent(BrainFeatures(BrainCohort().spacing)))
+    model = load_model(options.checkpoint)
+    privatizer_of = partial(Privatizer, detail_temperature=options.detail_temperature, unit="volume")
+    features = DeclaredContent(BrainFeatures(BrainCohort().spacing))
+    declared = privatizer_of(model, SubsetSelection(EPSILONS[0]), features)
 
     rows, released = [], {}
     jobs: list[tuple[str, Mechanism]] = [("prior only", PriorOnly())]
     jobs += [("content basis", SubsetSelection(epsilon)) for epsilon in EPSILONS]
-    contents = [(*job, network.with_mechanism(job[1])) for job in jobs]
+    contents = [(*job, privatizer_of(model, job[1])) for job in jobs]
     for epsilon in EPSILONS:
         mechanism = SubsetSelection(epsilon)
         contents.append(("declared content", mechanism, declared.with_mechanism(mechanism).prepare()))
@@ -130,7 +131,7 @@ def main() -> None:
     lesions.append({"trained on": "originals", "auc": round(classifier_auc(classifier, images, labels), 3)})
     for name, mechanism in jobs:
         title = f"{name}, epsilon {mechanism.epsilon:g}"
-        volumes = release(network.with_mechanism(mechanism), learning, learning_labels, title)
+        volumes = release(privatizer_of(model, mechanism), learning, learning_labels, title)
         attacks.append(
             attack((volumes, learning_again), (released[name, mechanism.epsilon], again), name, mechanism.epsilon)
         )
@@ -140,11 +141,12 @@ def main() -> None:
     print_table(lesions)
     print_table(attacks)
 
+    whitened = privatizer_of(load_model(options.checkpoint), PriorOnly())
     sets = {
         "held-out cohort": learning[: len(images)],
         "released, epsilon 8": released["content basis", 8.0],
         "prior only": released["prior only", 0.0],
-        "whitening alone": release(without_flows(load(PriorOnly())), images, labels, "whitening alone"),
+        "whitening alone": release(without_flows(whitened), images, labels, "whitening alone"),
     }
     realism = [{"volumes": name, "distance": distance(classifier, images, volumes)} for name, volumes in sets.items()]
     print_table(realism)

@@ -25,13 +25,14 @@ __all__ = ["KINDS", "OPTION_CHECK", "bundle_root", "check_options"]
 # Where configurations name the check.
 OPTION_CHECK = "option_check"
 
-TEXT, WHOLE, NUMBER, SWITCH, LIST, CLASS = (
+TEXT, WHOLE, NUMBER, SWITCH, LIST, CLASS, NAMES = (
     "text",
     "a whole number",
     "a number",
     "True or False",
     "a list of numbers, such as [1, 2]",
     "the number of a class, or a list of numbers",
+    "a list of names, such as ['healthy', 'ill']",
 )
 
 # What the options of all bundles and studies are. Names mean the same everywhere.
@@ -131,7 +132,7 @@ KINDS = (
         ),
         LIST,
     )
-    | {"condition": CLASS}
+    | {"class_names": NAMES, "condition": CLASS}
 )
 # What MONAI's commands start from, and what it needs without being used by anything.
 NETWORK = "network_def"
@@ -469,6 +470,8 @@ def _fits(value: Any, kind: str) -> bool:
         return isinstance(value, bool)
     if kind == LIST or (kind == CLASS and isinstance(value, list | tuple)):
         return isinstance(value, list | tuple) and all(_fits(entry, NUMBER) for entry in value)
+    if kind == NAMES:
+        return isinstance(value, list | tuple) and all(isinstance(entry, str) for entry in value)
     if isinstance(value, bool):
         return False
     return isinstance(value, Real if kind == NUMBER else Integral)

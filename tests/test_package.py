@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,32 @@ def test_importing_the_package_does_not_import_the_heavy_libraries():
     code = f"import sys, monai_cadp; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# Several imports, each anew, after torch: the seconds of the processor that a package adds, in the middle of them.
+IMPORT_SECONDS = """
+import importlib, statistics, sys, time
+import torch
+def seconds(name):
+    for loaded in [one for one in sys.modules if one.partition(".")[0] == name]:
+        del sys.modules[loaded]
+    begin = time.process_time()
+    importlib.import_module(name)
+    return time.process_time() - begin
+print(*(statistics.median(seconds(name) for _ in range(5)) for name in sys.argv[1:]))
+"""
+
+
+def test_importing_the_package_takes_at_most_a_fifth_of_a_second_more_than_torch(tmp_path):
+    slow = "import time\nend = time.process_time() + 0.25\nwhile time.process_time() < end:\n    pass\n"
+    (tmp_path / "slow_package.py").write_text(slow)
+    command = [sys.executable, "-c", IMPORT_SECONDS, "monai_cadp", "slow_package"]
+    paths = os.pathsep.join((str(PACKAGE.parent), str(tmp_path)))
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": paths}, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    seconds, control = map(float, done.stdout.split())
+    assert seconds <= 0.2 < control
 
 
 def test_the_privatizer_is_the_packages_own():
@@ -113,6 +141,49 @@ def test_every_package_has_its_layer():
 def test_the_test_above_sees_an_import_where_there_is_one():
     assert "monai_cadp.release.privatizer" in users_of("monai_cadp.release", ["monai_cadp.networks"])
     assert users_of("monai_cadp.handlers", ["mlflow"])
+
+
+LONGEST_COPY = 12
+
+
+def code_lines(path):
+    """Lines that are neither blank, nor a comment, nor of a docstring or an import, with their numbers."""
+    text = path.read_text()
+    passed_over = set()
+    for node in ast.walk(ast.parse(text)):
+        is_text = (
+            isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        )
+        if is_text or isinstance(node, ast.Import | ast.ImportFrom):
+            passed_over |= set(range(node.lineno, node.end_lineno + 1))
+    lines = enumerate((line.strip() for line in text.splitlines()), 1)
+    return [(number, line) for number, line in lines if line and line[0] != "#" and number not in passed_over]
+
+
+def copies(paths):
+    """Pairs of places that share more than a dozen lines in a row, by the first of these."""
+    seen, found = {}, []
+    for path in paths:
+        lines = code_lines(path)
+        for start in range(len(lines) - LONGEST_COPY):
+            run = tuple(line for _, line in lines[start : start + LONGEST_COPY + 1])
+            place = (path.name, lines[start][0])
+            if run in seen:
+                found.append((seen[run], place))
+            seen.setdefault(run, place)
+    return found
+
+
+def test_no_two_places_share_more_than_a_dozen_lines():
+    assert copies([*MODULES.values(), *sorted((PACKAGE.parent / "benchmarks").rglob("*.py"))]) == []
+
+
+def test_the_test_above_finds_a_copy_of_thirteen_lines_and_none_of_twelve(tmp_path):
+    for length, number in ((LONGEST_COPY, 0), (LONGEST_COPY + 1, 1)):
+        copied = "".join(f"x{line} = {line}  \n\n# comment {line}\n" for line in range(length))
+        (tmp_path / "one.py").write_text(f'"""One."""\nimport math\n{copied}first = 1\n')
+        (tmp_path / "other.py").write_text(f"def other():\n    y = 2\n{textwrap.indent(copied, '    ')}")
+        assert len(copies([tmp_path / "one.py", tmp_path / "other.py"])) == number
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -8,17 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from sklearn.base import clone
-from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from sklearn.svm import SVC, SVR
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from monai_cadp.extras import extra
 from monai_cadp.metrics.intervals import Estimate, bootstrap
 
 __all__ = ["AttributeInferenceResult", "attribute_inference"]
@@ -99,6 +92,8 @@ def attribute_inference(
             f"Shadows came as {tuple(shadow_releases.shape)} {'without' if shadow_labels is None else 'with'} labels, "
             f"releases as {tuple(releases.shape)} {'without' if labels is None else 'with'}; expected the same of both."
         )
+    with extra("studies", "Attribute inference"):
+        import sklearn  # noqa: F401
     # Folds of the cross-validation are neighbours; people may have come sorted.
     order = torch.randperm(len(shadow_releases), generator=torch.Generator().manual_seed(seed))
     known, truth = shadow_attributes[order].numpy(), attributes.numpy()
@@ -137,17 +132,22 @@ class _Kind(NamedTuple):
     score: Callable[[np.ndarray, np.ndarray], float]
     scoring: str
     guess: str
-    models: Sequence[Any]
+    models: Callable[[], Sequence[Any]]
 
     def guesses(self, x: np.ndarray, known: np.ndarray, seen: np.ndarray) -> np.ndarray:
         """Learn from x what is known, with the best of the models, and guess from what is seen."""
+        from sklearn.base import clone
+        from sklearn.model_selection import cross_val_score
+
         best = max(
-            self.models, key=lambda model: cross_val_score(model, x, known, cv=FOLDS, scoring=self.scoring).mean()
+            self.models(), key=lambda model: cross_val_score(model, x, known, cv=FOLDS, scoring=self.scoring).mean()
         )
         return getattr(clone(best).fit(x, known), self.guess)(seen)
 
 
 def _auc(truth: np.ndarray, guess: np.ndarray) -> float:
+    from sklearn.metrics import roc_auc_score
+
     return float(roc_auc_score(truth, guess)) if len(np.unique(truth)) == 2 else 0.5
 
 
@@ -161,19 +161,24 @@ def _r2(truth: np.ndarray, guess: np.ndarray) -> float:
     return 1 - float(np.square(truth - guess).sum()) / variance if variance > 0 else 0.0
 
 
-CLASSIFIERS = [
-    *(LogisticRegression(C=strength, max_iter=1000) for strength in STRENGTHS),
-    *(SVC(C=strength) for strength in STRENGTHS),
-]
-TWO_CLASSES = _Kind("auc", _auc, "roc_auc", "decision_function", CLASSIFIERS)
-CLASSES = _Kind("accuracy", _accuracy, "accuracy", "predict", CLASSIFIERS)
-NUMBER = _Kind(
-    "r2",
-    _r2,
-    "r2",
-    "predict",
-    [*(Ridge(alpha=1 / strength) for strength in STRENGTHS), *(SVR(C=strength) for strength in STRENGTHS)],
-)
+def _classifiers() -> list[Any]:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.svm import SVC
+
+    linear = (LogisticRegression(C=strength, max_iter=1000) for strength in STRENGTHS)
+    return [*linear, *(SVC(C=strength) for strength in STRENGTHS)]
+
+
+def _regressions() -> list[Any]:
+    from sklearn.linear_model import Ridge
+    from sklearn.svm import SVR
+
+    return [*(Ridge(alpha=1 / strength) for strength in STRENGTHS), *(SVR(C=strength) for strength in STRENGTHS)]
+
+
+TWO_CLASSES = _Kind("auc", _auc, "roc_auc", "decision_function", _classifiers)
+CLASSES = _Kind("accuracy", _accuracy, "accuracy", "predict", _classifiers)
+NUMBER = _Kind("r2", _r2, "r2", "predict", _regressions)
 
 
 def _kind_of_classes(known: np.ndarray, truth: np.ndarray) -> _Kind:
@@ -188,6 +193,10 @@ def _kind_of_classes(known: np.ndarray, truth: np.ndarray) -> _Kind:
 
 def _components(shadows: Tensor, releases: Tensor, seed: int) -> list[np.ndarray]:
     """Principal components of the shadows' looks, in units of the first one's deviation."""
+    from sklearn.decomposition import PCA
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
     x, y = shadows.flatten(1).numpy(), releases.flatten(1).numpy()
     bounds = {"a_min": -LARGEST_DEVIATIONS, "a_max": LARGEST_DEVIATIONS}
     looks = make_pipeline(

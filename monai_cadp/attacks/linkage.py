@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_cadp.attacks.pair_auc import PairAUC
+from monai_cadp.extras import extra
 from monai_cadp.metrics.intervals import Estimate, bootstrap
 
 __all__ = ["LinkageResult", "edge_features", "linkage"]
@@ -123,7 +124,8 @@ def edge_features(images: Tensor) -> Tensor:
         >>> features.shape[0], round(float(features[0] @ features[0]), 3)
         (3, 1.0)
     """
-    from skimage.feature import hog
+    with extra("studies", "Comparing edges"):
+        from skimage.feature import hog
 
     if images.ndim != 4 or images.shape[1] != 1 or min(images.shape[2:]) < 2 * CELLS_OF_BLOCK[0]:
         raise ValueError(f"The images have shape {tuple(images.shape)}; expected (B, 1, H, W).")

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from monai_cadp.extras import extra
 from monai_cadp.metrics.intervals import Estimate, bootstrap
 
 __all__ = ["MembershipResult", "likelihood_ratio_scores", "membership"]
@@ -134,6 +134,8 @@ def likelihood_ratio_scores(target: Tensor, shadows: Tensor, is_member: Tensor) 
 def _auc(members: Tensor, others: Tensor) -> float:
     if min(len(members), len(others)) == 0:
         return 0.5
+    with extra("studies", "Membership inference"):
+        from sklearn.metrics import roc_auc_score
     truth = torch.cat([torch.ones(len(members)), torch.zeros(len(others))])
     return float(roc_auc_score(truth.numpy(), torch.cat([members, others]).numpy()))
 

@@ -7,10 +7,10 @@ import math
 from typing import NamedTuple
 
 import torch
-from sklearn.linear_model import RidgeCV
 from torch import Tensor
 
 from monai_cadp.attacks.nearest import among_nearest
+from monai_cadp.extras import extra
 from monai_cadp.metrics.intervals import Estimate, bootstrap_mean
 
 __all__ = ["NearestCandidateResult", "expected_releases", "nearest_candidate", "success_limit"]
@@ -177,6 +177,8 @@ def expected_releases(
             f"candidates in {tuple(originals.shape)}; expected originals of one shape, a release for each shadow, and "
             "shadows of every class."
         )
+    with extra("studies", "The attack by ridge regression"):
+        from sklearn.linear_model import RidgeCV
     shadows, released, x = (images.flatten(1).double() for images in (shadow_originals, shadow_releases, originals))
     released, x, shadows = released.clone(), x.clone(), shadows.clone()
     expected = torch.empty(len(x), released.shape[1], dtype=torch.float64)

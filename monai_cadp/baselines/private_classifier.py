@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from monai_cadp.baselines.cells import checked_images
 from monai_cadp.baselines.classifier_gradient import clipped_gradient_sum
+from monai_cadp.extras import extra
 from monai_cadp.privacy import PrivacyGuarantee, TrainingData
 from monai_cadp.privacy.checks import checked_positive
 from monai_cadp.privacy.noisy_sum import SumLattice, poisson_batch
@@ -125,9 +126,9 @@ def train_private_classifier(
         >>> model.guarantee.epsilon, model.guarantee.relation, model.add_or_remove_one_epsilon < 4
         (4.0, 'replace-one', True)
     """
-    # Here, because it takes seconds, and other baselines do not need it.
-    from opacus import GradSampleModule
-
+    with extra("dp-training", "Training a classifier with DP-SGD"):
+        # Here, because it takes seconds, and other baselines do not need it.
+        from opacus import GradSampleModule
     _check_data(images, labels, num_classes)
     _check_counts(len(images), epochs, batch_size)
     learning_rate = checked_positive("learning_rate", learning_rate)

@@ -8,7 +8,7 @@ from monai_cadp.data.array_images import ArrayImages
 from monai_cadp.data.brain_cohort import BrainCohort
 from monai_cadp.data.brain_template import brain_template_file
 from monai_cadp.data.celeba import CelebA
-from monai_cadp.data.class_folder import ClassFolder, FlatFolder
+from monai_cadp.data.class_folder import ClassFolder, FlatFolder, class_names_of
 from monai_cadp.data.datalist import ImageList
 from monai_cadp.data.digits import Digits
 from monai_cadp.data.image_grid import image_grid, save_image_grid
@@ -57,6 +57,7 @@ __all__ = [
     "VolumeFiles",
     "WithMasks",
     "brain_template_file",
+    "class_names_of",
     "image_grid",
     "join_masks",
     "open_images",

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from nibabel import Nifti1Image
-from nilearn import datasets
-from nilearn.datasets.struct import MNI152_FILE_PATH
 from torch import Tensor
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    from nibabel import Nifti1Image
 
 __all__ = ["BRAIN_CENTRE", "BrainTemplate", "brain_template", "brain_template_file", "interpolate", "millimetres"]
 
@@ -62,6 +63,9 @@ def brain_template(spatial_shape: tuple[int, int, int], spacing: float) -> Brain
         >>> brain_template((24, 30, 24), spacing=6.8).t1.shape
         torch.Size([1, 24, 30, 24])
     """
+    # Here, because it takes long, and releases do not need it.
+    from nilearn import datasets
+
     t1, gray, white = (
         _on_grid(load(resolution=RESOLUTION), spatial_shape, spacing)
         for load in (datasets.load_mni152_template, datasets.load_mni152_gm_template, datasets.load_mni152_wm_template)
@@ -83,6 +87,8 @@ def brain_template_file() -> Path:
         >>> brain_template_file().name
         'mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz'
     """
+    from nilearn.datasets.struct import MNI152_FILE_PATH
+
     return Path(MNI152_FILE_PATH)
 
 

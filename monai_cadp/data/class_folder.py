@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,9 +18,11 @@ from monai_cadp.data.image_reading import ReadImage
 from monai_cadp.data.silence import read_silently
 from monai_cadp.data.subjects import subjects_by_name
 
-__all__ = ["ClassFolder", "FlatFolder", "class_folder_names"]
+__all__ = ["ClassFolder", "FlatFolder", "class_folder_names", "class_names_of"]
 
 UNREADABLE = "The image folder could not be read; check its path and its permissions."
+# How folders are called that systems and programs make, such as .git, @eaDir, #recycle, $RECYCLE.BIN and __MACOSX.
+HIDDEN = (".", "@", "#", "$", "__")
 
 
 class ClassFolder(Dataset):
@@ -27,7 +30,8 @@ class ClassFolder(Dataset):
 
     This is the layout of the OCT and chest X-ray sets of Kermany et al. (``root`` is then their ``train`` or ``test``)
     and of MedNIST. Files are read when an item is asked for. Hidden files and files that are not images are passed
-    over. The names of the classes are public; the names of the files are not, and appear nowhere.
+    over, and so are folders whose names begin with a dot, @, #, $ or two underscores: they are never a class. The
+    names of the classes are public; the names of the files are not, and appear nowhere.
 
     Args:
         root: folder that holds the class folders.
@@ -74,8 +78,8 @@ class ClassFolder(Dataset):
         if num_unknown:
             # Not named: a folder that is no class may be called after a patient.
             raise ValueError(
-                f"The image folder holds {num_unknown} sub folders that are not among the {len(self.class_names)} "
-                "classes; name every class, or move the others away."
+                f"The image folder holds {num_unknown} sub folders that are not among the classes "
+                f"{', '.join(self.class_names)}; call every one by its class, or move it away."
             )
         self._items = [
             (str(path), label)
@@ -151,7 +155,7 @@ class FlatFolder(Dataset):
 
 
 def class_folder_names(root: str | os.PathLike[str]) -> list[str]:
-    """Return the sorted names of the sub folders of ``root`` that are not hidden.
+    """Return the sorted names of the sub folders of ``root`` that are not hidden, as in :class:`ClassFolder`.
 
     Args:
         root: folder that holds class folders.
@@ -164,9 +168,30 @@ def class_folder_names(root: str | os.PathLike[str]) -> list[str]:
     """
     folder = _existing(root)
     return read_silently(
-        lambda: sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")),
+        lambda: sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(HIDDEN)),
         UNREADABLE,
     )
+
+
+def class_names_of(images: Any) -> list[str] | None:
+    """Return the names of the classes of a data set, in the order of their labels.
+
+    Args:
+        images: a :class:`ClassFolder`, or a part or a transformed version of one; any other data set.
+
+    Returns:
+        The names; None where classes have numbers only.
+
+    Example:
+        >>> class_names_of([{"label": 0}]) is None
+        True
+    """
+    while not hasattr(images, "class_names"):
+        inner = getattr(images, "dataset", getattr(images, "data", None))
+        if not isinstance(images, Dataset) or not isinstance(inner, Dataset):
+            return None
+        images = inner
+    return list(images.class_names)
 
 
 def _existing(root: str | os.PathLike[str]) -> Path:

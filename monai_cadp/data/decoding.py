@@ -9,12 +9,12 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-import SimpleITK
 from PIL import Image, ImageOps
 
 from monai_cadp.data.decoded_image import DecodedImage, numeric, to_ras
-from monai_cadp.data.dicom_reading import decode_dicom, decode_dicom_series, is_dicom
+from monai_cadp.data.dicom_preamble import is_dicom
 from monai_cadp.data.silence import Refusal, read_silently, silenced_descriptors
+from monai_cadp.extras import extra
 
 __all__ = ["IMAGE_SUFFIXES", "decode_image"]
 
@@ -53,13 +53,13 @@ def _decode(path: Path, spatial_dims: int) -> DecodedImage:
     if not path.exists():
         raise Refusal("An image file does not exist or may not be read; check the paths and their base folder.")
     if path.is_dir():
-        return decode_dicom_series(path)
+        return _decode_series(path)
     name = path.name.lower()
     for suffix, decoder in DECODERS.items():
         if name.endswith(suffix):
             return decoder(path, spatial_dims)
     if is_dicom(path):
-        return decode_dicom(path, spatial_dims)
+        return _decode_dicom(path, spatial_dims)
     raise Refusal(f"An image file has an unknown format; expected DICOM or one of {', '.join(DECODERS)}.")
 
 
@@ -104,7 +104,22 @@ def _decode_nifti(path: Path, spatial_dims: int) -> DecodedImage:
     return DecodedImage(voxels, affine=affine)
 
 
+def _decode_dicom(path: Path, spatial_dims: int) -> DecodedImage:
+    with extra("dicom", "Reading DICOM"):
+        from monai_cadp.data.dicom_reading import decode_dicom
+    return decode_dicom(path)
+
+
+def _decode_series(folder: Path) -> DecodedImage:
+    with extra("dicom", "Reading DICOM"):
+        from monai_cadp.data.dicom_reading import decode_dicom_series
+    return decode_dicom_series(folder)
+
+
 def _decode_itk(path: Path, spatial_dims: int) -> DecodedImage:
+    # Here, because it takes long, and pictures and NIfTI files do not need it.
+    import SimpleITK
+
     with silenced_descriptors():
         image = SimpleITK.ReadImage(str(path))
     array = numeric(SimpleITK.GetArrayFromImage(image))
@@ -121,7 +136,7 @@ def _decode_itk(path: Path, spatial_dims: int) -> DecodedImage:
 DECODERS: dict[str, Callable[[Path, int], DecodedImage]] = {
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"), _decode_picture),
     **dict.fromkeys((".nii", ".nii.gz"), _decode_nifti),
-    **dict.fromkeys((".dcm", ".dicom", ".ima"), decode_dicom),
+    **dict.fromkeys((".dcm", ".dicom", ".ima"), _decode_dicom),
     **dict.fromkeys((".mha", ".mhd", ".nrrd"), _decode_itk),
 }
 IMAGE_SUFFIXES = tuple(DECODERS)

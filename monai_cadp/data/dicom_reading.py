@@ -11,9 +11,10 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import apply_color_lut, apply_rescale, pixel_array
 
 from monai_cadp.data.decoded_image import DecodedImage, numeric, to_ras
+from monai_cadp.data.dicom_preamble import is_dicom
 from monai_cadp.data.silence import Refusal, silenced_descriptors
 
-__all__ = ["decode_dicom", "decode_dicom_series", "is_dicom"]
+__all__ = ["decode_dicom", "decode_dicom_series"]
 
 # Ultrasound, of one and of several frames, and secondary captures show text within the picture, often a name. A kind of
 # image is one of these or, after a point, a variant of it: 7 is a secondary capture, and 77 a photograph.
@@ -22,12 +23,7 @@ OFTEN_WITH_TEXT = tuple(f"1.2.840.10008.5.1.4.1.1.{number}" for number in (3, 6,
 PLACE_TOLERANCE = 0.05
 
 
-def is_dicom(path: Path) -> bool:
-    """Return whether a file begins as a DICOM file does; raises OSError, which names it, if it may not be read."""
-    return pydicom.misc.is_dicom(path)
-
-
-def decode_dicom(path: Path, spatial_dims: int) -> DecodedImage:
+def decode_dicom(path: Path) -> DecodedImage:
     """Decode one DICOM file, of one or several frames."""
     return _decode(_checked(pydicom.dcmread(path)))
 

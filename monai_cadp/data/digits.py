@@ -6,10 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from monai_cadp.data.array_images import ArrayImages
+from monai_cadp.extras import extra
 
 __all__ = ["Digits"]
 
@@ -39,6 +38,9 @@ class Digits(ArrayImages):
     def __init__(
         self, split: str = "train", *, spatial_shape: Sequence[int] | None = None, in_channels: int | None = None
     ) -> None:
+        with extra("studies", "The data set of digits"):
+            from sklearn.datasets import load_digits
+            from sklearn.model_selection import train_test_split
         images, labels = load_digits(return_X_y=True)
         train, rest = train_test_split(np.arange(len(labels)), test_size=0.4, stratify=labels, random_state=0)
         val, test = train_test_split(rest, test_size=0.5, stratify=labels[rest], random_state=0)

@@ -7,11 +7,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import pydicom
 from tqdm import tqdm
 
-from monai_cadp.data.dicom_reading import is_dicom
+from monai_cadp.data.dicom_preamble import is_dicom
 from monai_cadp.data.silence import silenced
+from monai_cadp.extras import MissingExtraError, extra
 from monai_cadp.privacy import ItemId, check_distinct
 
 __all__ = ["file_item", "file_items"]
@@ -72,8 +72,13 @@ def _uids(path: Path) -> list[str]:
                 path = next(one for one in files if one.name.upper() != "DICOMDIR")
             if not is_dicom(path):
                 return []
+            with extra("dicom", "Reading DICOM"):
+                import pydicom
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(IMAGE_UIDS))
             uids = [str(header.get(name) or "").strip(" \0") for name in names]
+        except MissingExtraError:
+            # By its path it would be another item than by its UIDs, and paid for twice.
+            raise
         except Exception:
             # Whatever is wrong with it shows when the image is read.
             return []

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from monai_cadp.data.source import SPLITS, open_images
+from monai_cadp.data.class_folder import class_folder_names
+from monai_cadp.data.source import SPLITS, open_images, split_folder
 
 __all__ = ["open_originals"]
 
@@ -21,6 +22,7 @@ def open_originals(
     in_channels: int = 1,
     intensity_range: tuple[float, float] | None = None,
     subject_pattern: str | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> Dataset:
     r"""Open images for a release: a split that the source has, or all of a source that has none.
 
@@ -31,12 +33,15 @@ def open_originals(
         in_channels: channels of the images.
         intensity_range: as for :func:`~monai_cadp.data.open_images`.
         subject_pattern: as for :func:`~monai_cadp.data.open_images`.
+        class_names: of the model's classes, in the order of their labels: class folders are known by them, whichever
+            there are, and no other is taken. Other sources have numbers. None to sort class folders by their names.
 
     Returns:
         A data set of items {"image": float32 (in_channels, \*spatial_shape) in [0, 1], "label": ..., "subject": ...}.
 
     Raises:
-        ValueError: as :func:`~monai_cadp.data.open_images`, and if a split is asked for of a folder that has none.
+        ValueError: as :func:`~monai_cadp.data.open_images`, and if a split is asked for of a folder that has none,
+            or a class folder is called by no name of a class.
 
     Example:
         >>> len(open_originals("digits", split=None, spatial_shape=(8, 8)))
@@ -45,6 +50,7 @@ def open_originals(
     folder = Path(source)
     if split is not None and folder.is_dir() and not any((folder / name).is_dir() for name in SPLITS):
         raise ValueError("A split was given, but the image folder has none of train, val and test; leave it out.")
-    return open_images(
-        source, split or "test", spatial_shape, in_channels, intensity_range, subject_pattern=subject_pattern
-    )
+    split = split or "test"
+    if not folder.is_dir() or not class_folder_names(split_folder(folder, split)):
+        class_names = None
+    return open_images(source, split, spatial_shape, in_channels, intensity_range, class_names, None, subject_pattern)

@@ -6,12 +6,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.datasets import load_breast_cancer, load_diabetes, make_moons
-from sklearn.model_selection import StratifiedKFold
 
 from monai_cadp.data.table_column import CategoricalColumn, Column, ContinuousColumn
 from monai_cadp.data.table_rows import TableRows, check_split
 from monai_cadp.data.table_schema import TableSchema
+from monai_cadp.extras import extra
 
 __all__ = ["SCIKIT_TABLES", "ScikitTable"]
 
@@ -62,6 +61,8 @@ class ScikitTable(TableRows):
             raise ValueError(f"The table is {name!r}; expected one of {', '.join(SCIKIT_TABLES)}.")
         if fold is not None and fold not in range(NUM_FOLDS):
             raise ValueError(f"fold is {fold!r}; expected a number from 0 to {NUM_FOLDS - 1}, or None.")
+        with extra("studies", "A table of scikit-learn"):
+            from sklearn.model_selection import StratifiedKFold
         schema, rows = SCIKIT_TABLES[name]()
         classes = schema.encode_condition(rows)
         folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=0).split(np.zeros(len(rows)), classes)
@@ -74,6 +75,8 @@ class ScikitTable(TableRows):
 
 
 def _breast_cancer() -> tuple[TableSchema, list[dict[str, Any]]]:
+    from sklearn.datasets import load_breast_cancer
+
     data = load_breast_cancer()
     columns = {str(name): values for name, values in zip(data.feature_names, data.data.T, strict=True)}
     diagnosis = CategoricalColumn("diagnosis", [str(name) for name in data.target_names])
@@ -81,6 +84,8 @@ def _breast_cancer() -> tuple[TableSchema, list[dict[str, Any]]]:
 
 
 def _diabetes() -> tuple[TableSchema, list[dict[str, Any]]]:
+    from sklearn.datasets import load_diabetes
+
     data = load_diabetes(scaled=False)
     columns = {name: values for name, values in zip(data.feature_names, data.data.T, strict=True)}
     sex = columns.pop("sex").astype(int).tolist()
@@ -89,6 +94,8 @@ def _diabetes() -> tuple[TableSchema, list[dict[str, Any]]]:
 
 
 def _two_moons() -> tuple[TableSchema, list[dict[str, Any]]]:
+    from sklearn.datasets import make_moons
+
     points, moons = make_moons(NUM_MOON_ROWS, noise=MOON_NOISE, random_state=0)
     return _table({"x": points[:, 0], "y": points[:, 1]}, CategoricalColumn("moon", [0, 1]), moons.tolist())
 

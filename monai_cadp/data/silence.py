@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from monai_cadp.extras import MissingExtraError
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -33,7 +35,7 @@ class Refusal(Exception):
 
 
 def read_silently(read: Callable[[], Result], reason: str) -> Result:
-    """Return what ``read`` returns; of what it says or raises nothing comes out but the sentence of a refusal.
+    """Return what ``read`` returns; of all that it says only a refusal comes out, or what is not installed.
 
     Args:
         read: reads a file, or looks into a folder.
@@ -50,7 +52,7 @@ def read_silently(read: Callable[[], Result], reason: str) -> Result:
     with silenced():
         try:
             return read()
-        except Refusal as refusal:
+        except (Refusal, MissingExtraError) as refusal:
             reason = str(refusal)
         except Exception:
             pass

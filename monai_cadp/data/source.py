@@ -15,7 +15,7 @@ from monai_cadp.data.digits import Digits
 from monai_cadp.data.medmnist import NpzImages
 from monai_cadp.data.silence import read_silently
 
-__all__ = ["open_images"]
+__all__ = ["open_images", "split_folder"]
 
 SPLITS = ("train", "val", "test")
 DATALIST_KEYS = {"train": "training", "val": "validation", "test": "test"}
@@ -100,6 +100,18 @@ def open_images(
     return NpzImages(path, split, spatial_shape=spatial_shape, in_channels=in_channels)
 
 
+def split_folder(root: Path, split: str) -> Path:
+    """Return the folder of a split; ``root`` itself, if it has none of train, val and test.
+
+    Raises:
+        ValueError: if there are others, and not this one.
+    """
+    available = [name for name in SPLITS if read_silently((root / name).is_dir, UNREADABLE)]
+    if available and split not in available:
+        raise ValueError(f"The image folder has no split {split!r}; it has {', '.join(available)}.")
+    return root / split if available else root
+
+
 def _open_folder(
     root: Path,
     split: str,
@@ -109,14 +121,11 @@ def _open_folder(
     classes: Sequence[str] | None,
     subject_pattern: str | None,
 ) -> Dataset:
-    available = [name for name in SPLITS if read_silently((root / name).is_dir, UNREADABLE)]
-    if available and split not in available:
-        raise ValueError(f"The image folder has no split {split!r}; it has {', '.join(available)}.")
-    folder = root / split if available else root
+    folder, has_train = split_folder(root, split), read_silently((root / "train").is_dir, UNREADABLE)
     if not class_folder_names(folder):
         if classes is not None:
             raise ValueError("classes were given, but the folder has no class folders; leave them out.")
         return FlatFolder(folder, spatial_shape, in_channels, intensity_range, subject_pattern)
-    if classes is None and "train" in available:
+    if classes is None and has_train:
         classes = class_folder_names(root / "train")
     return ClassFolder(folder, spatial_shape, in_channels, intensity_range, classes, subject_pattern)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from monai_cadp.data.dicom_reading import is_dicom
+from monai_cadp.data.dicom_preamble import is_dicom
 from monai_cadp.data.file_items import file_items
 from monai_cadp.data.silence import Refusal, read_silently
 from monai_cadp.data.subjects import subjects_by_name

@@ -7,7 +7,6 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-import SimpleITK
 import torch
 from monai.transforms import Transform
 from torch import Tensor
@@ -89,6 +88,9 @@ class ReadVolume(Transform):
             return torch.from_numpy(self._resampled(voxels, decoded.affine, spacing, mass))[None]
 
     def _resampled(self, voxels: np.ndarray, affine: np.ndarray, spacing: np.ndarray, mass: np.ndarray) -> np.ndarray:
+        # Here, because it takes long, and images in two dimensions do not need it.
+        import SimpleITK
+
         # The axes of both images are named as they come: SimpleITK need not know that they point right and anterior.
         image = SimpleITK.GetImageFromArray(voxels.transpose(2, 1, 0).astype(np.float32))
         image.SetSpacing(spacing.tolist())

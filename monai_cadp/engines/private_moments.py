@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from monai_cadp.networks import ConditionalINN
-from monai_cadp.networks.whitening import orthonormal_cosines
+from monai_cadp.networks.whitening import SMALLEST_RATIO, orthonormal_cosines
 from monai_cadp.privacy.checks import checked_positive
 from monai_cadp.privacy.noisy_moments import REPLACEMENT, noisy_second_moments
 from monai_cadp.privacy.training_accounting import NoisySums
@@ -24,8 +24,6 @@ CONSTANT = 0.3
 BEYOND = 2.0
 # In units of the pooled variance: noise leaves directions of a class without any, which nothing may be divided by.
 SMALLEST_VARIANCE = 0.05
-# Smallest variance beside the largest one: bounds the error that float32 makes in the inverse.
-SMALLEST_RATIO = 1e-5
 
 
 class PrivateMoments:
@@ -214,10 +212,7 @@ def _fit_inside(
     if embedding is not None:
         layer.slope.copy_(coefficients[0, :, 1:] * units[:, None] / condition_unit)
     covariances = covariances * units[:, None] * units
-    values, vectors = torch.linalg.eigh(covariances)
-    layer.set_factor(
-        (vectors * values.clamp(min=SMALLEST_RATIO * float(values.max())).sqrt()[:, None, :]) @ vectors.transpose(1, 2)
-    )
+    layer.set_covariances(covariances)
 
 
 def _moments(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class ExportPrivatizer:
         num_samples: prior samples from which the basis is fitted.
         in_subspace: see ``ContentBasis.fit``.
         weight_power: see ``ContentBasis.fit``.
+        class_names: of the training images, in the order of their labels, which the checkpoint keeps; None for none.
         progress: show a progress bar.
 
     Attributes:
@@ -51,19 +52,32 @@ class ExportPrivatizer:
         num_samples: int = 2048,
         in_subspace: bool = False,
         weight_power: float = 1.0,
+        class_names: Sequence[str] | None = None,
         progress: bool = True,
     ) -> None:
         self.path, self.evaluator = Path(path), evaluator
         self.num_directions, self.num_samples = num_directions, num_samples
         self.in_subspace, self.weight_power = in_subspace, weight_power
-        self.progress = progress
+        self.class_names, self.progress = class_names, progress
         self.validations: list[float] = []
         self.validated_at = 0
         self.best_of_parts: dict[int, float] = {}
         self.best_state: dict[str, Tensor] | None = None
 
     def attach(self, engine: FlowTrainer) -> None:
-        """Attach to a trainer."""
+        """Attach to a trainer.
+
+        Raises:
+            ValueError: if the network has another number of classes than there are names.
+        """
+        num_classes = engine.averaged_network.condition_space.num_classes
+        if num_classes is None:
+            self.class_names = None
+        if self.class_names is not None and len(self.class_names) != num_classes:
+            raise ValueError(
+                f"The images are of {len(self.class_names)} named classes, but the network has {num_classes}; say "
+                f"num_classes {len(self.class_names)}."
+            )
         engine.handler_states["export"] = self
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.COMPLETED, self._keep_best, engine)
@@ -128,4 +142,4 @@ class ExportPrivatizer:
             weight_power=self.weight_power,
             progress=self.progress,
         )
-        save_model(TrainedModel(network, basis), self.path)
+        save_model(TrainedModel(network, basis, condition_names=self.class_names), self.path)

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from monai_cadp.extras import extra
 from monai_cadp.metrics.convolutional_features import convolutional_features
 from monai_cadp.metrics.standardise import Standardise
 
@@ -80,6 +80,8 @@ def classifier_accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> flo
 
 def classifier_auc(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     r"""Return the area under the curve of a classifier of two classes, on images (n, C, \*spatial), labels (n,)."""
+    with extra("studies", "The AUC of a classifier"):
+        from sklearn.metrics import roc_auc_score
     scores = classifier_logits(model, images)
     return float(roc_auc_score(labels.cpu().numpy(), (scores[:, 1] - scores[:, 0]).cpu().numpy()))
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
+
+from monai_cadp.extras import extra
 
 __all__ = ["ROW_MODELS", "row_model_score"]
 
@@ -46,6 +44,11 @@ def row_model_score(
     """
     if model not in ROW_MODELS:
         raise ValueError(f"The model is {model!r}; expected one of {', '.join(ROW_MODELS)}.")
+    with extra("studies", "A model of rows"):
+        from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+        from sklearn.linear_model import LogisticRegression, Ridge
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
     estimators: dict[tuple[str, bool], Any] = {
         ("linear", True): Ridge(),
         ("linear", False): LogisticRegression(max_iter=1000),

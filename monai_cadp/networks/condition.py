@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -58,10 +58,12 @@ class ConditionSpace:
     Attributes:
         default: condition () or (condition_size,) of samples that come with none; None if there is no such.
         is_randomized: whether the conditions that come out of a release are others than those that went in.
+        names: of the classes, in the order of their numbers; None where they have none.
     """
 
     default: Tensor | None = None
     is_randomized = False
+    names: Sequence[str] | None = None
 
     def __init__(self, num_classes: int | None = None, condition_size: int | None = None) -> None:
         if num_classes is not None and condition_size is not None:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from monai_cadp.networks.condition import ConditionSpace
 from monai_cadp.networks.detail import ChannelScale, DetailFlow
 from monai_cadp.networks.inn import ConditionalINN
-from monai_cadp.networks.whitening import GroupWhitening
+from monai_cadp.networks.whitening import SMALLEST_RATIO, GroupWhitening, smallest_variance
 
 __all__ = ["Batches", "fit_moments", "refit_moments", "refit_subspace"]
 
@@ -21,8 +21,6 @@ Batches = Callable[[], Iterable[tuple[Tensor, Tensor | None]]]
 OVERSAMPLING = 16
 # Up to this size of the coarse image its covariance is formed.
 LARGEST_FORMED = 4096
-# Smallest variance beside the largest one: bounds the error that float32 makes in the inverse.
-SMALLEST_RATIO = 1e-5
 SECONDS_WITHOUT_BAR = 5.0
 
 
@@ -289,7 +287,7 @@ def _fit_subspace(inn: ConditionalINN, batches: Batches, directions: Tensor) -> 
     outside = max(total - float(values[-layer.rank :].sum()), 0.0)
     rest = sums.count.sum() * max(layer.size - layer.rank, 1)
     layer.basis.copy_((directions.double().cpu() @ vectors).float())
-    smallest = _smallest(float(values[-1]) / float(sums.count.sum()))
+    smallest = smallest_variance(float(values[-1]) / float(sums.count.sum()))
     # A full subspace leaves rounding errors only, which a small scale would blow up.
     residual = max(outside / float(rest), smallest) if layer.rank < layer.size else 1.0
     layer.residual_scale.copy_(torch.tensor(residual).sqrt())
@@ -357,11 +355,4 @@ class _GroupSums:
             pooled = scatter.sum(0) / self.count.sum()
             weight = (self.count / (self.count + mean.shape[1]))[:, None, None]
             covariances = weight * scatter / self.count.clamp(min=1)[:, None, None] + (1 - weight) * pooled
-        values, vectors = torch.linalg.eigh(covariances)
-        scale = values.clamp(min=_smallest(float(values.max()))).sqrt()[:, None, :]
-        layer.set_factor((vectors * scale) @ vectors.transpose(1, 2))
-
-
-def _smallest(largest_variance: float) -> float:
-    """Return the smallest variance beside the largest one; data that do not vary still leave a network to invert."""
-    return SMALLEST_RATIO * (largest_variance if largest_variance > 0 else 1.0)
+        layer.set_covariances(covariances)

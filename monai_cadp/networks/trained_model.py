@@ -31,7 +31,6 @@ class TrainedModel:
         network: the network, which carries the record of what it has learnt from.
         bases: its content bases by name, the usual one first; a single one is called "content".
         condition_names: of the classes, or of the entries of a condition, in their order; None where they have none.
-        affine: of volumes, from indices to millimetres, four rows of four numbers, of a public grid; None for none.
 
     Raises:
         TypeError: if a part is of the wrong kind.
@@ -51,7 +50,6 @@ class TrainedModel:
         bases: ContentBasis | Mapping[str, ContentBasis],
         *,
         condition_names: Sequence[str] | None = None,
-        affine: Sequence[Sequence[float]] | None = None,
     ) -> None:
         if not isinstance(network, InvertibleNetwork):
             raise TypeError(f"network is a {type(network).__name__}; expected an InvertibleNetwork.")
@@ -69,11 +67,10 @@ class TrainedModel:
         size = network.condition_space.embedding_size
         if condition_names is not None and len(condition_names) != size:
             raise ValueError(f"There are {len(condition_names)} condition_names for {size} conditions; give one each.")
-        if affine is not None and [len(row) for row in affine] != [4] * 4:
-            raise ValueError("The affine is no matrix of four by four numbers; expected four rows of four numbers.")
+        if condition_names is not None and len(set(condition_names)) != size:
+            raise ValueError("Two conditions have the same name; give every one its own.")
         self.network, self.bases = network, named
         self.condition_names = None if condition_names is None else [str(name) for name in condition_names]
-        self.affine = None if affine is None else [[float(value) for value in row] for row in affine]
 
     @property
     def content(self) -> ContentBasis:
@@ -109,13 +106,12 @@ class TrainedModel:
             "name": first,
             "bases": {name: parts[name] for name in others},
             "condition_names": self.condition_names,
-            "affine": self.affine,
         }
         return {WEIGHTS: state, MODEL: model}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> TrainedModel:
-        """Return the model that :meth:`to_dict` has written, or an older version without names and a grid.
+        """Return the model that :meth:`to_dict` has written, or an older version without names.
 
         Raises:
             Exception: of any kind, if these are no such data.
@@ -135,8 +131,7 @@ class TrainedModel:
             name: ContentBasis(part["directions"].float(), part["weights"].float(), network.num_latents)
             for name, part in stored.items()
         }
-        named = {key: model.get(key) for key in ("condition_names", "affine")}
-        return cls(network, bases, **named)
+        return cls(network, bases, condition_names=model.get("condition_names"))
 
 
 def _stored(basis: ContentBasis) -> dict[str, Tensor]:

@@ -14,6 +14,9 @@ from monai_cadp.networks.chain import Chain
 
 __all__ = ["GroupWhitening", "LowRankWhitening"]
 
+# Smallest variance beside the largest one: bounds the error that float32 makes in the inverse.
+SMALLEST_RATIO = 1e-5
+
 
 class GroupWhitening(InvertibleModule):
     r"""Whiten a vector, group by group.
@@ -80,6 +83,12 @@ class GroupWhitening(InvertibleModule):
         self.factor.copy_(factor)
         # By Cholesky; the threads of some BLAS libraries break inv.
         self.inverse_factor.copy_(torch.cholesky_inverse(torch.linalg.cholesky(self.factor.double())))
+
+    def set_covariances(self, covariances: Tensor) -> None:
+        """Take over covariances (G, K, K), by their symmetric roots; no variance is far below the largest one."""
+        values, vectors = torch.linalg.eigh(covariances)
+        scale = values.clamp(min=smallest_variance(float(values.max()))).sqrt()[:, None, :]
+        self.set_factor((vectors * scale) @ vectors.transpose(1, 2))
 
     def derive(self) -> None:
         """Make the inverses again from the factors."""
@@ -187,3 +196,8 @@ def orthonormal_cosines(size: int, rank: int) -> Tensor:
     position = torch.arange(size, dtype=torch.float64)[:, None] + 0.5
     basis = torch.cos(math.pi / size * position * torch.arange(rank, dtype=torch.float64))
     return (basis / basis.norm(dim=0)).float()
+
+
+def smallest_variance(largest: float) -> float:
+    """Return the smallest variance beside the largest one; data that do not vary still leave a network to invert."""
+    return SMALLEST_RATIO * (largest if largest > 0 else 1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,7 @@ def load_privatizer(
     sha256: str | None = None,
     stated: Mapping[str, Any] | None = None,
     device: torch.device | str = "cpu",
+    class_names: Sequence[str] | None = None,
     **options: Any,
 ) -> Privatizer:
     """Read a privatizer; the file says which network to build.
@@ -113,6 +114,8 @@ def load_privatizer(
         stated: options by their names, of which those that describe the network (``spatial_shape``, ``num_classes``,
             ``num_directions``, ``inn#rank`` ...) must be those of the file; all others are passed over.
         device: where images are released.
+        class_names: what class folders are called, in the order of the classes, for a file that has no names of
+            them, or has blanks where folders have underscores; None for the names of the file.
         options: further arguments of :class:`Privatizer`; ``content`` replaces the basis of the file, or names another
             one that it holds.
 
@@ -121,7 +124,7 @@ def load_privatizer(
 
     Raises:
         ValueError: if the file is missing, damaged, not a privatizer's, not the one with this SHA-256, or holds another
-            network than is stated, or if the device cannot be used.
+            network than is stated, if the device cannot be used, or if it has other names of classes.
 
     Example:
         >>> import tempfile
@@ -134,6 +137,9 @@ def load_privatizer(
         2.0
     """
     model = load_model(path, sha256, stated)
+    _check_names(model, class_names)
+    if class_names is not None:
+        model = TrainedModel(model.network, model.bases, condition_names=class_names)
     if label_epsilon is not None:
         if model.network.condition_space.num_classes is None:
             raise ValueError("A label_epsilon was given, but the network takes no class labels; leave it out.")
@@ -148,7 +154,10 @@ def load_privatizer(
 
 
 def load_network(
-    path: str | Path, sha256: str | None = None, stated: Mapping[str, Any] | None = None
+    path: str | Path,
+    sha256: str | None = None,
+    stated: Mapping[str, Any] | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> InvertibleNetwork:
     """Read the network of a checkpoint, to train it further.
 
@@ -156,6 +165,7 @@ def load_network(
         path: file of :func:`save_model`.
         sha256: as for :func:`load_privatizer`.
         stated: as for :func:`load_privatizer`; without ``num_directions``, for a basis is fitted anew.
+        class_names: of the images that it is trained on, in the order of their labels; None where they have none.
 
     Returns:
         The network, which knows how it was trained.
@@ -173,7 +183,9 @@ def load_network(
         True
     """
     described = {name: value for name, value in (stated or {}).items() if name != "num_directions"}
-    return load_model(path, sha256, described).network
+    model = load_model(path, sha256, described)
+    _check_names(model, class_names)
+    return model.network
 
 
 def _check_stated(stated: Mapping[str, Any], inn: InvertibleNetwork, content: ContentBasis) -> None:
@@ -185,6 +197,19 @@ def _check_stated(stated: Mapping[str, Any], inn: InvertibleNetwork, content: Co
                 f"The option {option!r} is {_plain(value)}, but the checkpoint has {_plain(held[name])}; leave "
                 "the option out, or give the checkpoint that was trained so."
             )
+
+
+def _check_names(model: TrainedModel, class_names: Sequence[str] | None) -> None:
+    known = model.condition_names
+    if class_names is not None and known is not None and _blank(class_names) != _blank(known):
+        raise ValueError(
+            f"The classes {', '.join(class_names)} were given, but those of the checkpoint are {', '.join(known)}, in "
+            "this order; call them and order them as it does."
+        )
+
+
+def _blank(names: Sequence[str]) -> list[str]:
+    return [name.replace("_", " ") for name in names]
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from monai_cadp.networks import ConditionSpace
@@ -18,6 +20,7 @@ class ReleaseConditionSpace(ConditionSpace):
         space: of the network.
         default: condition () or (condition_size,) of images that come with none, or None.
         label_mechanism: randomizes conditions; None where they are public.
+        names: of the classes, in the order of their numbers; None where they have none.
 
     Example:
         >>> import torch
@@ -31,10 +34,12 @@ class ReleaseConditionSpace(ConditionSpace):
         space: ConditionSpace,
         default: Tensor | None,
         label_mechanism: RandomizedResponse | AttributeResponse | None,
+        names: Sequence[str] | None = None,
     ) -> None:
         super().__init__(space.num_classes, space.condition_size)
         self.default = default
         self.label_mechanism = label_mechanism
+        self.names = names
         self.is_randomized = label_mechanism is not None
 
     def check(self, condition: Tensor | None, batch_size: int) -> None:

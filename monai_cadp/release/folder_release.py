@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, Subset
 
 from monai_cadp.data import PublicGrid, image_grid, save_image_grid
 from monai_cadp.privacy import PrivacyLedger
-from monai_cadp.release.release_loop import check_conditions, recorded_in, release_items
+from monai_cadp.release.release_loop import check_class_names, check_conditions, recorded_in, release_items
 from monai_cadp.release.released_folder import ReleasedFolder
 from monai_cadp.release.releaser import BaseReleaser, Releaser
 
@@ -46,6 +46,7 @@ def release_batches(
         BudgetExceededError: if a subject would be over its cap; nothing of its batch is released or spent.
     """
     releaser = recorded_in(privatizer, ledger, images, batch_size)
+    check_class_names(releaser, images)
     yield from _clipped(releaser, images, batch_size, description)
 
 

@@ -124,6 +124,7 @@ class Privatizer(BaseReleaser, nn.Module):
         self.register_buffer("default_condition", default, persistent=False)
         self.temperature, self.detail_temperature, self.refined = temperature, detail_temperature, refined
         self.unit = check_unit(unit)
+        self._names = inn.condition_names if isinstance(inn, TrainedModel) else None
         self._description: tuple[tuple[Any, ...], tuple[PrivacyGuarantee, bytes]] | None = None
         self._described_content: WeightsSnapshot | None = None
         self._configured_for: tuple[float, ...] = ()
@@ -146,8 +147,9 @@ class Privatizer(BaseReleaser, nn.Module):
 
     @property
     def condition_space(self) -> ReleaseConditionSpace:
-        """The network's conditions, with the default one, and the mechanism that randomizes them."""
-        return ReleaseConditionSpace(self.inn.condition_space, self.default_condition, self.label_mechanism)
+        """The network's conditions, with their names, the default one, and the mechanism that randomizes them."""
+        space = self.inn.condition_space
+        return ReleaseConditionSpace(space, self.default_condition, self.label_mechanism, self._names)
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -260,7 +262,7 @@ class Privatizer(BaseReleaser, nn.Module):
             refined=self.refined,
             unit=self.unit,
         )
-        other._tables = self._tables
+        other._tables, other._names = self._tables, self._names
         return other
 
     def prepare(self, progress: bool = True) -> Privatizer:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,12 +12,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from monai_cadp.data.class_folder import class_names_of
 from monai_cadp.data.loader_batch import prepare_flow_batch
 from monai_cadp.privacy import PrivacyLedger, SubjectId, needs_subjects
 from monai_cadp.release.recorded_release import RecordedReleaser
 from monai_cadp.release.releaser import BaseReleaser, Releaser, as_releaser
 
-__all__ = ["check_conditions", "recorded_in", "release_items"]
+__all__ = ["check_class_names", "check_conditions", "recorded_in", "release_items"]
 
 # Batches that share the transactions of a ledger: this many at most, with at most so many values.
 LOT_BATCHES, LOT_VALUES = 8, 2**22
@@ -41,12 +43,13 @@ def check_conditions(releaser: BaseReleaser, items: Dataset) -> None:
         items: as in :func:`release_items`; the first one is read.
 
     Raises:
-        ValueError: if one condition was stated for all items and they have labels, or a budget for labels and they have
-            none.
+        ValueError: as :func:`check_class_names`, if one condition was stated for all items and they have labels, or a
+            budget for labels and they have none.
     """
     space = releaser.condition_space
     if space.embedding_size == 0:
         return
+    check_class_names(releaser, items)
     labelled = "label" in items[0]
     if labelled and space.default is not None:
         raise ValueError(
@@ -56,6 +59,38 @@ def check_conditions(releaser: BaseReleaser, items: Dataset) -> None:
         raise ValueError(
             "A budget for labels was given, but the input has none, and a condition that is stated for all is public; "
             "leave label_epsilon out."
+        )
+
+
+def check_class_names(releaser: BaseReleaser, items: Dataset) -> None:
+    """Refuse items whose labels may mean other classes than those of the releaser, before anything is spent or written.
+
+    Args:
+        releaser: the releaser; what its classes are called, its ``condition_space`` knows.
+        items: any data set; those with class folders have names for their labels.
+
+    Raises:
+        ValueError: if the names of both are known and differ, or the releaser knows none and has another number.
+    """
+    space, found = releaser.condition_space, class_names_of(items)
+    if found is None or space.num_classes is None:
+        return
+    known = getattr(space, "names", None)
+    if known is not None and found != list(known):
+        raise ValueError(
+            f"The classes of the images are {', '.join(found)}, but those of the model are {', '.join(known)}, in this "
+            "order; open the images with the names of the model."
+        )
+    if known is None and len(found) != space.num_classes:
+        raise ValueError(
+            f"The images are of {len(found)} named classes, but the model has {space.num_classes} without names; give "
+            "class_names, which name its classes in their order."
+        )
+    if known is None:
+        warnings.warn(
+            f"The model does not know what its classes are called; {', '.join(found)} are taken for its classes 0 to "
+            f"{len(found) - 1}, which only class_names would make sure of.",
+            stacklevel=3,
         )
 
 

@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -23,8 +23,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from monai_cadp.data.dicom_writing import dicom_series
 from monai_cadp.data.stage import Stage
+from monai_cadp.extras import extra
 
 __all__ = ["ReleasedFolder", "nameless_errors", "software_versions"]
 
@@ -77,6 +77,9 @@ class ReleasedFolder:
     ) -> None:
         if volume_format not in VOLUME_FORMATS:
             raise ValueError(f"volume_format is {volume_format!r}; expected one of {', '.join(VOLUME_FORMATS)}.")
+        if volume_format == "dicom":
+            # Before anything is spent.
+            _dicom_writer()
         self._affine = np.eye(4) if affine is None else np.asarray(affine, dtype=float)
         self._volume_format = volume_format
         if num_expected < 1:
@@ -214,7 +217,7 @@ class ReleasedFolder:
         if self._volume_format == "dicom":
             if array.shape[0] != 1:
                 raise ValueError(f"A released volume has {array.shape[0]} channels; DICOM series take one.")
-            slices = dicom_series(array[0], self._affine, guarantee)
+            slices = _dicom_writer()(array[0], self._affine, guarantee)
             return {f"/slice_{index:04d}.dcm": content for index, content in enumerate(slices, 1)}
         volume = nibabel.Nifti1Image(channels_last, self._affine)
         volume.header.set_xyzt_units("mm")
@@ -226,6 +229,12 @@ class ReleasedFolder:
             raise ValueError("The output folder's path is a file or a link; give a new folder.")
         if self.output_dir.is_dir() and any(self.output_dir.iterdir()):
             raise ValueError("The output folder is not empty; give a new folder, releases are never mixed.")
+
+
+def _dicom_writer() -> Callable[[np.ndarray, np.ndarray, Mapping[str, Any]], list[bytes]]:
+    with extra("dicom", "Writing DICOM"):
+        from monai_cadp.data.dicom_writing import dicom_series
+    return dicom_series
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from matplotlib.figure import Figure
+from monai_cadp.extras import extra
 
 __all__ = ["Point", "curves"]
 
@@ -49,6 +49,8 @@ def curves(
         >>> curves({"releases": [Point(1, 0.7, 0.6, 0.8), Point(8, 0.9)]}, "epsilon", "accuracy").startswith("<?xml")
         True
     """
+    with extra("studies", "Drawing curves"):
+        from matplotlib.figure import Figure
     figure = Figure(figsize=(7, 3.8), layout="constrained")
     axes = figure.subplots()
     for number, (name, points) in enumerate(lines.items()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from monai_cadp.data import PublicGrid, save_image_grid
+from monai_cadp.networks import TrainedModel
 from monai_cadp.privacy import SubsetSelection
 from monai_cadp.release.folder_release import release_folder
 from monai_cadp.release.privatizer import Privatizer
@@ -21,7 +23,12 @@ __all__ = ["epsilon_sweep"]
 
 
 def epsilon_sweep(
-    privatizer: Privatizer, volumes: Dataset, output_dir: str | Path, epsilons: Sequence[float], grid: PublicGrid
+    model: TrainedModel,
+    volumes: Dataset,
+    output_dir: str | Path,
+    epsilons: Sequence[float],
+    grid: PublicGrid,
+    **options: Any,
 ) -> Path:
     """Release one public volume at several epsilons, and draw it beside its releases.
 
@@ -30,11 +37,12 @@ def epsilon_sweep(
     original, and several releases of it: it is for a volume that anybody may see.
 
     Args:
-        privatizer: its network, content and temperatures are used.
+        model: releases the volume, on its content basis.
         volumes: one item {"image": (1, X, Y, Z)}.
         output_dir: the new folder.
         epsilons: budgets of one volume; each release spends its own.
         grid: the public grid on which the volume lies.
+        options: further arguments of :class:`~monai_cadp.release.Privatizer`.
 
     Returns:
         The folder.
@@ -45,7 +53,7 @@ def epsilon_sweep(
     count = len(volumes)  # type: ignore[arg-type]
     if count != 1:
         raise ValueError(f"A sweep got {count} volumes; expected one, which anybody may see.")
-    privatizers = [privatizer.with_mechanism(SubsetSelection(float(epsilon))) for epsilon in epsilons]
+    privatizers = [Privatizer(model, SubsetSelection(float(epsilon)), **options) for epsilon in epsilons]
     output_dir = Path(output_dir)
     rows: list[Tensor] = [volumes[0]["image"]]
     for one in privatizers:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_cadp.networks import ContentBasis, InvertibleNetwork
+from monai_cadp.networks import ContentBasis, InvertibleNetwork, TrainedModel
 from monai_cadp.privacy import Mechanism, PriorOnly, SubsetSelection
 from monai_cadp.release import Privatizer, Releaser
 from monai_cadp.release.checkpoint import load_model
@@ -32,12 +32,16 @@ class Evaluation(ABC):
         """Return figures of the releases of a releaser, which progress bars call by this name."""
 
     def run(
-        self, network: InvertibleNetwork, content: ContentBasis, mechanisms: Sequence[Mechanism], **options: Any
+        self,
+        network: InvertibleNetwork | TrainedModel,
+        content: ContentBasis,
+        mechanisms: Sequence[Mechanism],
+        **options: Any,
     ) -> list[dict[str, Any]]:
         """Measure prior-only and every mechanism.
 
         Args:
-            network: the trained network.
+            network: the trained network, or a model, whose names of classes are looked at.
             content: its content basis.
             mechanisms: what is compared.
             options: further arguments of :class:`Privatizer`.
@@ -68,7 +72,7 @@ class Evaluation(ABC):
             raise ValueError("No epsilons were given; choose the budgets to compare, such as --epsilons [1.0,4.0,8.0].")
         mechanisms = [SubsetSelection(float(epsilon)) for epsilon in epsilons]
         model = load_model(checkpoint)
-        results = self.run(model.network, model.content, mechanisms)
+        results = self.run(model, model.content, mechanisms)
         rows = [{"name": "originals", **self.originals()}, *results]
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")

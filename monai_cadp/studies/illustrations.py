@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from monai_cadp.data import image_grid, split_masks
+from monai_cadp.extras import extra
 from monai_cadp.studies.measurements import Releases
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["ColumnHistograms", "Illustration", "MaskStrip", "ReleaseStrip", "Scatter", "WhichIsWhich"]
 
@@ -123,7 +126,7 @@ class ColumnHistograms:
         if releases.train_released is None:
             return None
         rows = -(-len(self.names) // 5)
-        figure = Figure(figsize=(12, 1.9 * rows), layout="constrained")
+        figure = _figure(12, 1.9 * rows)
         axes = np.atleast_1d(figure.subplots(rows, 5)).ravel()
         for index, axis in enumerate(axes):
             axis.set_visible(index < len(self.names))
@@ -142,7 +145,7 @@ class Scatter:
         """Draw the points."""
         if releases.train_released is None:
             return None
-        figure = Figure(figsize=(4.5, 3.4), layout="constrained")
+        figure = _figure(4.5, 3.4)
         axes = figure.subplots()
         first, second = releases.train_released.T.numpy()
         axes.scatter(first, second, c=releases.train.y.numpy(), s=4, cmap="coolwarm")
@@ -165,6 +168,12 @@ def _strip(images: Tensor) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image_grid(images, len(images))).save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def _figure(width: float, height: float) -> Figure:
+    with extra("studies", "Drawing a figure"):
+        from matplotlib.figure import Figure
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _png(figure: Figure) -> bytes:

@@ -22,6 +22,7 @@ from monai_cadp.metrics import (
     within_class_correlation,
 )
 from monai_cadp.metrics.classifier import classifier_logits
+from monai_cadp.studies.paper_settings import PaperSettings
 from monai_cadp.studies.variant import Split, Variant
 
 __all__ = [
@@ -62,10 +63,9 @@ class Measurement(Protocol):
 
 
 class ClassifierUtility:
-    """The paper's settings of a classifier: trained on releases or originals, tested on releases or originals.
+    """A classifier in the settings of the paper (:class:`~monai_cadp.studies.paper_settings.PaperSettings`).
 
-    p/o is trained on releases (private) and tested on originals, p/p tested on releases, o/p trained on originals. o/o
-    is p/o of the originals. Beside each stands the mean uncertainty by Monte-Carlo dropout of p/o.
+    Beside each stands the mean uncertainty by Monte-Carlo dropout of p/o.
 
     Args:
         num_classes: number of classes.
@@ -83,20 +83,16 @@ class ClassifierUtility:
     ) -> None:
         self.num_classes, self.epochs, self.num_dropouts = num_classes, epochs, num_dropouts
         self.train_with = train_with
-        self._of_originals: dict[int, nn.Module] = {}
+        self._settings = PaperSettings("accuracy", self._train, _accuracy)
 
     def __call__(self, releases: Releases, seed: int) -> Figures:
         """Return accuracies with their intervals, and the uncertainty."""
         train, test = releases.train, releases.test
         if releases.variant.classifier is not None:
             return {"accuracy_p_o": _accuracy(releases.variant.classifier(train.x, train.y, seed), *test)}
-        if releases.train_released is None or releases.test_released is None:
+        figures, model = self._settings(releases, seed)
+        if model is None:
             return {}
-        model = self._train(releases.train_released, train.y, seed)
-        figures: Figures = {"accuracy_p_o": _accuracy(model, *test)}
-        if not releases.variant.is_original:
-            figures["accuracy_p_p"] = _accuracy(model, releases.test_released, test.y)
-            figures["accuracy_o_p"] = _accuracy(self.of_originals(train, seed), releases.test_released, test.y)
         uncertainty = dropout_uncertainty(model, test.x, num_samples=self.num_dropouts, seed=seed)
         return figures | {"uncertainty_p_o": float(uncertainty.mean())}
 
@@ -105,9 +101,7 @@ class ClassifierUtility:
 
     def of_originals(self, train: Split, seed: int) -> nn.Module:
         """Return the classifier of originals, which is trained once."""
-        if seed not in self._of_originals:
-            self._of_originals[seed] = self._train(*train, seed)
-        return self._of_originals[seed]
+        return self._settings.of_originals(train, seed)
 
 
 class ContentKept:

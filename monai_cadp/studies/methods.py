@@ -36,7 +36,7 @@ def control_variants(context: StudyContext) -> list[Variant]:
     ceiling = Variant(
         ORIGINALS, math.inf, 0.0, "The originals themselves: nothing is protected.", release=lambda x, y: x
     )
-    return [ceiling, of_releaser("prior only", context.privatizer.with_mechanism(PriorOnly()))]
+    return [ceiling, of_releaser("prior only", context.privatizer(PriorOnly()))]
 
 
 def of_releaser(method: str, releaser: Releaser, public_columns: tuple[int, ...] | None = None) -> Variant:
@@ -78,7 +78,7 @@ class NetworkContent:
 
     def variants(self, context: StudyContext) -> list[Variant]:
         """Return the method at each of its budgets."""
-        privatizers = [context.privatizer.with_mechanism(mechanism) for mechanism in self.mechanisms]
+        privatizers = [context.privatizer(mechanism) for mechanism in self.mechanisms]
         return [of_releaser("content basis", privatizer) for privatizer in privatizers]
 
 
@@ -99,12 +99,11 @@ class UserContent:
 
     def variants(self, context: StudyContext) -> list[Variant]:
         """Return the method at each of its budgets; candidate tables are shared among them."""
-        base = context.privatizer
         variants: list[Variant] = []
         declared: Privatizer | None = None
         for mechanism in self.mechanisms:
             if declared is None:
-                declared = Privatizer(base.inn, mechanism, self.content, temperature=base.temperature, unit=base.unit)
+                declared = context.privatizer(mechanism, self.content)
             privatizer = declared.with_mechanism(mechanism)
             variants.append(of_releaser("declared content", privatizer))
         return variants
@@ -132,18 +131,7 @@ class ChosenAttributes:
 
     def variants(self, context: StudyContext) -> list[Variant]:
         """Return the method at each of its budgets."""
-        base = context.privatizer
-        privatizers = [
-            Privatizer(
-                base.inn,
-                mechanism,
-                base.content,
-                label_mechanism=response,
-                temperature=base.temperature,
-                unit=base.unit,
-            )
-            for mechanism, response in self.parts
-        ]
+        privatizers = [context.privatizer(mechanism, label_mechanism=response) for mechanism, response in self.parts]
         return [of_releaser("chosen attributes", p, tuple(self.kept)) for p in privatizers]
 
 
@@ -163,10 +151,10 @@ class LatentLaplace:
 
     def variants(self, context: StudyContext) -> list[Variant]:
         """Return the method at each of its budgets."""
-        base = context.privatizer
-        size = base.inn.num_latents
+        network = context.model.network
+        size = network.num_latents
         everything = ContentBasis(torch.eye(size), torch.ones(size))
-        privatizers = [Privatizer(base.inn, mechanism, everything, unit=base.unit) for mechanism in self.mechanisms]
+        privatizers = [Privatizer(network, mechanism, everything, unit=context.unit) for mechanism in self.mechanisms]
         name = "Laplace on all latents, true sensitivity"
         return [of_releaser(name, privatizer) for privatizer in privatizers]
 

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from monai_cadp.data import TableSchema
 from monai_cadp.metrics import row_model_score
 from monai_cadp.studies.measurements import Figures, Releases
+from monai_cadp.studies.paper_settings import PaperSettings
 from monai_cadp.studies.row_task import RowTask
 
 __all__ = ["RowUtility"]
 
 
 class RowUtility:
-    """A simple model in the paper's settings, as :class:`ClassifierUtility` has them for images.
+    """A simple model in the settings of the paper (:class:`~monai_cadp.studies.paper_settings.PaperSettings`).
 
     Args:
         schema: of the table.
@@ -25,22 +28,12 @@ class RowUtility:
 
     def __init__(self, schema: TableSchema, target: str | None = None, model: str = "linear") -> None:
         self.task = RowTask(schema, target, model)
+        # A model of rows is trained where it is tested: what it has learnt from is all that is kept of it.
+        self._settings = PaperSettings(self.task.measure, lambda x, y, seed: self.task.design(x, y), self._score)
 
     def __call__(self, releases: Releases, seed: int) -> Figures:
         """Return accuracies, or R2 of a target that is a number."""
-        if releases.train_released is None or releases.test_released is None:
-            return {}
-        measure, train, test = self.task.measure, releases.train, releases.test
-        sides = {
-            "o": (train.x, test.x),
-            "p": (releases.train_released, releases.test_released),
-        }
-        settings = [("p", "o")] if releases.variant.is_original else [("p", "o"), ("p", "p"), ("o", "p")]
-        return {
-            f"{measure}_{learnt}_{tested}": row_model_score(
-                *self.task.design(sides[learnt][0], train.y),
-                *self.task.design(sides[tested][1], test.y),
-                model=self.task.model,
-            )
-            for learnt, tested in settings
-        }
+        return self._settings(releases, seed)[0]
+
+    def _score(self, learnt: tuple[Tensor, Tensor], x: Tensor, y: Tensor) -> float:
+        return row_model_score(*learnt, *self.task.design(x, y), model=self.task.model)

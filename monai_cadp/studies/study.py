@@ -18,11 +18,11 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from monai_cadp.extras import extra
 from monai_cadp.handlers import NestedRuns, TrackedRun
 from monai_cadp.metrics import Estimate
-from monai_cadp.privacy import PriorOnly, check_unit
+from monai_cadp.privacy import check_unit
 from monai_cadp.release.checkpoint import load_model
-from monai_cadp.release.privatizer import Privatizer
 from monai_cadp.studies.description import code_of
 from monai_cadp.studies.illustrations import Illustration
 from monai_cadp.studies.measurements import Measurement, Releases
@@ -109,6 +109,10 @@ class Study:
 
     def run(self) -> Path:
         """Run what is not finished yet, and return the path of the page."""
+        with extra("studies", "A study"):
+            # Now, and not after an hour.
+            import matplotlib  # noqa: F401
+            import sklearn  # noqa: F401
         limits = (QUICK_TRAIN, QUICK_TEST, QUICK_TEST) if self.quick else (None, None, self.num_test)
         train, val, test = (_split(images, limit) for images, limit in zip(self.images, limits, strict=True))
         states = self.output_dir / "state"
@@ -124,8 +128,8 @@ class Study:
             network = self._train(runs, train, val, state_dir)
             shutil.copyfile(state_dir / "model.pt", self.output_dir / "model.pt")
             released = _first(train, self.num_released)
-            privatizer = self._privatizer(state_dir)
-            context = StudyContext(privatizer, released, state_dir, self.quick)
+            model = load_model(state_dir / "model.pt")
+            context = StudyContext(model, self.temperature, self.unit, released, state_dir, self.quick)
             variants = list(self._variants(context))
             rows = [
                 self._finished(runs, variant, seed, released, test, state_dir)
@@ -140,7 +144,7 @@ class Study:
                 "variants": rows,
             }
             if self.membership is not None:
-                inn = privatizer.inn
+                inn = model.network
                 attack = partial(self.membership, inn, self.training, train, test, self.quick)
                 key = code_of("membership", self.membership, inn.fingerprint())
                 results["membership"] = self._stored(runs, key, "membership", attack)
@@ -185,10 +189,6 @@ class Study:
                 result = self.training.run(train, val, state_dir, child, self.quick)
                 runs.store_result(child, result)
         return result
-
-    def _privatizer(self, state_dir: Path) -> Privatizer:
-        model = load_model(state_dir / "model.pt")
-        return Privatizer(model, PriorOnly(), temperature=self.temperature, unit=self.unit)
 
     def _variants(self, context: StudyContext) -> Iterator[Variant]:
         yield from control_variants(context)

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, Protocol
 from monai.data import DataLoader, Dataset
 from torch import Tensor, nn
 
-from monai_cadp.privacy import PrivacyGuarantee
+from monai_cadp.networks import DeclaredContent, TrainedModel
+from monai_cadp.privacy import Mechanism, PrivacyGuarantee
 from monai_cadp.release import Privatizer, Releaser
 
 __all__ = ["ORIGINALS", "Method", "Split", "StudyContext", "Variant"]
@@ -94,16 +95,25 @@ class StudyContext:
     """What methods may build on.
 
     Args:
-        privatizer: of the study's network, with its content basis, releasing from the prior alone.
+        model: the study's network, with its content basis.
+        temperature: of the completion.
+        unit: what one image is in guarantees.
         train: originals that releases learn from.
         state_dir: folder for what a method keeps between attempts, of this study only.
         quick: whether this is a short run, to see whether everything works.
     """
 
-    privatizer: Privatizer
+    model: TrainedModel
+    temperature: float
+    unit: str
     train: Split
     state_dir: Path
     quick: bool
+
+    def privatizer(self, mechanism: Mechanism, content: DeclaredContent | None = None, **options: Any) -> Privatizer:
+        """Return what releases with the study's network, on its content basis unless content is declared."""
+        temperature, unit = self.temperature, self.unit
+        return Privatizer(self.model, mechanism, content, temperature=temperature, unit=unit, **options)
 
 
 class Method(Protocol):

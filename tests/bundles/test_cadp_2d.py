@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -178,6 +179,17 @@ def test_one_folder_of_pictures_a_class(tmp_path, suffix):
     source = class_folders(tmp_path, suffix)
     trained = train(tmp_path / "t", dataset_dir=str(source))
     assert_released(release(tmp_path / "released", trained, input=str(source)), 40)
+    # A class is known by its name, whichever others are there.
+    for name in ("3", "7"):
+        shutil.copytree(source / "test" / name, tmp_path / "some" / name)
+    (tmp_path / "some" / "@eaDir").mkdir()
+    output = release(tmp_path / "of_some", trained, input=str(tmp_path / "some"))
+    assert set(json.loads((output / "summary.json").read_text())["labels"]) == {"3", "7"}
+    shutil.copytree(source / "test" / "3", tmp_path / "some" / "unknown")
+    with pytest.raises(Exception) as caught:
+        release(tmp_path / "refused", trained, input=str(tmp_path / "some"))
+    assert "not among the classes 0, 1, 2, 3, 4, 5, 6, 7, 8, 9;" in refusal(caught)
+    assert not (tmp_path / "refused").exists()
 
 
 def test_a_list_of_nifti_files_with_a_public_range(tmp_path, files):

@@ -82,6 +82,13 @@ def test_films_without_labels_are_released_under_one_stated_condition(tmp_path):
     assert len(release(tmp_path / "out", input=str(tmp_path / "in"), condition=1, epsilon=1.0)) == 2
 
 
+def test_films_of_one_class_are_released_as_that_class(tmp_path):
+    (tmp_path / "in" / "pneumonia").mkdir(parents=True)
+    Image.open(SAMPLES[0]).save(tmp_path / "in" / "pneumonia" / "a.png")
+    release(tmp_path / "out", input=str(tmp_path / "in"))
+    assert json.loads((tmp_path / "out" / "release_000001_privacy.json").read_text())["label"] == 1
+
+
 def test_the_terms_of_the_films_stand_beside_the_weights():
     text = (BUNDLE / "docs" / "data_license.txt").read_text()
     assert "NIH Clinical Center" in text and "ChestX-ray8" in text

@@ -6,9 +6,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from monai.data import Dataset as MonaiDataset
 from PIL import Image
 
-from monai_cadp.data import ClassFolder, FlatFolder, open_images
+from monai_cadp.data import ClassFolder, FlatFolder, Part, class_names_of, open_images
 from monai_cadp.data.subjects import without_ending
 
 CANARY = "Mustermann-1954"
@@ -54,9 +55,29 @@ def test_hidden_and_other_files_are_passed_over(tmp_path):
     assert len(ClassFolder(tmp_path, (4, 4))) == 6
 
 
+@pytest.mark.parametrize("name", [".DS_Store", "@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX"])
+def test_a_folder_that_a_system_made_is_never_a_class_and_shifts_none(tmp_path, name):
+    images = ClassFolder(fill(tmp_path, {**LAYOUT, name: 2}), (4, 4))
+    assert images.class_names == ("CNV", "DME", "NORMAL") and len(images) == 6
+    # Beside images that have no classes it makes none of them.
+    flat = fill(tmp_path / "other", {name: 1})
+    picture = np.zeros((6, 8), np.uint8)
+    Image.fromarray(picture).save(flat / "a.png")
+    assert isinstance(open_images(flat, "test", (4, 4)), FlatFolder)
+
+
+def test_parts_and_transformed_versions_know_the_names_of_their_classes(tmp_path):
+    images = ClassFolder(fill(tmp_path, LAYOUT), (4, 4))
+    part = Part(images, "train", (1.0, 0.0, 0.0))
+    for version in (images, part, MonaiDataset(part, lambda item: item)):
+        assert class_names_of(version) == ["CNV", "DME", "NORMAL"]
+    for nameless in (FlatFolder(tmp_path / "CNV", (4, 4)), MonaiDataset([{"label": 0}]), [{"label": 0}]):
+        assert class_names_of(nameless) is None
+
+
 def test_an_unknown_folder_is_refused_without_its_name(tmp_path):
     fill(tmp_path, {**LAYOUT, CANARY: 1})
-    with pytest.raises(ValueError, match="1 sub folders") as caught:
+    with pytest.raises(ValueError, match="1 sub folders that are not among the classes NORMAL, CNV, DME;") as caught:
         ClassFolder(tmp_path, (4, 4), classes=list(LAYOUT))
     assert CANARY not in str(caught.value)
 

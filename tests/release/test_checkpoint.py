@@ -221,14 +221,13 @@ def test_a_flipped_bit_in_a_weight_is_found(path, position):
 # --- the trained model ------------------------------------------------------------------------------------------------
 
 
-def test_a_file_holds_bases_names_and_a_grid_and_a_privatizer_is_built_from_one_of_them(tmp_path, refused):
+def test_a_file_holds_bases_and_names_and_a_privatizer_is_built_from_one_of_them(tmp_path, refused):
     inn = network()
     bases = {"fine": ContentBasis.leading(inn, 4), "coarse": ContentBasis.leading(inn, 2)}
-    affine = [[2.0, 0, 0, 1], [0, 2.0, 0, 1], [0, 0, 2.0, 1], [0, 0, 0, 1]]
-    save_model(TrainedModel(inn, bases, condition_names=["a", "b", "c"], affine=affine), tmp_path / "model.pt")
+    save_model(TrainedModel(inn, bases, condition_names=["a", "b", "c"]), tmp_path / "model.pt")
     model = load_model(tmp_path / "model.pt")
     assert list(model.bases) == ["fine", "coarse"] and model.content.num_directions == 4
-    assert (model.condition_names, model.affine) == (["a", "b", "c"], affine)
+    assert model.condition_names == ["a", "b", "c"]
     assert model.training_events == inn.training_events and model.fingerprint() == inn.fingerprint()
     assert Privatizer(model, MECHANISM).guarantee == Privatizer(inn, MECHANISM, bases["fine"]).guarantee
     loaded = load_privatizer(tmp_path / "model.pt", MECHANISM, content="coarse")
@@ -245,7 +244,7 @@ def test_a_file_holds_bases_names_and_a_grid_and_a_privatizer_is_built_from_one_
 def test_a_file_of_an_older_version_has_no_names_and_is_read(path):
     altered(path, lambda content: content.pop("model"))
     model = load_model(path)
-    assert model.condition_names is model.affine is None and list(model.bases) == ["content"]
+    assert model.condition_names is None and list(model.bases) == ["content"]
     assert model.fingerprint() == network().fingerprint()
 
 
@@ -256,7 +255,7 @@ def test_a_file_of_an_older_version_has_no_names_and_is_read(path):
         ({"bases": {}}, ValueError, "no content basis"),
         ({"bases": ContentBasis(torch.eye(3), torch.ones(3))}, ValueError, "directions of length 3"),
         ({"condition_names": ["a"]}, ValueError, "1 condition_names for 3"),
-        ({"affine": [[1.0]]}, ValueError, "four rows"),
+        ({"condition_names": ["a", "b", "a"]}, ValueError, "same name"),
     ],
 )
 def test_parts_of_a_model_that_do_not_fit_are_refused(options, kind, match, refused):

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The settings in which the paper asks what releases are good for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from monai_cadp.metrics import Estimate
+from monai_cadp.studies.variant import Split
+
+if TYPE_CHECKING:
+    from monai_cadp.studies.measurements import Figures, Releases
+
+__all__ = ["PaperSettings"]
+
+
+class PaperSettings:
+    """A model that learns from releases or originals, and is tested on releases or originals.
+
+    p/o is trained on releases (private) and tested on originals, p/p tested on releases, o/p trained on originals. o/o
+    is p/o of the originals.
+
+    Args:
+        measure: what a test measures, the beginning of the names of figures.
+        train: makes a model of images (n, ...), their conditions, and a seed.
+        test: returns the figure of a model on images and their conditions.
+
+    References:
+        Toelle, Koethe, Andre, Meder, Engelhardt: Content-aware differential privacy with conditional invertible neural
+        networks, MICCAI DeCaF 2022.
+    """
+
+    def __init__(
+        self,
+        measure: str,
+        train: Callable[[Tensor, Tensor, int], Any],
+        test: Callable[[Any, Tensor, Tensor], float | Estimate],
+    ) -> None:
+        self.measure, self.train, self.test = measure, train, test
+        self._of_originals: dict[int, Any] = {}
+
+    def __call__(self, releases: Releases, seed: int) -> tuple[Figures, Any]:
+        """Return the figures in every setting, and the model of p/o; no figures and None where nothing was released."""
+        train, test = releases.train, releases.test
+        if releases.train_released is None or releases.test_released is None:
+            return {}, None
+        model = self.train(releases.train_released, train.y, seed)
+        figures: Figures = {f"{self.measure}_p_o": self.test(model, test.x, test.y)}
+        if not releases.variant.is_original:
+            figures[f"{self.measure}_p_p"] = self.test(model, releases.test_released, test.y)
+            originals = self.of_originals(train, seed)
+            figures[f"{self.measure}_o_p"] = self.test(originals, releases.test_released, test.y)
+        return figures, model
+
+    def of_originals(self, train: Split, seed: int) -> Any:
+        """Return the model of originals, which is trained once."""
+        if seed not in self._of_originals:
+            self._of_originals[seed] = self.train(train.x, train.y, seed)
+        return self._of_originals[seed]
