@@ -22,7 +22,7 @@ from monai.utils import ensure_tuple
 
 __all__ = ["KINDS", "OPTION_CHECK", "bundle_root", "check_options"]
 
-# Where configurations name the check.
+#: Where configurations name the check.
 OPTION_CHECK = "option_check"
 
 TEXT, WHOLE, NUMBER, SWITCH, LIST, CLASS = (
@@ -34,7 +34,7 @@ TEXT, WHOLE, NUMBER, SWITCH, LIST, CLASS = (
     "the number of a class, or a list of numbers",
 )
 
-# What the options of all bundles and studies are. Names mean the same everywhere.
+#: What the options of all bundles and studies are. Names mean the same everywhere.
 KINDS = (
     dict.fromkeys(
         (

@@ -13,6 +13,7 @@ from torch import Tensor
 
 __all__ = ["ROW_MODELS", "row_model_score"]
 
+#: Models that ``row_model_score`` trains.
 ROW_MODELS = ("linear", "forest")
 
 
