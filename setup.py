@@ -12,6 +12,9 @@ ROOT = Path(__file__).parent
 README = ROOT / "README.md"
 PACKAGE = (ROOT / "monai_cadp" / "__init__.py").read_text(encoding="utf-8")
 
+# What builds the documentation site, which the tests do too.
+DOCS = ["sphinx>=8", "pydata-sphinx-theme", "myst-nb"]
+
 setup(
     name="monai_cadp",
     version=re.findall(r'^__version__ = "(.+)"$', PACKAGE, flags=re.MULTILINE)[0],
@@ -67,7 +70,9 @@ setup(
     ],
     extras_require={
         "postgres": ["psycopg[binary]>=3"],
+        "docs": DOCS,
         "dev": [
+            *DOCS,
             "coverage",
             "pytest",
             "pytest-xdist",

@@ -17,14 +17,14 @@ author = "the authors of monai_cadp"
 version = release = monai_cadp.__version__
 
 extensions = [
+    "mathml",
     "myst_nb",
     "public_names",
     "sphinx.ext.autodoc",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["_ext", "**/.ipynb_checkpoints"]
+exclude_patterns = ["**/.ipynb_checkpoints"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
@@ -33,10 +33,14 @@ nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
-nb_merge_streams = True
-# Kernels take the package from beside this folder, as the page that is being built does, and one core.
+# Logs and progress bars.
+nb_output_stderr = "remove"
+# Kernels, and the commands that they run, are of this environment; they take the package from beside this folder, and
+# one core.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ |= {"OMP_NUM_THREADS": "1", "DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True}
@@ -44,9 +48,9 @@ autodoc_typehints = "signature"
 napoleon_use_ivar = True
 python_maximum_signature_line_length = 100
 
+html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_title = "monai_cadp"
-html_static_path: list[str] = []
 html_show_sourcelink = False
 html_theme_options = {
     "navigation_with_keys": False,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from importlib import import_module
 from typing import Any
@@ -40,7 +41,9 @@ class PublicNames(Directive):
         described = {name: package for name in objects}
         if elsewhere:
             described |= {name: elsewhere for name in objects if name in import_module(elsewhere).__all__}
-        rows = [f"| {{py:obj}}`{name} <{described[name]}.{name}>` | {_summary(name, objects[name])} |" for name in objects]
+        rows = [
+            f"| {{py:obj}}`{name} <{described[name]}.{name}>` | {_summary(name, objects[name])} |" for name in objects
+        ]
         here = [line for name in objects if described[name] == package for line in _described(package, name, objects)]
         text = ["| name | what it is |", "|---|---|", *rows, "", "```{eval-rst}", *here, "```"]
         # The other name of an object leads to the page that describes it.
@@ -64,7 +67,15 @@ def _described(package: str, name: str, objects: dict[str, Any]) -> list[str]:
     if inspect.isfunction(value):
         return [f".. autofunction:: {package}.{name}", ""]
     stated = [f"   :value: {value!r}"] if len(repr(value)) < 100 else []
-    return [f".. py:data:: {package}.{name}", *stated, "", f"   {_comment(name, value)}", ""]
+    return [
+        f".. py:currentmodule:: {package}",
+        "",
+        f".. py:data:: {name}",
+        *stated,
+        "",
+        f"   {_comment(name, value)}",
+        "",
+    ]
 
 
 def _summary(name: str, value: Any) -> str:
@@ -74,6 +85,9 @@ def _summary(name: str, value: Any) -> str:
     documented = isinstance(value, type) or inspect.isfunction(value)
     text = (inspect.getdoc(value) or "") if documented else _comment(name, value)
     line = " ".join(text.split("\n\n")[0].split())
+    line = re.sub(r":math:`([^`]*)`", r"$\1$", line)
+    # Other roles of reStructuredText become what they name.
+    line = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"`\1`", line)
     return line.replace("``", "`").replace("|", "\\|").replace(r"\*", "*")
 
 
@@ -87,9 +101,16 @@ def _comment(name: str, value: Any) -> str:
     return ""
 
 
-def _own_signature(app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, result: Any) -> Any:
+def _own_signature(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, result: Any
+) -> Any:
     """What ``__init__`` takes: classes that record their arguments have a ``__new__`` that takes anything."""
-    if what != "class" or "__new__" not in dir(obj) or obj.__new__ is object.__new__ or "*args" not in (signature or ""):
+    if (
+        what != "class"
+        or "__new__" not in dir(obj)
+        or obj.__new__ is object.__new__
+        or "*args" not in (signature or "")
+    ):
         return None
     own = inspect.signature(obj.__init__)
     return stringify_signature(own.replace(parameters=list(own.parameters.values())[1:])), None
