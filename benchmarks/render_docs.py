@@ -4,8 +4,8 @@
 python -m benchmarks.render_docs
 
 A document holds sections between ``<!-- results/NAME.json -->`` and ``<!-- end -->``. What stands there is made here,
-by one function for each file, and ends with the SHA-256 of the file: a figure that is changed in the text or in the file,
-shown or not, is found by ``tests/test_readme.py``.
+by one function for each file, and ends with the SHA-256 of the file: a figure that is changed in the text or in the
+file, shown or not, is found by ``tests/test_readme.py``.
 """
 
 from __future__ import annotations
@@ -53,6 +53,11 @@ def short(value: float | None) -> str | None:
 def cores(result: dict[str, Any]) -> str:
     """Say on how many cores something was measured."""
     return "1 core" if result["threads"] == 1 else f"{result['threads']} cores"
+
+
+def named(result: dict[str, Any], key: str) -> str:
+    """Return the values that rows have, each once."""
+    return " and ".join(f"{value:g}" for value in dict.fromkeys(row[key] for row in result["rows"]))
 
 
 def chest_xray(result: dict[str, Any]) -> str:
@@ -120,13 +125,14 @@ def private_classifier(result: dict[str, Any]) -> str:
 
 def mnist_dp(result: dict[str, Any]) -> str:
     """What a classifier learns from samples of networks that were trained privately."""
-    (delta,) = {row["delta"] for row in result["rows"]}
     columns = ["begins with", "epsilon", "epsilon of a replacement", "accuracy", "minutes"]
     rows = (
         [row[columns[0]], *(short(row[key]) for key in columns[1:3]), fixed(row["accuracy"], 4), short(row["minutes"])]
         for row in result["rows"]
     )
-    return paragraphs(f"At delta {delta:g}, on {cores(result)} beside other work:", markdown_table(columns, rows))
+    return paragraphs(
+        f"At delta {named(result, 'delta')}, on {cores(result)} beside other work:", markdown_table(columns, rows)
+    )
 
 
 def mnist_study(result: dict[str, Any]) -> str:
@@ -174,8 +180,8 @@ def brain(result: dict[str, Any]) -> str:
     """What releases of brain volumes are good for, keep, and tell of the patient."""
     features = ["brain volume", "ventricle volume", "asymmetry", "mean"]
     return paragraphs(
-        f"The shipped network on {result['patients']} made-up patients whom it has never seen. A small classifier learns "
-        f"from the releases of {result['learning']} other patients who has a lesion, and is tested on originals:",
+        f"The shipped network on {result['patients']} made-up patients whom it has never seen. A small classifier "
+        f"learns from the releases of {result['learning']} others who has a lesion, and is tested on originals:",
         markdown_table(
             ["trained on", "AUC on originals"],
             ([row["trained on"], fixed(row["auc"], 3)] for row in result["lesions"]),
@@ -227,7 +233,6 @@ def tables(result: dict[str, Any]) -> str:
 
 def throughput(result: dict[str, Any]) -> str:
     """How fast the network is beside the paper's."""
-    batches = " and ".join(str(batch) for batch in dict.fromkeys(row["batch"] for row in result["rows"]))
     rows = (
         [
             row["images"],
@@ -238,7 +243,7 @@ def throughput(result: dict[str, Any]) -> str:
         for row in result["rows"]
     )
     return paragraphs(
-        f"On {cores(result)}, in batches of {batches}:",
+        f"On {cores(result)}, in batches of {named(result, 'batch')}:",
         markdown_table(
             ["images", "task", "paper, images/s", "here, images/s", "ratio", "share of the rate of matrix products"],
             rows,
@@ -259,7 +264,6 @@ def volumes(result: dict[str, Any]) -> str:
 
 def ledger(result: dict[str, Any]) -> str:
     """What a ledger adds to a release."""
-    (batch,) = {row["batch"] for row in result["rows"]}
     rows = (
         [
             row["images"],
@@ -271,7 +275,7 @@ def ledger(result: dict[str, Any]) -> str:
         for row in result["rows"]
     )
     return paragraphs(
-        f"In batches of {batch} on {cores(result)}:",
+        f"In batches of {named(result, 'batch')} on {cores(result)}:",
         markdown_table(
             ["images", "without, ms an image", "with, ms an image", "overhead, %", "returned, ms an image"], rows
         ),

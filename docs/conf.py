@@ -51,7 +51,11 @@ python_maximum_signature_line_length = 100
 html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_title = "monai_cadp"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_sourcelink = False
+# Pages that have none below them.
+html_sidebars: dict[str, list[str]] = {"index": [], "get_started": [], "benchmarks": []}
 html_theme_options = {
     "navigation_with_keys": False,
     "show_toc_level": 2,

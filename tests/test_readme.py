@@ -151,9 +151,15 @@ def test_any_figure_that_is_changed_in_a_results_file_is_found(file, tmp_path):
 STATED = {
     "epsilon 8, 4\nand 1": None,  # what the picture shows
     "for 2D and 3D images": None,
+    "T1-weighted": None,
+    "2D images of your own": None,
+    "e^epsilon / (1 + e^epsilon)": None,
+    "length C in L1": None,
     "(AUC; 0.5 is not at all)": None,
     "build/site": None,
-    ".73 at 1, .98 at 4": lambda: [round(PrivacyGuarantee(e, "x").attacker_auc_bound, 2) for e in (1, 4)] == [0.73, 0.98],
+    ".73 at 1, .98 at 4": lambda: (
+        ["0.73", "0.98"] == [f"{PrivacyGuarantee(epsilon, 'x').attacker_auc_bound:.2f}" for epsilon in (1, 4)]
+    ),
     "one of N public candidates is released, likely one of the m nearest": None,
     "sensitivity 2C": None,
     "| 0 | nothing": lambda: PriorOnly().epsilon == 0,
