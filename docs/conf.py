@@ -32,7 +32,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
-nb_execution_timeout = 300
+nb_execution_timeout = 1800
 # Logs and progress bars.
 nb_output_stderr = "remove"
 # Kernels, and the commands that they run, are of this environment; they take the package from beside this folder, and
