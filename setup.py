@@ -19,6 +19,8 @@ EXTRAS = {
     "studies": ["matplotlib", "scikit-image", "scikit-learn"],
     "dp-training": ["opacus>=1.6"],
     "postgres": ["psycopg[binary]>=3"],
+    # What builds the documentation site, which the tests do too.
+    "docs": ["sphinx>=8", "pydata-sphinx-theme", "myst-nb"],
 }
 ALL = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 

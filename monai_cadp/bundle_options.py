@@ -22,7 +22,7 @@ from monai.utils import ensure_tuple
 
 __all__ = ["KINDS", "OPTION_CHECK", "bundle_root", "check_options"]
 
-# Where configurations name the check.
+#: Where configurations name the check.
 OPTION_CHECK = "option_check"
 
 TEXT, WHOLE, NUMBER, SWITCH, LIST, CLASS, NAMES = (
@@ -35,7 +35,7 @@ TEXT, WHOLE, NUMBER, SWITCH, LIST, CLASS, NAMES = (
     "a list of names, such as ['healthy', 'ill']",
 )
 
-# What the options of all bundles and studies are. Names mean the same everywhere.
+#: What the options of all bundles and studies are. Names mean the same everywhere.
 KINDS = (
     dict.fromkeys(
         (

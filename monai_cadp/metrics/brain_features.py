@@ -8,6 +8,7 @@ from torch import Tensor
 
 __all__ = ["BRAIN_FEATURES", "BrainFeatures"]
 
+#: Names of what ``BrainFeatures`` measures, in the order of its columns.
 BRAIN_FEATURES = ("brain volume", "ventricle volume", "asymmetry")
 # Intensities between background and brain, and between fluid and gray matter, with their softness.
 AIR, BRAIN, FLUID, SOFTNESS = 0.15, 0.3, 0.47, 0.04

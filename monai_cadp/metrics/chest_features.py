@@ -8,6 +8,7 @@ from torch import Tensor
 
 __all__ = ["CHEST_FEATURES", "chest_features"]
 
+#: Names of what ``chest_features`` measures, in the order of its columns.
 CHEST_FEATURES = ("lung intensity", "lung area", "heart width", "asymmetry")
 SIZE = 64
 # Shares of height and width: the middle of the film, in which lungs lie, and the rows in which the heart is widest.

@@ -11,6 +11,7 @@ from monai_cadp.extras import extra
 
 __all__ = ["ROW_MODELS", "row_model_score"]
 
+#: Models that ``row_model_score`` trains.
 ROW_MODELS = ("linear", "forest")
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 __all__ = ["SHAPE_FEATURES", "shape_features"]
 
+#: Names of what ``shape_features`` measures, in the order of its columns.
 SHAPE_FEATURES = ("area", "slant", "width", "height")
 # Fainter pixels are background.
 FAINTEST = 0.3

@@ -413,7 +413,7 @@ class ConditionalINN(InvertibleNetwork):
         return latent.flatten(1), log_det
 
     def before_rewhitening(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Return what the local flow makes of the subspace (B, rank) of images (B, C, *spatial)."""
+        r"""Return what the local flow makes of the subspace (B, rank) of images (B, C, \*spatial)."""
         self.check_images(x)
         return self._encode_coarse(self.split(x)[0][0], *self.embed(condition, x))[0] @ self.whitening.basis
 

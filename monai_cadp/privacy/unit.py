@@ -5,7 +5,7 @@ from __future__ import annotations
 
 __all__ = ["UNITS", "check_unit", "needs_subjects"]
 
-# Three kinds of samples, each of which is a unit by itself, and the person, to whom several samples may belong.
+#: Three kinds of samples, each of which is a unit by itself, and the person, to whom several samples may belong.
 UNITS = ("image", "volume", "row", "patient")
 
 

@@ -1,0 +1,419 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every measured figure of the documents, written from the JSON file that it comes from.
+
+python -m benchmarks.render_docs
+
+A document holds sections between ``<!-- results/NAME.json -->`` and ``<!-- end -->``. What stands there is made here,
+by one function for each file, and ends with the SHA-256 of the file: a figure that is changed in the text or in the
+file, shown or not, is found by ``tests/test_readme.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+from monai_cadp.cli.audit import tables as audit_tables
+
+__all__ = ["DOCUMENTS", "RENDERED", "rendered", "section_names"]
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = ("README.md", "docs/AUDIT.md", "docs/benchmarks.md")
+SECTION = re.compile(r"(?<=<!-- results/)([\w/]+\.json)( -->\n)(.*?)(?=<!-- end -->)", flags=re.DOTALL)
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table of Markdown; None is an empty cell."""
+    cells = [columns, *(["" if cell is None else str(cell) for cell in row] for row in rows)]
+    head, *lines = ("| " + " | ".join(line) + " |" for line in cells)
+    return "\n".join([head, "|" + "---|" * len(columns), *lines])
+
+
+def paragraphs(*parts: str) -> str:
+    """Return sentences, in lines of at most 120 characters, and tables below each other."""
+    return "\n\n".join(part if part.startswith("|") else fill(part, 120) for part in parts)
+
+
+def fixed(value: float | None, digits: int) -> str | None:
+    """Return a number with so many digits, and 0 without a sign."""
+    return None if value is None else f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def short(value: float | None) -> str | None:
+    """Return a number with the digits that it needs."""
+    return None if value is None else f"{value:g}"
+
+
+def cores(result: dict[str, Any]) -> str:
+    """Say on how many cores something was measured."""
+    return "1 core" if result["threads"] == 1 else f"{result['threads']} cores"
+
+
+def named(result: dict[str, Any], key: str) -> str:
+    """Return the values that rows have, each once."""
+    return " and ".join(f"{value:g}" for value in dict.fromkeys(row[key] for row in result["rows"]))
+
+
+def chest_xray(result: dict[str, Any]) -> str:
+    """How releases of chest films look, and what they keep."""
+    order = sorted(
+        result["rows"], key=lambda row: (row["method"] != "real films", row["epsilon"] != 0, -(row["epsilon"] or 0))
+    )
+    rows = [
+        [
+            row["method"].split(",")[0],
+            short(row["epsilon"]),
+            fixed(row["distance"], 2),
+            *(fixed(row[observer], 3) for observer in ("spectrum", "intensity", "anatomy")),
+            fixed(row["distance, half size"], 2),
+            fixed(row.get("content kept"), 2),
+        ]
+        for row in order
+    ]
+    columns = ["what", "epsilon", "distance", "spectrum", "intensity", "anatomy", "distance at 64 x 64", "content kept"]
+    nearest = result["nearest_training_film"]["samples_to_train_over_held_out_to_train"]
+    return paragraphs(
+        f"{result['films']} films of {result['patients']} patients whom the network has not seen:",
+        markdown_table(columns, rows),
+        f"The distance of a sample to the nearest training film is {nearest:.2f} times that of a held-out film.",
+    )
+
+
+def mnist(result: dict[str, Any]) -> str:
+    """What a classifier learns from released digits, and what of the content is kept."""
+    later = "accuracy_private_to_original_after_2_minutes"
+    accuracies = {
+        "originals": "accuracy_original_to_original",
+        "releases at epsilon 8": "accuracy_private_to_original",
+        "prior-only": "accuracy_prior_only_to_original",
+        "releases at epsilon 8, network trained for 2 minutes": later,
+    }
+    features = ["area", "slant", "width", "height", "mean"]
+    return paragraphs(
+        f"Trained for {result['training_minutes']:g} minutes on {cores(result)}.",
+        "A small classifier that learns from 20,000 released training images and is tested on the originals:",
+        markdown_table(
+            ["trained on", "accuracy on originals"],
+            ([name, fixed(result[key], 4)] for name, key in accuracies.items()),
+        ),
+        "Content: the correlation between original and release *within* a class, over 1,000 images that the network "
+        "never saw. Classes are public, so prior-only is the zero line; all epsilons are pure and true.",
+        markdown_table(
+            ["method", "epsilon", *features, "pixel cosine"],
+            (
+                [row["method"], short(row["epsilon"]), *(fixed(row[key], 2) for key in (*features, "pixel_cosine"))]
+                for row in result["content"]
+            ),
+        ),
+    )
+
+
+def private_classifier(result: dict[str, Any]) -> str:
+    """What a classifier reaches that is trained by DP-SGD."""
+    keys = ["epsilon, replace one", "epsilon, add or remove one", "accuracy"]
+    rows = ([short(row[keys[0]]), short(row[keys[1]]), fixed(row[keys[2]], 4)] for row in result["rows"])
+    return paragraphs(
+        f"{result['images']:,} training images, one run each, delta {result['delta']:g}:", markdown_table(keys, rows)
+    )
+
+
+def mnist_dp(result: dict[str, Any]) -> str:
+    """What a classifier learns from samples of networks that were trained privately."""
+    columns = ["begins with", "epsilon", "epsilon of a replacement", "accuracy", "minutes"]
+    rows = (
+        [row[columns[0]], *(short(row[key]) for key in columns[1:3]), fixed(row["accuracy"], 4), short(row["minutes"])]
+        for row in result["rows"]
+    )
+    return paragraphs(
+        f"At delta {named(result, 'delta')}, on {cores(result)} beside other work:", markdown_table(columns, rows)
+    )
+
+
+def mnist_study(result: dict[str, Any]) -> str:
+    """Every method of the MNIST study, what its network tells, and its audits."""
+
+    def value(figures: dict[str, Any], name: str) -> str | None:
+        figure = figures.get(name)
+        return fixed(figure["value"] if isinstance(figure, dict) else figure, 3)
+
+    def epsilon(row: dict[str, Any]) -> str:
+        nominal = "" if row["nominal_epsilon"] is None else f" (nominal {row['nominal_epsilon']:g})"
+        return "none" if row["epsilon"] == "infinite" else f"{row['epsilon']:,g}" + nominal
+
+    shown = ["accuracy_p_o", "kept_mean", "reidentification_auc", "reconstruction_success"]
+    return paragraphs(
+        markdown_table(
+            ["method", "epsilon", "p/o", "content kept", "re-identification", "nearest of ten"],
+            (
+                [row["method"], epsilon(row), *(value(row["figures"], name) for name in shown)]
+                for row in result["variants"]
+            ),
+        ),
+        "What the network itself tells of its training images; no guarantee of a release covers that. Both attacks "
+        "find the members of a network that was overfitted on purpose:",
+        markdown_table(
+            ["network", "attack", "AUC", "true positives at 1 % false ones"],
+            (
+                [row["network"], row["attack"], value(row, "auc"), value(row, "tpr_at_1_percent")]
+                for row in result["membership"]
+            ),
+        ),
+        "Attacks from image to image, which bound the true epsilon from below, wrong with a probability of at most "
+        "one in a million:",
+        markdown_table(
+            ["audited", "promised", "measured", "verdict"],
+            (
+                [row["audited"], short(row["promised"]), fixed(row["measured"], 2), row["verdict"]]
+                for row in result["audit"]
+            ),
+        ),
+    )
+
+
+def brain(result: dict[str, Any]) -> str:
+    """What releases of brain volumes are good for, keep, and tell of the patient."""
+    features = ["brain volume", "ventricle volume", "asymmetry", "mean"]
+    return paragraphs(
+        f"The shipped network on {result['patients']} made-up patients whom it has never seen. A small classifier "
+        f"learns from the releases of {result['learning']} others who has a lesion, and is tested on originals:",
+        markdown_table(
+            ["trained on", "AUC on originals"],
+            ([row["trained on"], fixed(row["auc"], 3)] for row in result["lesions"]),
+        ),
+        "Content: the correlation between original and release within a class, on average over "
+        f"{result['releases']} releases of each patient.",
+        markdown_table(
+            ["method", "epsilon", *features],
+            (
+                [row["method"], short(row["epsilon"]), *(fixed(row[key], 2) for key in features)]
+                for row in result["content"]
+            ),
+        ),
+        "Re-identification: a verification network, trained on pairs of one release and one original of another scan, "
+        "tells pairs of one patient from pairs of two.",
+        markdown_table(
+            ["gallery", "epsilon", "AUC", "95 % interval"],
+            (
+                [
+                    row["gallery"],
+                    short(row["epsilon"]),
+                    fixed(row["auc"], 3),
+                    " to ".join(f"{end:.3f}" for end in row["interval"]),
+                ]
+                for row in result["reidentification"]
+            ),
+        ),
+        "Realism: the Frechet distance of features of the lesion classifier, from those of the originals.",
+        markdown_table(
+            ["volumes", "distance to originals"],
+            ([row["volumes"], fixed(row["distance"], 1)] for row in result["realism"]),
+        ),
+    )
+
+
+def tables(result: dict[str, Any]) -> str:
+    """What a model learns from released rows."""
+    measures = {"breast_cancer": ("accuracy", "accuracy"), "diabetes": ("R2", "r2")}
+    rows = (
+        [table.replace("_", " "), row["rows"], measure, fixed(row[key], 3), fixed(row.get("kept_mean"), 2)]
+        for table, (measure, key) in measures.items()
+        for row in result[table]
+    )
+    return paragraphs(
+        f"Means of {result['folds']} folds and {result['draws']} releases:",
+        markdown_table(["table", "rows", "measure", "on originals", "content kept"], rows),
+    )
+
+
+def throughput(result: dict[str, Any]) -> str:
+    """How fast the network is beside the paper's."""
+    rows = (
+        [
+            row["images"],
+            row["task"],
+            *(fixed(row[key], 1) for key in ("paper, images/s", "ours, images/s", "ratio")),
+            fixed(row["share of the matrix-product rate"], 2),
+        ]
+        for row in result["rows"]
+    )
+    return paragraphs(
+        f"On {cores(result)}, in batches of {named(result, 'batch')}:",
+        markdown_table(
+            ["images", "task", "paper, images/s", "here, images/s", "ratio", "share of the rate of matrix products"],
+            rows,
+        ),
+    )
+
+
+def volumes(result: dict[str, Any]) -> str:
+    """Time and memory of single volumes."""
+    columns = ["volume", "task", "seconds", "peak memory, GB", "microseconds a voxel", "bytes a voxel"]
+    digits = [3, 2, 2, 0]
+    rows = (
+        [row["volume"], row["task"], *(fixed(row[key], count) for key, count in zip(columns[2:], digits, strict=True))]
+        for row in result["rows"]
+    )
+    return paragraphs(f"On {cores(result)}; the memory is that of the whole process:", markdown_table(columns, rows))
+
+
+def ledger(result: dict[str, Any]) -> str:
+    """What a ledger adds to a release."""
+    rows = (
+        [
+            row["images"],
+            fixed(row["plain, ms/image"], 2),
+            fixed(row["with a ledger, ms/image"], 2),
+            fixed(row["overhead, %"], 1),
+            fixed(row["returned, ms/image"], 2),
+        ]
+        for row in result["rows"]
+    )
+    return paragraphs(
+        f"In batches of {named(result, 'batch')} on {cores(result)}:",
+        markdown_table(
+            ["images", "without, ms an image", "with, ms an image", "overhead, %", "returned, ms an image"], rows
+        ),
+    )
+
+
+def fingerprint(result: dict[str, Any]) -> str:
+    """What it costs to look at all weights before a guarantee is stated."""
+    columns = ["images", "weights, MB", "release, ms", "looking at the weights, ms", "share of a release"]
+    rows = (
+        [row["images"], *(fixed(row[key], 1) for key in columns[1:4]), f"{row[columns[4]]:.1%}"]
+        for row in result["rows"]
+    )
+    return paragraphs(f"On {cores(result)}:", markdown_table(columns, rows))
+
+
+def memory(result: dict[str, Any]) -> str:
+    """What reversible training saves."""
+    batches = ", ".join(
+        f"{batch['images']} of {' x '.join(map(str, batch['sizes']))} in {kind}"
+        for kind, batch in result["batches"].items()
+    )
+    rows = (
+        [
+            row["images"],
+            row["couplings a level"],
+            fixed(row["stored, GB"], 2),
+            fixed(row["recomputed, GB"], 2),
+            row["memory"],
+            fixed(row["time"], 2),
+        ]
+        for row in result["rows"]
+    )
+    return paragraphs(
+        f"Images in a batch: {batches}; a process each, on {cores(result)}.",
+        markdown_table(["images", "couplings a level", "stored, GB", "recomputed, GB", "memory", "time"], rows),
+    )
+
+
+def header_fuzz(result: dict[str, Any]) -> str:
+    """How many values of headers reached a release."""
+    caught = {True: "caught", False: "missed"}
+    rows = (
+        [row["originals"], row["files"], f"{row['values']:,}", row["through"], caught[row["control caught"]]]
+        for row in result["by_format"]
+    )
+    return paragraphs(
+        f"{result['values']:,} values in {result['seconds']} seconds, {result['through']} came through:",
+        markdown_table(["originals", "files", "values", "came through", "negative control"], rows),
+    )
+
+
+def audit_training(result: dict[str, Any]) -> str:
+    """What canaries show of private training, and of trainings that break their promise."""
+
+    def rows(audits: Sequence[dict[str, Any]], verdicts: dict[bool, str]) -> list[list[object]]:
+        return [
+            [
+                audit["name"],
+                short(audit["epsilon"]),
+                fixed(audit["measured"], 2),
+                fixed(audit["one_run"], 2),
+                f"{audit['canaries']:,}",
+                verdicts[audit["contradicted"]],
+            ]
+            for audit in audits
+        ]
+
+    columns = ["claimed", "measured", "by one run", "canaries", "verdict"]
+    return paragraphs(
+        markdown_table(["audited", *columns], rows(result["audits"], {False: "kept", True: "contradicted"})),
+        markdown_table(
+            ["negative control", *columns], rows(result["negative_controls"], {False: "missed", True: "caught"})
+        ),
+    )
+
+
+def audit(result: dict[str, Any]) -> str:
+    """The tables that the audit prints."""
+    return f"```text\n{audit_tables(result)}\n```"
+
+
+RENDERED: dict[str, Callable[[dict[str, Any]], str]] = {
+    "audit.json": audit,
+    "audit_training.json": audit_training,
+    "brain.json": brain,
+    "chest_xray.json": chest_xray,
+    "chest_xray_693.json": chest_xray,
+    "fingerprint.json": fingerprint,
+    "header_fuzz.json": header_fuzz,
+    "ledger.json": ledger,
+    "memory.json": memory,
+    "mnist.json": mnist,
+    "mnist_dp.json": mnist_dp,
+    "private_classifier.json": private_classifier,
+    "studies/mnist/results.json": mnist_study,
+    "tables.json": tables,
+    "throughput.json": throughput,
+    "volumes.json": volumes,
+}
+
+
+def section_names(text: str) -> list[str]:
+    """Return the results files of which a document shows figures."""
+    return [match[1] for match in SECTION.finditer(text)]
+
+
+def rendered(text: str, results: Path = ROOT / "results") -> str:
+    """Return a document with every section as its file has it.
+
+    Args:
+        text: the document.
+        results: folder of the files.
+
+    Returns:
+        The document; the same one if every figure is that of its file.
+
+    Raises:
+        KeyError: if a section names a file of which no table is known.
+    """
+
+    def section(match: re.Match[str]) -> str:
+        content = (results / match[1]).read_bytes()
+        shown = RENDERED[match[1]](json.loads(content))
+        return f"{match[1]}{match[2]}{shown}\n\n<!-- SHA-256 {hashlib.sha256(content).hexdigest()} -->\n"
+
+    return SECTION.sub(section, text)
+
+
+def main() -> None:
+    """Write the sections of all documents."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    for name in DOCUMENTS:
+        document = ROOT / name
+        text = document.read_text(encoding="utf-8")
+        document.write_text(rendered(text), encoding="utf-8")
+        print(f"{name}: {len(section_names(text))} sections")
+
+
+if __name__ == "__main__":
+    main()
