@@ -161,13 +161,12 @@ def main() -> None:
     for epsilon in EPSILONS:
         mechanism = SubsetSelection(epsilon)
         privatizers[f"content basis, epsilon {epsilon:g}"] = mechanism, Privatizer(model, mechanism)
-    declared = DeclaredContent(chest_features)
-    for epsilon in DECLARED_EPSILONS if options.declared else ():
-        mechanism = SubsetSelection(epsilon)
-        privatizers[f"declared content, epsilon {epsilon:g}"] = (
-            mechanism,
-            Privatizer(model, mechanism, declared).prepare(),
-        )
+    if options.declared:
+        # All budgets share one table of candidates.
+        declared = Privatizer(model, SubsetSelection(DECLARED_EPSILONS[0]), DeclaredContent(chest_features)).prepare()
+        for epsilon in DECLARED_EPSILONS:
+            mechanism = SubsetSelection(epsilon)
+            privatizers[f"declared content, epsilon {epsilon:g}"] = mechanism, declared.with_mechanism(mechanism)
 
     rows: list[dict[str, object]] = []
     released: dict[str, Tensor] = {}
