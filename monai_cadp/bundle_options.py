@@ -110,6 +110,8 @@ KINDS = (
             "max_minutes",
             "noise",
             "published_minutes",
+            "set_delta",
+            "set_epsilon",
             "spacing",
             "temperature",
             "weight_decay",

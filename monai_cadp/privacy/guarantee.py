@@ -198,7 +198,7 @@ class PrivacyGuarantee:
         """Return N and m of a single choice by which one release is made; None for anything else."""
         get = self.parameters.get
         if self.mechanism == "RandomizedResponse":
-            numbers = [get("num_classes"), 1]
+            numbers: list[Any] = [get("num_classes"), 1]
         elif self.mechanism == "SubsetSelection" and get("num_blocks") == 1:
             size = get("subset_size")
             numbers = [get("num_candidates"), *(size if isinstance(size, list) else [size])]

@@ -222,6 +222,37 @@ class SubsetSelection(Mechanism):
         epsilon, subset_size = fit_to_set(set_epsilon, num_releases, delta, num_candidates)
         return cls(epsilon, num_candidates, num_blocks=1, seed=seed, subset_size=subset_size)
 
+    @classmethod
+    def stated(
+        cls,
+        epsilon: float | None = None,
+        set_epsilon: float | None = None,
+        num_releases: int | None = None,
+        set_delta: float | None = None,
+    ) -> SubsetSelection:
+        """Return the mechanism of a single release's epsilon, or that of a whole set's (:meth:`for_set`).
+
+        Args:
+            epsilon: of a single release; None where that of the set is given.
+            set_epsilon: of the set.
+            num_releases: of the set.
+            set_delta: of the set.
+
+        Raises:
+            ValueError: if both epsilons were given, or none, or the set's without its size and delta.
+
+        Example:
+            >>> SubsetSelection.stated(epsilon=4.0).epsilon
+            4.0
+        """
+        if set_epsilon is None:
+            return cls(epsilon)  # type: ignore[arg-type]  # None is refused there
+        if epsilon is not None:
+            raise ValueError("Both epsilon and set_epsilon were given; give one, for the other follows from it.")
+        if num_releases is None or set_delta is None:
+            raise ValueError("set_epsilon was given alone; give the number of patients and set_delta with it.")
+        return cls.for_set(set_epsilon, num_releases, set_delta)
+
     def configured(self, num_directions: int, weights: Tensor | None = None) -> SubsetSelection:
         """Return a copy fitted to a content basis: candidates drawn, subset sizes chosen. Sees no data.
 

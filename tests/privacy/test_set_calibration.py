@@ -66,3 +66,15 @@ def test_the_mechanism_for_a_set_says_so_in_its_guarantee():
 def test_numbers_that_promise_nothing_are_refused(refused, wrong):
     with refused(ValueError, "expected"):
         SubsetSelection.for_set(**{"set_epsilon": 1.0, "num_releases": 1_000, "delta": 1e-6} | wrong)
+
+
+def test_one_epsilon_is_stated_that_of_a_release_or_that_of_a_set(refused):
+    assert SubsetSelection.stated(epsilon=4.0).parameters() == SubsetSelection(4.0).parameters()
+    fitted = SubsetSelection.stated(set_epsilon=1.0, num_releases=1_000, set_delta=1e-6)
+    assert (fitted.epsilon, fitted.subset_size) == fit_to_set(1.0, 1_000, 1e-6)
+    with refused(ValueError, "Both epsilon and set_epsilon"):
+        SubsetSelection.stated(epsilon=4.0, set_epsilon=1.0, num_releases=1_000, set_delta=1e-6)
+    with refused(ValueError, "number of patients and set_delta"):
+        SubsetSelection.stated(set_epsilon=1.0, set_delta=1e-6)
+    with refused(ValueError, "epsilon"):
+        SubsetSelection.stated()
