@@ -111,6 +111,8 @@ KINDS = (
             "max_minutes",
             "noise",
             "published_minutes",
+            "set_delta",
+            "set_epsilon",
             "spacing",
             "temperature",
             "weight_decay",

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import monai_cadp
-from monai_cadp.privacy import PrivacyGuarantee
+from monai_cadp.privacy import PrivacyGuarantee, SubsetSelection
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -64,8 +64,18 @@ def test_the_odds_of_an_attacker_are_those_of_the_formula(epsilon, auc):
 
 
 def test_the_worth_of_a_shuffled_set_is_the_one_that_is_stated():
-    assert "epsilon 4 and n = 10,000 give 0.41 at delta 1e-6" in " ".join(PROMISE.split())
-    assert PrivacyGuarantee(4.0, "x").shuffled(10_000, 1e-6).epsilon == pytest.approx(0.41, abs=0.005)
+    stated = " ".join(PROMISE.split())
+    assert "epsilon 4 and n = 10,000 give 0.37 at delta 1e-6" in stated and "0.41 for any pure mechanism" in stated
+    chosen = {"num_candidates": 2**14, "num_blocks": 1, "subset_size": [1111]}
+    for parameters, epsilon in ((chosen, 0.37), ({}, 0.41)):
+        local = PrivacyGuarantee(4.0, "SubsetSelection", parameters=parameters)
+        assert local.shuffled(10_000, 1e-6).epsilon == pytest.approx(epsilon, abs=0.005)
+
+
+def test_the_mechanism_for_a_set_is_the_one_that_is_stated():
+    mechanism = SubsetSelection.for_set(set_epsilon=1.0, num_releases=1_000, delta=1e-6)
+    stated = f"a local epsilon of {mechanism.epsilon:.1f} and m = {mechanism.subset_size:,}"
+    assert stated in " ".join(PROMISE.split())
 
 
 def test_every_document_that_another_links_is_there():

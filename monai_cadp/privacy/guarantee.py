@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from monai_cadp.privacy.shuffling import shuffled_epsilon
+from monai_cadp.privacy.shuffling import Subset, shuffled_epsilon
 from monai_cadp.privacy.training_data import TrainingData
 from monai_cadp.privacy.unit import check_unit
 
@@ -99,6 +99,11 @@ class PrivacyGuarantee:
     def shuffled(self, num_releases: int, delta: float) -> PrivacyGuarantee:
         """Return what a set of such releases promises where nothing but the set is seen, in random order and nameless.
 
+        Where a release is one choice among N candidates, N and the number m of the likelier ones make the epsilon
+        smaller (:func:`~monai_cadp.privacy.shuffling.shuffled_epsilon`). A set that is too small to hide anybody has
+        the epsilon of a single release. Every release must be drawn for this set: whoever sees the same recorded
+        release in two sets knows that it is of somebody who is in both, and it hides among those alone.
+
         Args:
             num_releases: size of the set, one release of each person; where a fact such as the class is public, of
                 the part of the set that shares it.
@@ -108,8 +113,7 @@ class PrivacyGuarantee:
             The guarantee of the whole set for each person in it.
 
         Raises:
-            ValueError: if this guarantee is not pure, or the set is too small
-                (:func:`~monai_cadp.privacy.shuffling.shuffled_epsilon`).
+            ValueError: if this guarantee is not pure, or a number is out of its range.
 
         Example:
             >>> local = PrivacyGuarantee(epsilon=4.0, mechanism="SubsetSelection")
@@ -118,7 +122,7 @@ class PrivacyGuarantee:
         """
         if self.delta > 0:
             raise ValueError(f"The guarantee has delta {self.delta:g}; only pure releases can be counted as shuffled.")
-        epsilon = shuffled_epsilon(self.epsilon, num_releases, delta) if self.epsilon > 0 else 0.0
+        epsilon = shuffled_epsilon(self.epsilon, num_releases, delta, self._subset()) if self.epsilon > 0 else 0.0
         parameters = {"num_releases": num_releases, "local": self.to_dict()}
         return replace(self, epsilon=epsilon, delta=float(delta), mechanism="shuffle", parameters=parameters)
 
@@ -189,6 +193,21 @@ class PrivacyGuarantee:
         )
         general = "It does not hide what is true of people in general, nor anything that is published elsewhere."
         return " ".join([promise, facts, self.training_data.explain(), adding, general])
+
+    def _subset(self) -> Subset | None:
+        """Return N and m of a single choice by which one release is made; None for anything else."""
+        get = self.parameters.get
+        if self.mechanism == "RandomizedResponse":
+            numbers: list[Any] = [get("num_classes"), 1]
+        elif self.mechanism == "SubsetSelection" and get("num_blocks") == 1:
+            size = get("subset_size")
+            numbers = [get("num_candidates"), *(size if isinstance(size, list) else [size])]
+        else:
+            return None
+        if len(numbers) != 2 or not all(type(number) is int for number in numbers):
+            return None
+        subset = Subset(*numbers)
+        return subset if 1 <= subset.subset_size < subset.num_candidates else None
 
     def _local_epsilon(self) -> float:
         return float(self.parameters.get("local", {}).get("epsilon", math.inf))

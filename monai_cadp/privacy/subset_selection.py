@@ -4,17 +4,16 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from monai_cadp.privacy.checks import checked_epsilon
-from monai_cadp.privacy.exact_numbers import proved_value
 from monai_cadp.privacy.mechanism import Mechanism, width
 from monai_cadp.privacy.randomness import random_below, random_words
-from monai_cadp.privacy.threshold import acceptance_threshold
+from monai_cadp.privacy.set_calibration import fit_to_set
+from monai_cadp.privacy.threshold import acceptance_threshold, equal_share
 
 __all__ = ["SubsetSelection", "choose_subset_size", "mark_best", "select_candidates"]
 
@@ -191,6 +190,69 @@ class SubsetSelection(Mechanism):
         self._order = torch.zeros(0, dtype=torch.int64)
         self._latest: SubsetSelection | None = None
 
+    @classmethod
+    def for_set(
+        cls, set_epsilon: float, num_releases: int, delta: float, num_candidates: int = 2**14, seed: int = 0
+    ) -> SubsetSelection:
+        """Return the mechanism whose releases, shuffled, are together (``set_epsilon``, ``delta``) private.
+
+        Local epsilon and subset size are those of :func:`~monai_cadp.privacy.set_calibration.fit_to_set`. The promise
+        of the set holds for those who see nothing but the shuffled set; its own guarantee states it
+        (:meth:`~monai_cadp.privacy.PrivacyGuarantee.shuffled`).
+
+        Args:
+            set_epsilon: of the whole set, above 0.
+            num_releases: how many people the set has, one release each; where facts such as the class are public, the
+                smallest part of it that shares them.
+            delta: of the set, between 0 and 1.
+            num_candidates: N.
+            seed: of the candidates; public.
+
+        Raises:
+            ValueError: if a number is out of its range.
+
+        Example:
+            >>> mechanism = SubsetSelection.for_set(set_epsilon=1.0, num_releases=1000, delta=1e-6)
+            >>> 3 < mechanism.epsilon < 5
+            True
+            >>> mechanism.guarantee().shuffled(1000, delta=1e-6).epsilon <= 1
+            True
+        """
+        num_candidates = _integer("num_candidates", num_candidates, 2, 2**24)
+        epsilon, subset_size = fit_to_set(set_epsilon, num_releases, delta, num_candidates)
+        return cls(epsilon, num_candidates, num_blocks=1, seed=seed, subset_size=subset_size)
+
+    @classmethod
+    def stated(
+        cls,
+        epsilon: float | None = None,
+        set_epsilon: float | None = None,
+        num_releases: int | None = None,
+        set_delta: float | None = None,
+    ) -> SubsetSelection:
+        """Return the mechanism of a single release's epsilon, or that of a whole set's (:meth:`for_set`).
+
+        Args:
+            epsilon: of a single release; None where that of the set is given.
+            set_epsilon: of the set.
+            num_releases: of the set.
+            set_delta: of the set.
+
+        Raises:
+            ValueError: if both epsilons were given, or none, or the set's without its size and delta.
+
+        Example:
+            >>> SubsetSelection.stated(epsilon=4.0).epsilon
+            4.0
+        """
+        if set_epsilon is None:
+            return cls(epsilon)  # type: ignore[arg-type]  # None is refused there
+        if epsilon is not None:
+            raise ValueError("Both epsilon and set_epsilon were given; give one, for the other follows from it.")
+        if num_releases is None or set_delta is None:
+            raise ValueError("set_epsilon was given alone; give the number of patients and set_delta with it.")
+        return cls.for_set(set_epsilon, num_releases, set_delta)
+
     def configured(self, num_directions: int, weights: Tensor | None = None) -> SubsetSelection:
         """Return a copy fitted to a content basis: candidates drawn, subset sizes chosen. Sees no data.
 
@@ -229,7 +291,7 @@ class SubsetSelection(Mechanism):
     @property
     def epsilon_per_block(self) -> float:
         """The share of epsilon that each block spends, rounded down."""
-        return _share(self.epsilon, self.num_blocks)
+        return equal_share(self.epsilon, self.num_blocks)
 
     def parameters(self) -> dict[str, Any]:
         """Return candidates, blocks and subset sizes."""
@@ -272,13 +334,6 @@ def _scores(content: Tensor, candidates: Tensor, weights: Tensor) -> Tensor:
 def _count(marks: Tensor) -> Tensor:
     """Return how many are marked up to each candidate, exactly: there are fewer than 2^31, and int32 is much faster."""
     return marks.cumsum(1, dtype=torch.int32)
-
-
-def _share(epsilon: float, num_blocks: int) -> float:
-    share = epsilon / num_blocks
-    while Fraction(share) * num_blocks > Fraction(proved_value(epsilon)):
-        share = math.nextafter(share, 0.0)
-    return share
 
 
 def _integer(name: str, value: int, low: int, high: int) -> int:

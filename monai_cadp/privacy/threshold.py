@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import math
 from decimal import Context, Decimal
 from fractions import Fraction
 
 from monai_cadp.privacy.checks import checked_epsilon
 from monai_cadp.privacy.exact_numbers import proved_value
 
-__all__ = ["MAX_EPSILON", "acceptance_threshold", "exp_lower_bound"]
+__all__ = ["MAX_EPSILON", "WORDS", "acceptance_threshold", "equal_share", "exp_lower_bound"]
 
 MAX_EPSILON = 40.0
 WORDS = 2**64
@@ -83,3 +84,23 @@ def acceptance_threshold(epsilon: float, num_candidates: int, subset_size: int) 
     if not holds or (WORDS - threshold) * inside > factor * threshold * outside:
         raise ValueError(f"epsilon is {epsilon}, too small for 64-bit draws; use PriorOnly to release no content.")
     return threshold
+
+
+def equal_share(epsilon: float, num_blocks: int) -> float:
+    """Return the epsilon of each block, rounded down until their exact sum is at most epsilon.
+
+    Args:
+        epsilon: of all blocks together, above 0.
+        num_blocks: 1 or more.
+
+    Returns:
+        A float next to the quotient.
+
+    Example:
+        >>> equal_share(20.0, 2)
+        10.0
+    """
+    share = epsilon / num_blocks
+    while Fraction(share) * num_blocks > Fraction(proved_value(epsilon)):
+        share = math.nextafter(share, 0.0)
+    return share

@@ -17,6 +17,7 @@ from monai_cadp.privacy import PrivacyLedger
 from monai_cadp.release.release_loop import check_class_names, check_conditions, recorded_in, release_items
 from monai_cadp.release.released_folder import ReleasedFolder
 from monai_cadp.release.releaser import BaseReleaser, Releaser
+from monai_cadp.release.shuffled_set import set_guarantee
 
 __all__ = ["release_batches", "release_folder"]
 
@@ -60,6 +61,8 @@ def release_folder(
     ledger: PrivacyLedger | None = None,
     grid: PublicGrid | None = None,
     volume_format: str = "nifti",
+    set_delta: float | None = None,
+    set_epsilon: float | None = None,
 ) -> Path:
     """Release every image of a data set once into a new folder, in random order under random numbers.
 
@@ -79,20 +82,26 @@ def release_folder(
         ledger: as in :func:`release_batches`.
         grid: the public grid on which volumes lie; voxels of one millimetre around nowhere if left out.
         volume_format: of volumes, "nifti" or "dicom".
+        set_delta: of the whole folder: states what its releases promise together to those who see nothing else
+            (:func:`~monai_cadp.release.shuffled_set.set_guarantee`); None to state nothing of it.
+        set_epsilon: what the whole folder must not exceed at ``set_delta``; None for any.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: if the folder exists, an image, label, condition or subject does not fit, or several processes have
-            no ledger.
+        ValueError: if the folder exists, an image, label, condition or subject does not fit, several processes have
+            no ledger, or the whole set exceeds ``set_epsilon``.
         BudgetExceededError: if a subject would be over its cap.
     """
     releaser = recorded_in(privatizer, ledger, images, batch_size)
     if idist.get_world_size() > 1 and not releaser.needs_subjects:
         raise ValueError("Several processes came without a ledger, by which they know of one another; give them one.")
     check_conditions(releaser, images)
+    if set_epsilon is not None and set_delta is None:
+        raise ValueError("set_epsilon was given without set_delta; give both.")
     guarantee = releaser.guarantee.to_dict()
+    whole = None if set_delta is None else set_guarantee(releaser, images, set_delta, set_epsilon)
     # Chosen and ordered at random: the first ones would show which release belongs to which place in the source.
     count = len(images)  # type: ignore[arg-type]
     chosen = set(secrets.SystemRandom().sample(range(count), min(num_preview, count)))
@@ -100,7 +109,14 @@ def release_folder(
     seen = 0
     affine = None if grid is None else grid.affine
     drawing = None if releaser.core is None else releaser.core.drawing
-    folder = ReleasedFolder(output_dir, num_expected=count, affine=affine, volume_format=volume_format, drawing=drawing)
+    folder = ReleasedFolder(
+        output_dir,
+        num_expected=count,
+        affine=affine,
+        volume_format=volume_format,
+        drawing=drawing,
+        set_guarantee=None if whole is None else whole.to_dict(),
+    )
     if idist.get_world_size() > 1:
         part: Subset = Subset(images, range(idist.get_rank(), count, idist.get_world_size()))
         for _ in _clipped(releaser, part, batch_size):
@@ -120,7 +136,8 @@ def release_folder(
     if shown:
         preview = output_dir.with_name(output_dir.name + "_preview.png")
         save_image_grid(torch.stack(shown), preview, columns=8)
-    print(f"{count} images released with epsilon {guarantee['epsilon']:g} each: {output_dir}")
+    together = "" if whole is None else f"epsilon {whole.epsilon:.3g} to those who see the set alone, "
+    print(f"{count} images released with {together}epsilon {guarantee['epsilon']:g} each: {output_dir}")
     return output_dir
 
 

@@ -39,6 +39,9 @@ from monai_cadp.release.releaser import BaseReleaser
 
 __all__ = ["Privatizer"]
 
+# By epsilon and the subset size that is fixed, if one is: the subset size, and the threshold of its draws.
+Choices = dict[tuple[float, int | None], tuple[int, int]]
+
 
 class Privatizer(BaseReleaser, nn.Module):
     r"""Release images in place of images, each with the guarantee of its mechanism.
@@ -131,8 +134,8 @@ class Privatizer(BaseReleaser, nn.Module):
         self.train()
         self.mechanism = mechanism
         self._configure()
-        # For every class its candidates, and for every epsilon what is chosen among them.
-        self._tables: dict[tuple[float, ...], tuple[CandidateTable, dict[float, tuple[int, int]]]] = {}
+        # For every class its candidates, and for every epsilon (and fixed size) how one of them is chosen.
+        self._tables: dict[tuple[float, ...], tuple[CandidateTable, Choices]] = {}
         # A loaded basis has weights of its own, and a loaded network candidates of its own.
         self.register_load_state_dict_post_hook(_after_loading)
 
@@ -311,13 +314,14 @@ class Privatizer(BaseReleaser, nn.Module):
             self.content.table(self.inn, condition, self._temper, progress, refined=self.refined),
             {},
         )
-        if epsilon not in choices:
+        choice = epsilon, self.mechanism.subset_size
+        if choice not in choices:
             ones = torch.ones(table.candidates.shape[1])
-            size = choose_subset_size(table.targets.cpu(), table.candidates.cpu(), ones, epsilon)
-            choices[epsilon] = size, acceptance_threshold(epsilon, len(table.candidates), size)
+            size = choice[1] or choose_subset_size(table.targets.cpu(), table.candidates.cpu(), ones, epsilon)
+            choices[choice] = size, acceptance_threshold(epsilon, len(table.candidates), size)
         if self.inn.condition_space.condition_size is None:  # A continuous condition hardly ever comes back.
             self._tables[key] = table, choices
-        return table, *choices[epsilon]
+        return table, *choices[choice]
 
     def _configure(self) -> None:
         if isinstance(self.content, ContentBasis):
@@ -326,8 +330,14 @@ class Privatizer(BaseReleaser, nn.Module):
                 self.mechanism = self.mechanism.configured(len(weights), weights)
                 self._configured_for = tuple(weights.tolist())
         elif isinstance(self.mechanism, SubsetSelection):
-            # One choice among the candidates of the content, whose subset size each table has of its own.
-            self.mechanism = SubsetSelection(self.mechanism.epsilon, self.content.num_candidates, 1, self.content.seed)
+            # One choice among the candidates of the content; each table has its own subset size, unless one is fixed.
+            num, size = self.content.num_candidates, self.mechanism.subset_size
+            if size is not None and self.mechanism.num_candidates != num:
+                raise ValueError(
+                    f"The subset size is fixed for {self.mechanism.num_candidates} candidates, but the declared "
+                    f"content has {num}; give both the same number."
+                )
+            self.mechanism = SubsetSelection(self.mechanism.epsilon, num, 1, self.content.seed, size)
 
 
 def _after_loading(privatizer: nn.Module, incompatible_keys: object) -> None:

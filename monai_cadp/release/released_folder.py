@@ -53,6 +53,8 @@ class ReleasedFolder:
         affine: of volumes, from indices to millimetres (4, 4), of a public grid; the identity if left out.
         volume_format: "nifti" or "dicom".
         drawing: how releases are drawn, in plain data, for every card; None to state nothing.
+        set_guarantee: plain data of what all releases promise together to those who see nothing else; cards and the
+            summary begin with it. None to state nothing.
 
     Raises:
         ValueError: if the folder exists and is not empty, ``num_expected`` is not positive, or the format is unknown;
@@ -74,6 +76,7 @@ class ReleasedFolder:
         affine: np.ndarray | None = None,
         volume_format: str = "nifti",
         drawing: Mapping[str, Any] | None = None,
+        set_guarantee: Mapping[str, Any] | None = None,
     ) -> None:
         if volume_format not in VOLUME_FORMATS:
             raise ValueError(f"volume_format is {volume_format!r}; expected one of {', '.join(VOLUME_FORMATS)}.")
@@ -87,6 +90,7 @@ class ReleasedFolder:
         self.output_dir = Path(output_dir).absolute()
         self.num_expected = num_expected
         self._drawing = None if drawing is None else dict(drawing)
+        self._whole = {} if set_guarantee is None else {"set_guarantee": json.loads(_checked_guarantee(set_guarantee))}
         self._refuse_existing()
         self._stage: Stage | None = None
 
@@ -150,6 +154,7 @@ class ReleasedFolder:
         label = _plain_label(label)
         statement = _checked_guarantee(guarantee)
         card = {
+            **self._whole,
             "guarantee": json.loads(statement),
             "shape": list(array.shape),
             "software": self._software,
@@ -180,6 +185,7 @@ class ReleasedFolder:
                 "nothing was released: write all, or state the right num_expected."
             )
         summary: dict[str, Any] = {
+            **self._whole,
             "count": self.num_expected,
             "guarantees": [
                 {"count": count, "guarantee": json.loads(text)} for text, count in sorted(self._guarantees.items())
@@ -264,7 +270,10 @@ def _version(name: str) -> str:
 
 
 def _json(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    ordered = json.loads(json.dumps(content, sort_keys=True, allow_nan=False))
+    # What is promised of the whole set comes first.
+    leading = {name: ordered.pop(name) for name in ("set_guarantee",) if name in ordered}
+    return json.dumps(leading | ordered, indent=2) + "\n"
 
 
 def _checked_guarantee(guarantee: Mapping[str, Any]) -> str:

@@ -7,10 +7,20 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import binom
 
-from monai_cadp.privacy import GaussianMechanism, PriorOnly, PrivacyGuarantee, SubsetSelection
-from monai_cadp.privacy.shuffling import shuffled_delta, shuffled_epsilon
+from monai_cadp.privacy import (
+    GaussianMechanism,
+    PriorOnly,
+    PrivacyGuarantee,
+    RandomizedResponse,
+    SubsetSelection,
+    compose,
+)
+from monai_cadp.privacy.shuffling import Subset, attained_epsilon, shuffled_delta, shuffled_epsilon
+from monai_cadp.privacy.threshold import acceptance_threshold
 
 
 def delta_by_enumeration(epsilon, local_epsilon, num):
@@ -68,10 +78,93 @@ def test_more_people_and_larger_deltas_hide_better():
     assert shuffled_epsilon(2.0, 2_000, 1e-5) < shuffled_epsilon(2.0, 2_000, 1e-7)
 
 
-@pytest.mark.parametrize(("epsilon", "num"), [(4.0, 1000), (8.0, 10_000), (1.0, 100), (700.0, 10**9)])
-def test_sets_that_are_too_small_are_refused(refused, epsilon, num):
-    with refused(ValueError, "too few to count as shuffled"):
-        shuffled_epsilon(epsilon, num, 1e-6)
+@pytest.mark.parametrize(("epsilon", "num"), [(4.0, 2), (8.0, 3), (12.0, 10_000), (700.0, 10**9)])
+def test_sets_that_hide_nobody_have_the_epsilon_of_a_single_release(epsilon, num):
+    assert 0.999 * epsilon < shuffled_epsilon(epsilon, num, 1e-6) <= epsilon
+
+
+@pytest.mark.parametrize(
+    ("local", "num", "size", "stated"),
+    [
+        (4.0, 10_000, 1111, 0.37),  # the size that fits an epsilon of 4 best
+        (4.0, 10_000, 295, 0.29),  # N / (e^4 + 1)
+        (8.0, 10_000, 61, 3.75),
+        (8.0, 10_000, 5, 1.84),
+        (4.0, 1_000, 1111, 1.41),
+        (4.0, 1_000, 295, 0.95),
+        (1.0, 1_000, 4406, 0.13),
+    ],
+)
+def test_both_bounds_of_subset_selection_are_small_and_next_to_each_other(local, num, size, stated):
+    subset = Subset(2**14, size)
+    low, high = attained_epsilon(local, num, 1e-6, subset), shuffled_epsilon(local, num, 1e-6, subset)
+    assert 0.9 * stated < low <= high <= stated
+    assert high <= 1.002 * low
+
+
+def test_the_bounds_are_five_hundredths_apart_where_three_marked_sets_overlap_a_little():
+    subset = SubsetSelection(1.0).configured(16).guarantee()._subset()
+    assert 3 * subset.subset_size > subset.num_candidates
+    assert shuffled_epsilon(1.0, 1_000, 1e-6, subset) <= 1.05 * attained_epsilon(1.0, 1_000, 1e-6, subset)
+
+
+def test_a_game_wins_what_is_said_to_be_attained_and_not_more_than_the_bound():
+    """All others mark one set; whose set the person has is guessed from the likelihood of the whole histogram."""
+    local, num, subset, epsilon, games = 3.0, 40, Subset(12, 2), 0.8, 200_000
+    threshold = acceptance_threshold(local, *subset) / 2**64
+    inside, outside = threshold / 2, (1 - threshold) / 10
+    one, two, others = (np.full(12, outside) for _ in range(3))
+    one[:2] = two[2:4] = others[4:6] = inside
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(num - 1, others, games)
+    won = []
+    for law in (one, two):
+        histogram = counts + rng.multinomial(1, law, games)
+        score = histogram @ ((one - math.exp(epsilon) * two) / others)
+        won.append((score > 0).mean())
+    gained = won[0] - math.exp(epsilon) * won[1]
+    error = 4 * math.sqrt((won[0] + math.exp(2 * epsilon) * won[1]) / games)
+    bound = shuffled_delta(epsilon, local, num, subset)
+    assert bound - error < gained * 1.02 and gained < bound + error
+    # The negative control: half as many people again would be shown to be wrong.
+    assert gained - error > shuffled_delta(epsilon, local, num * 3 // 2, subset)
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    st.floats(0.05, 6.0),
+    st.integers(2, 2_000),
+    st.integers(1, 20),
+    st.floats(-8, -1),
+    st.integers(1, 2_000),
+    st.floats(0.1, 3),
+)
+def test_more_people_a_larger_delta_and_a_smaller_release_hide_no_worse(local, num, size, exponent, more, factor):
+    subset, delta = Subset(64, size), 10**exponent
+    low, high = attained_epsilon(local, num, delta, subset), shuffled_epsilon(local, num, delta, subset)
+    assert 0 <= low <= high <= local
+    assert high <= shuffled_epsilon(local, num, delta) * (1 + 1e-6)
+    assert attained_epsilon(local, num + more, delta, subset) <= high
+    assert attained_epsilon(local, num, min(delta * (1 + factor), 0.5), subset) <= high
+
+
+def test_a_guarantee_of_a_single_choice_carries_what_the_sharper_bound_needs():
+    sharp = SubsetSelection(4.0, subset_size=295).configured(16).guarantee().shuffled(2_000, 1e-6)
+    assert sharp.epsilon == shuffled_epsilon(4.0, 2_000, 1e-6, Subset(2**14, 295))
+    label = RandomizedResponse(2.0, 10).guarantee().shuffled(1_000, 1e-6)
+    assert label.epsilon == shuffled_epsilon(2.0, 1_000, 1e-6, Subset(10, 1))
+    # Several blocks, a size that is not known, and composed releases: what holds of any pure mechanism.
+    blocks = SubsetSelection(4.0, num_blocks=2).configured(16).guarantee()
+    both = compose([SubsetSelection(3.0).guarantee(), RandomizedResponse(1.0, 10).guarantee()])
+    for guarantee in (blocks, both, SubsetSelection(4.0).guarantee()):
+        assert guarantee.shuffled(2_000, 1e-6).epsilon == shuffled_epsilon(4.0, 2_000, 1e-6)
+
+
+def test_fresh_sets_of_the_same_people_add_up():
+    one = SubsetSelection(4.0, subset_size=295).configured(16).guarantee().shuffled(10_000, 1e-6)
+    both = compose([one, one])
+    assert both.epsilon == pytest.approx(2 * one.epsilon) and both.delta == 2e-6
+    assert compose([one] * 30, delta=1e-4).epsilon < 0.75 * 30 * one.epsilon
 
 
 @pytest.mark.parametrize("num", [0, 1, 2.5, True, "many"])

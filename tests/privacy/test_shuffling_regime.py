@@ -1,39 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shuffling counts where its theorem holds and nowhere else, and is as sharp as its numbers allow."""
+"""What a set is worth is as sharp as its numbers allow, at every size."""
 
 from __future__ import annotations
 
 import math
-import re
 
 import pytest
 
-from monai_cadp.privacy.shuffling import shuffled_delta, shuffled_epsilon
-
-
-@pytest.mark.parametrize(("num", "delta"), [(500, 1e-3), (10_000, 1e-6), (10**6, 1e-9)])
-def test_the_condition_of_the_theorem_is_kept_on_both_sides_of_its_edge(refused, num, delta):
-    largest = math.log(num / (8 * math.log(2 / delta)) - 1)
-    assert 0 < shuffled_epsilon(largest * (1 - 1e-9), num, delta) < largest
-    with refused(ValueError, "too few to count as shuffled"):
-        shuffled_epsilon(largest * (1 + 1e-9), num, delta)
-
-
-@pytest.mark.parametrize(("epsilon", "delta"), [(0.01, 1e-2), (1.0, 1e-5), (5.0, 1e-8)])
-def test_the_number_that_a_refusal_asks_for_is_enough_and_hardly_more(epsilon, delta):
-    with pytest.raises(ValueError, match="too few") as caught:
-        shuffled_epsilon(epsilon, 2, delta)
-    asked = float(re.search(r"about (\S+) or more", str(caught.value)).group(1))
-    # It is stated in three digits.
-    assert shuffled_epsilon(epsilon, math.ceil(asked * 1.006), delta) < epsilon
-    with pytest.raises(ValueError, match="too few"):
-        shuffled_epsilon(epsilon, math.floor(asked * 0.994), delta)
+from monai_cadp.privacy.shuffling import Subset, shuffled_delta, shuffled_epsilon
 
 
 @pytest.mark.parametrize(("epsilon", "num", "delta"), [(0.5, 1_000, 1e-5), (2.0, 5_000, 1e-6), (4.0, 10_000, 1e-6)])
-def test_the_epsilon_is_the_smallest_that_the_numbers_prove(epsilon, num, delta):
-    found = shuffled_epsilon(epsilon, num, delta)
-    assert shuffled_delta(found, epsilon, num) <= delta < shuffled_delta(found * (1 - 2e-4), epsilon, num)
+@pytest.mark.parametrize("subset", [None, Subset(1_000, 120)])
+def test_the_epsilon_is_the_smallest_that_the_numbers_prove(epsilon, num, delta, subset):
+    found = shuffled_epsilon(epsilon, num, delta, subset)
+    below = shuffled_delta(found * (1 - 2e-4), epsilon, num, subset)
+    assert shuffled_delta(found, epsilon, num, subset, lost=1e-6 * delta) <= delta < below
 
 
 def test_at_the_local_epsilon_nothing_is_left_to_delta_and_below_it_something():
@@ -47,3 +29,20 @@ def test_of_two_people_delta_is_what_can_be_counted_by_hand():
     p, q = 1 / (1 + math.exp(-local)), 2 / (math.exp(local) + 1)
     expected = (1 - q) * (2 * p - 1) + q * (2 * p - 1) / 2
     assert expected <= shuffled_delta(0.0, local, 2) <= expected * (1 + 1e-9)
+
+
+def test_sets_of_more_than_ten_million_have_the_closed_form_or_count_as_ten_million():
+    spread = 4 * math.sqrt(2 * math.log(4e6)) / math.sqrt((math.exp(9.0) + 1) * 1e12)
+    closed = math.log1p(math.expm1(9.0) * (spread + 4e-12))
+    assert shuffled_epsilon(9.0, 10**12, 1e-6) == closed
+    subset = Subset(2**14, 2)
+    assert shuffled_epsilon(9.0, 10**7 + 1, 1e-6, subset) == shuffled_epsilon(9.0, 10**7, 1e-6, subset)
+
+
+@pytest.mark.parametrize("epsilon", [1e-15, 1e-9, 1e-5])
+def test_a_tiny_epsilon_is_never_made_larger(epsilon):
+    assert 0 <= shuffled_epsilon(epsilon, 10, 1e-12, Subset(100, 3)) <= epsilon
+
+
+def test_a_delta_above_all_that_can_be_told_needs_no_epsilon():
+    assert shuffled_epsilon(0.1, 1_000, 0.1) == 0.0

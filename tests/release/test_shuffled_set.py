@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A folder says what its releases promise together, for the smallest public class, or is not made."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from monai_cadp import Privatizer
+from monai_cadp.networks import ConditionalINN, ContentBasis, DeclaredContent
+from monai_cadp.privacy import Budget, GaussianMechanism, PrivacyLedger, RandomizedResponse, SubsetSelection
+from monai_cadp.privacy.shuffling import Subset, shuffled_epsilon
+from monai_cadp.release import release_folder
+
+DELTA = 1e-2
+COUNT, SMALLEST = 60, 20
+
+
+class People(torch.utils.data.Dataset):
+    """Twenty of the class 0, forty of the class 1."""
+
+    def __init__(self, classes=(0, 1, 1)):
+        self.classes = classes
+
+    def __len__(self):
+        return COUNT
+
+    def __getitem__(self, index):
+        image = torch.rand(1, 4, 4, generator=torch.Generator().manual_seed(index))
+        return {"image": image, "label": torch.tensor(self.classes[index % 3]), "subject": f"person {index}"}
+
+
+@pytest.fixture
+def inn():
+    torch.manual_seed(0)
+    return ConditionalINN((4, 4), 1, num_classes=3, width=8, num_couplings=2)
+
+
+def privatizer(inn, mechanism, **options):
+    return Privatizer(inn, mechanism, ContentBasis.leading(inn, 4), **options)
+
+
+def test_cards_and_summary_begin_with_the_number_of_the_smallest_class(inn, tmp_path, capsys):
+    mechanism = SubsetSelection(2.0, num_candidates=64, subset_size=6)
+    folder = release_folder(privatizer(inn, mechanism), People(), tmp_path / "out", set_delta=DELTA)
+    expected = shuffled_epsilon(2.0, SMALLEST, DELTA, Subset(64, 6))
+    assert expected < 2.0 and f"epsilon {expected:.3g} to those who see the set alone" in capsys.readouterr().out
+    for path in [folder / "summary.json", *folder.glob("*_privacy.json")]:
+        document = json.loads(path.read_text())
+        name, whole = next(iter(document.items()))
+        assert name == "set_guarantee" and whole["epsilon"] == expected and whole["delta"] == DELTA
+        assert whole["parameters"]["num_releases"] == SMALLEST
+        assert whole["parameters"]["local"]["epsilon"] == 2.0
+    assert document["guarantee"]["epsilon"] == 2.0
+
+
+def test_all_hide_among_all_where_labels_have_a_budget(inn, tmp_path):
+    both = privatizer(inn, SubsetSelection(1.0, num_candidates=64), label_mechanism=RandomizedResponse(1.0, 3))
+    folder = release_folder(both, People(), tmp_path / "out", set_delta=DELTA)
+    whole = json.loads((folder / "summary.json").read_text())["set_guarantee"]
+    assert whole["parameters"]["num_releases"] == COUNT
+    assert whole["epsilon"] == shuffled_epsilon(2.0, COUNT, DELTA)
+
+
+def test_nothing_is_said_of_the_set_unless_it_is_asked_for(inn, tmp_path):
+    folder = release_folder(privatizer(inn, SubsetSelection(2.0, num_candidates=64)), People(), tmp_path / "out")
+    assert all("set_guarantee" not in path.read_text() for path in folder.glob("*.json"))
+
+
+def test_the_mechanism_for_a_set_keeps_its_number(inn, tmp_path):
+    mechanism = SubsetSelection.for_set(1.0, SMALLEST, DELTA, num_candidates=64)
+    folder = release_folder(privatizer(inn, mechanism), People(), tmp_path / "out", set_delta=DELTA, set_epsilon=1.0)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["set_guarantee"]["epsilon"] <= 1.0 < summary["guarantees"][0]["guarantee"]["epsilon"]
+
+
+def test_a_fixed_subset_size_is_that_of_declared_content_too(inn):
+    content = DeclaredContent(lambda images: images.flatten(1).mean(1, keepdim=True), num_candidates=64)
+    mechanism = SubsetSelection.for_set(1.0, SMALLEST, DELTA, num_candidates=64)
+    local = Privatizer(inn, mechanism, content).guarantee
+    assert local.epsilon == mechanism.epsilon and local.parameters["subset_size"] == mechanism.subset_size
+    assert local.shuffled(SMALLEST, DELTA).epsilon <= 1.0
+    with pytest.raises(ValueError, match="give both the same number"):
+        Privatizer(inn, SubsetSelection.for_set(1.0, SMALLEST, DELTA, num_candidates=128), content)
+
+
+def test_sets_that_are_smaller_than_was_said_are_refused_before_anything_is_written(inn, tmp_path, refused):
+    mechanism = SubsetSelection.for_set(1.0, COUNT, DELTA, num_candidates=64)
+    with refused(ValueError, "there are 20 images in its smallest public class"):
+        release_folder(privatizer(inn, mechanism), People(), tmp_path / "out", set_delta=DELTA, set_epsilon=1.0)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [("no delta", "set_delta"), ("not pure", "only pure releases"), ("ledger", "with a ledger"), ("alone", "only one")],
+)
+def test_what_has_no_number_for_the_set_is_refused(inn, tmp_path, refused, case, message):
+    mechanism, images, options = SubsetSelection(2.0, num_candidates=64), People(), {"set_delta": DELTA}
+    if case == "no delta":
+        options = {"set_epsilon": 1.0}
+    elif case == "not pure":
+        mechanism = GaussianMechanism(1.0, 1e-6, 1.0)
+    elif case == "ledger":
+        options["ledger"] = PrivacyLedger.create(tmp_path / "ledger.db", bytes(32), Budget(epsilon=6.0))
+    else:
+        images = OneOfAClass()
+    with refused(ValueError, message):
+        release_folder(privatizer(inn, mechanism), images, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+class OneOfAClass(People):
+    """Nobody else of the class 2."""
+
+    def __getitem__(self, index):
+        return super().__getitem__(index) | {"label": torch.tensor(2 if index == 7 else 0)}
