@@ -44,6 +44,7 @@ FITTING = {
     "True or False": False,
     "a list of numbers, such as [1, 2]": [4, 4],
     "the number of a class, or a list of numbers": 1,
+    "a list of names, such as ['healthy', 'ill']": ["healthy", "ill"],
 }
 SECRET = "Mustermann-1954"
 
