@@ -33,7 +33,6 @@ from monai_cadp.reports import Point, curves
 EPSILONS = (1.0, 2.0, 4.0, 8.0)
 NUM_DIRECTIONS = (2, 4, 8, 16)
 EPOCHS = 30
-RELEASES_OF_A_FILM = 2  # from which the last attacker learns
 
 
 def pairs_of_films(people: np.ndarray, *, itself: bool) -> tuple[Tensor, Tensor]:
@@ -119,16 +118,13 @@ def main() -> None:
     rows: list[dict[str, object]] = []
     for name, (epsilon, method) in methods.items():
         seen = release(method, films, labels, name)
-        shown_again = torch.cat(
-            [release(method, train, train_labels, f"{name}, training films") for _ in range(RELEASES_OF_A_FILM)]
-        )
+        shown = release(method, train, train_labels, f"{name}, training films")
         pair, original = pairs_of_films(train_patients, itself=True)
-        again = torch.cat([pair + number * len(train) for number in range(RELEASES_OF_A_FILM)])
         learnt = train_verification(
-            small(shown_again[again]),
-            small(train[original.repeat(RELEASES_OF_A_FILM)]),
-            people=owners[pair].repeat(RELEASES_OF_A_FILM),
-            epochs=max(1, options.epochs // RELEASES_OF_A_FILM),
+            small(shown[pair]),
+            small(train[original]),
+            people=owners[pair],
+            epochs=max(1, options.epochs // 2),
             progress=True,
         )
         results = {
