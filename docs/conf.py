@@ -25,7 +25,7 @@ extensions = [
     "sphinx.ext.viewcode",
 ]
 exclude_patterns = ["**/.ipynb_checkpoints"]
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 
 # Notebooks are executed in a temporary folder while the site is built; one that fails ends the build.
@@ -47,6 +47,7 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_typehints = "signature"
 napoleon_use_ivar = True
 python_maximum_signature_line_length = 100
+toc_object_entries_show_parents = "hide"
 
 html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
