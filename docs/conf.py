@@ -33,8 +33,9 @@ nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 1800
-# Logs and progress bars.
+# Logs and progress bars are left out, and what a cell prints is one block.
 nb_output_stderr = "remove"
+nb_merge_streams = True
 # Kernels, and the commands that they run, are of this environment; they take the package from beside this folder, and
 # one core.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
