@@ -25,7 +25,7 @@ extensions = [
     "sphinx.ext.viewcode",
 ]
 exclude_patterns = ["**/.ipynb_checkpoints"]
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 
 # Notebooks are executed in a temporary folder while the site is built; one that fails ends the build.
@@ -33,8 +33,9 @@ nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 1800
-# Logs and progress bars.
+# Logs and progress bars are left out, and what a cell prints is one block.
 nb_output_stderr = "remove"
+nb_merge_streams = True
 # Kernels, and the commands that they run, are of this environment; they take the package from beside this folder, and
 # one core.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -47,6 +48,7 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_typehints = "signature"
 napoleon_use_ivar = True
 python_maximum_signature_line_length = 100
+toc_object_entries_show_parents = "hide"
 
 html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"

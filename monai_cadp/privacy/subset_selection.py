@@ -139,7 +139,7 @@ class _Block(NamedTuple):
 class SubsetSelection(Mechanism):
     r"""Release one of N public standard-normal candidates, most likely one that is near the content.
 
-    The candidates :math:`v_1, \dots, v_N \sim N(0, I)` come from a public seed. They are ranked by :math:`s_j =
+    The candidates :math:`v_1, \ldots, v_N \sim N(0, I)` come from a public seed. They are ranked by :math:`s_j =
     \sum_i w_i (v_{ji} - u_i)^2`; with probability about :math:`m e^\epsilon / (m e^\epsilon + N - m)` one of the m
     best is released, otherwise one of the rest. A candidate is a sample of the prior, so the result looks like one.
 
