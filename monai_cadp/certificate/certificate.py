@@ -151,7 +151,9 @@ def verified(files: FolderFiles, certificate: bytes, public_key: Ed25519PublicKe
         raise CertificateError(f"{CERTIFICATE}: {_first_change(parts['digests'], expected)} was changed.")
     text = public_text(public_key)
     if parts["public_key"] != text:
-        raise CertificateError(f"{CERTIFICATE}: public_key is not the given one; somebody else signed, or it was changed.")
+        raise CertificateError(
+            f"{CERTIFICATE}: public_key is not the given one; somebody else signed, or it was changed."
+        )
     if canonical(parts) + b"\n" != certificate:
         raise CertificateError(f"{CERTIFICATE} is not in the form in which it was written; a byte was changed.")
     try:
@@ -177,7 +179,10 @@ def _derive(statement: dict[str, Any], public_key: str) -> Verified:
     kinds = [kind["guarantee"] for kind in statement["guarantees"]]
     names = [f"guarantees.{index}.guarantee" for index in range(len(kinds))]
     found = [derived(guarantee, name) for guarantee, name in zip(kinds, names, strict=True)]
-    training = [derived_training(kind["training_data"], f"{name}.training_data") for kind, name in zip(kinds, names, strict=True)]
+    training = [
+        derived_training(kind["training_data"], f"{name}.training_data")
+        for kind, name in zip(kinds, names, strict=True)
+    ]
     whole = None
     if statement["set_guarantee"] is not None:
         if len(kinds) != 1:
@@ -229,13 +234,22 @@ def _audit(content: bytes) -> dict[str, Any]:
     if not all(isinstance(row, dict) and set(AUDITED) <= set(row) for part in rows for row in part):
         raise CertificateError("The audit has not the fields of its results; give the file of 'audit --out'.")
     audits, controls = ([{name: row[name] for name in AUDITED} for row in part] for part in rows)
-    found = {"sha256": sha256(content), "failure_rate": report.get("failure_rate"), "audits": audits, "controls": controls}
+    found = {
+        "sha256": sha256(content),
+        "failure_rate": report.get("failure_rate"),
+        "audits": audits,
+        "controls": controls,
+    }
     _check_audit(found)
     return found
 
 
 def _check_audit(audit: Mapping[str, Any]) -> None:
-    if not isinstance(audit, Mapping) or not isinstance(audit.get("audits"), list) or not isinstance(audit.get("controls"), list):
+    if (
+        not isinstance(audit, Mapping)
+        or not isinstance(audit.get("audits"), list)
+        or not isinstance(audit.get("controls"), list)
+    ):
         raise CertificateError("audit is not what an audit has found; expected its results.")
     for row in audit["audits"]:
         if row["contradicted"] is not False or number(row["measured"], "audit") > number(row["epsilon"], "audit"):

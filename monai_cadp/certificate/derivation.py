@@ -115,7 +115,9 @@ def _leaf(guarantee: Mapping[str, Any], name: str) -> _Leaf:
     epsilon, delta = _stated(guarantee, name)
     mechanism = guarantee["mechanism"]
     if mechanism not in DERIVATIONS:
-        raise CertificateError(f"{name}.mechanism is not one whose epsilon can be derived; expected {', '.join(DERIVATIONS)}.")
+        raise CertificateError(
+            f"{name}.mechanism is not one whose epsilon can be derived; expected {', '.join(DERIVATIONS)}."
+        )
     return DERIVATIONS[mechanism](guarantee, _parameters(guarantee, name), epsilon, delta, name)
 
 
@@ -216,7 +218,9 @@ def _laplace(_: Any, parameters: Mapping[str, Any], epsilon: Fraction, __: Fract
         raise CertificateError(f"{name} lacks the lattice_scale of its noise; release again with this version.")
     scale = _binary(parameters["lattice_scale"], f"{name}.parameters.lattice_scale")
     if scale <= 0 or 2 * bound > scale * epsilon:
-        raise CertificateError(f"{name} states epsilon {float(epsilon):.9g}, but its scale gives {2 * bound}/{float(scale)}.")
+        raise CertificateError(
+            f"{name} states epsilon {float(epsilon):.9g}, but its scale gives {2 * bound}/{float(scale)}."
+        )
     return _Leaf(Derived(2 * bound / scale, Fraction(0), EXACT), None)
 
 
@@ -248,7 +252,12 @@ def _composition(_: Any, parameters: Mapping[str, Any], epsilon: Fraction, delta
         if gaussian <= AGREEMENT * float(epsilon):
             whole = min(Fraction(gaussian), epsilon)
             return _Leaf(Derived(whole, delta, f"dp_accounting for {len(leaves)} parts, to a thousandth"), None)
-    if not noises and len(set(stated)) == 1 and stated[0][1] == 0 and _repeated(stated[0][0], len(leaves), epsilon) <= delta:
+    if (
+        not noises
+        and len(set(stated)) == 1
+        and stated[0][1] == 0
+        and _repeated(stated[0][0], len(leaves), epsilon) <= delta
+    ):
         return _Leaf(Derived(epsilon, delta, f"the exact composition of {len(leaves)} equal parts; {how}"), None)
     raise CertificateError(f"{name} states less than its {len(leaves)} parts are found to promise together.")
 

@@ -98,7 +98,9 @@ def integer(plain: Any, name: str, low: int, high: int) -> int:
         CertificateError: if it is none.
     """
     if isinstance(plain, bool) or not isinstance(plain, int) or not low <= plain <= high:
-        raise CertificateError(f"{name} is not an integer from {low} to {high}; expected it as the release has written it.")
+        raise CertificateError(
+            f"{name} is not an integer from {low} to {high}; expected it as the release has written it."
+        )
     return plain
 
 

@@ -144,8 +144,10 @@ def _check_releases(files: FolderFiles, releases: list[str]) -> None:
     for name in files.digests:
         if name == SUMMARY or name.endswith(CARD):
             continue
-        stem = name.partition("/")[0] if "/" in name else next(
-            (name.removesuffix(ending) for ending in reversed(ENDINGS) if name.endswith(ending)), name
+        stem = (
+            name.partition("/")[0]
+            if "/" in name
+            else next((name.removesuffix(ending) for ending in reversed(ENDINGS) if name.endswith(ending)), name)
         )
         if stem not in known:
             raise CertificateError(f"{name} has no privacy card; a release is an image or a table with its card.")

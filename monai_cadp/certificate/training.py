@@ -65,9 +65,17 @@ def derived_training(training: Any, name: str) -> str:
     epsilon, delta = _total(events)
     for part, total in (("epsilon", epsilon), ("delta", delta)):
         if total > number(stated[part], f"{name}.guarantee.{part}") * (1 + ROUNDING):
-            raise CertificateError(f"{name}.guarantee.{part} is {stated[part]}, but its trainings have {float(total):.9g}.")
-    found = [_derive_event(event["guarantee"], f"{name}.events.{index}") for index, event in enumerate(events) if event["guarantee"]]
-    how = "derived by dp_accounting, to a thousandth" if all(found) else "stated, not derived: a training lacks its sums"
+            raise CertificateError(
+                f"{name}.guarantee.{part} is {stated[part]}, but its trainings have {float(total):.9g}."
+            )
+    found = [
+        _derive_event(event["guarantee"], f"{name}.events.{index}")
+        for index, event in enumerate(events)
+        if event["guarantee"]
+    ]
+    how = (
+        "derived by dp_accounting, to a thousandth" if all(found) else "stated, not derived: a training lacks its sums"
+    )
     return f"dp: epsilon {float(epsilon):.6g}, delta {float(delta):.6g} for one {stated['unit']} ({how})"
 
 

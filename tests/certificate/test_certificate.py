@@ -51,6 +51,7 @@ def test_an_unchanged_folder_is_verified(certified, key):
     assert refused_by(contents(certified), key) is None
 
 
+@pytest.mark.slow
 def test_ten_thousand_changes_of_single_bytes_are_refused_and_named(certified, key):
     draw = random.Random(0)
     whole = contents(certified)
@@ -83,6 +84,7 @@ def another(value, draw):
     return draw.choice(["something", 1])
 
 
+@pytest.mark.slow
 def test_ten_thousand_changes_of_single_fields_are_refused_and_named(certified, key):
     draw = random.Random(1)
     whole = contents(certified)
@@ -161,7 +163,7 @@ def test_a_certificate_is_not_overwritten(certified, key):
 @pytest.mark.parametrize("epsilon", [3.9999, 1.0, 0.0])
 def test_a_folder_with_a_false_epsilon_is_not_signed_and_refused_though_it_was(tmp_path, guarantee, key, epsilon):
     folder = write_release(tmp_path / "false", {**guarantee.to_dict(), "epsilon": epsilon})
-    with pytest.raises(CertificateError, match=rf"states epsilon {epsilon:g}, but its integers give 3\.99999999"):
+    with pytest.raises(CertificateError, match=rf"states epsilon {epsilon:g}, but its integers give 4\.$"):
         make_certificate(folder, key)
     assert not (folder / "certificate.json").exists()
     # A hostile signer leaves the check out: cards, summary and statement agree, and the signature is valid.
