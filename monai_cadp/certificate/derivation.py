@@ -64,7 +64,7 @@ def derived(guarantee: Mapping[str, Any], name: str) -> Derived:
         0.693147181
         >>> derived({**card, "epsilon": "0.6"}, "the card")
         Traceback (most recent call last):
-        monai_cadp.certificate.document.CertificateError: the card states epsilon 0.6, but its integers give 0.693147181.
+        monai_cadp.certificate.document.CertificateError: the card states epsilon 0.6, but its integers give 0.69314718...
     """
     return _cached(canonical(guarantee), name)
 
@@ -153,7 +153,7 @@ def _choices(ratios: list[Fraction], epsilon: Fraction, name: str) -> _Leaf:
 
 
 def _ratio(num: Any, size: Any, threshold: Any, name: str) -> Fraction:
-    r"""Return the largest ratio of the probabilities of a candidate, :math:`T (N - m) / ((2^{64} - T) m)` or its inverse.
+    r"""Return the largest ratio of a candidate's probabilities, :math:`T (N - m) / ((2^{64} - T) m)` or its inverse.
 
     Marked candidates have the probability :math:`T / 2^{64} m` each, the others :math:`(2^{64} - T) / 2^{64} (N - m)`.
     """

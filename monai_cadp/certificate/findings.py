@@ -42,15 +42,15 @@ def findings(result: Verified) -> dict[str, list[str]]:
     for kind, one in zip(statement["guarantees"], result.guarantees, strict=True):
         stated = kind["guarantee"]
         found.append(
-            f"{kind['count']} releases by {stated['mechanism']}, for one {stated['unit']} ({stated['relation']}): stated "
-            f"epsilon {stated['epsilon']} and delta {stated['delta']}, derived epsilon {decimal_above(one.epsilon)} by "
+            f"{kind['count']} releases by {stated['mechanism']}, for one {stated['unit']} ({stated['relation']}): "
+            f"stated epsilon {stated['epsilon']} and delta {stated['delta']}, derived epsilon {decimal_above(one.epsilon)} by "
             f"{one.how}"
         )
     if result.whole is not None:
         whole = statement["set_guarantee"]
         found.append(
-            f"the set of {whole['parameters']['num_releases']}, shuffled, to those who see nothing else: stated epsilon "
-            f"{whole['epsilon']} and delta {whole['delta']}; confirmed by {result.whole.how}"
+            f"the set of {whole['parameters']['num_releases']}, shuffled, to those who see nothing else: stated "
+            f"epsilon {whole['epsilon']} and delta {whole['delta']}; confirmed by {result.whole.how}"
         )
     found += [f"training data {sentence}" for sentence in dict.fromkeys(result.training)]
     public = sorted({fact for kind in statement["guarantees"] for fact in kind["guarantee"]["public"]})

@@ -55,8 +55,13 @@ def sums_epsilon(
         >>> round(sums_epsilon(((2.0, 1.0, 1, 2.0),), 1e-5), 2)
         4.38
     """
-    from dp_accounting import ComposedDpEvent, GaussianDpEvent, NeighboringRelation, PoissonSampledDpEvent
-    from dp_accounting import SelfComposedDpEvent
+    from dp_accounting import (
+        ComposedDpEvent,
+        GaussianDpEvent,
+        NeighboringRelation,
+        PoissonSampledDpEvent,
+        SelfComposedDpEvent,
+    )
     from dp_accounting.pld import PLDAccountant
 
     events = []

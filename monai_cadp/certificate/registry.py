@@ -30,7 +30,8 @@ def registry_record(result: Verified, about: Mapping[str, Any] | None = None) ->
         CertificateError: if ``about`` has another field, or the folder holds releases of several kinds.
 
     References:
-        The registry, registry.opendp.org; its schema, schemas/deployments-schema.yaml in opendp/deployments-registry-data.
+        The registry, registry.opendp.org; its schema, schemas/deployments-schema.yaml in
+        opendp/deployments-registry-data.
     """
     statement, about = result.statement, dict(about or {})
     if unknown := sorted(set(about) - set(CURATORS)):
@@ -67,25 +68,25 @@ def registry_record(result: Verified, about: Mapping[str, Any] | None = None) ->
             },
             "privacy_loss": {
                 "privacy_unit": unit,
-                "privacy_unit_details": f"Replace-one: any two inputs of one {unit} with the same public facts are adjacent.",
+                "privacy_unit_details": f"Replace-one: any two of one {unit} with the same public facts are adjacent.",
                 "privacy_parameters": {"epsilon": epsilon, **({"delta": delta} if delta else {})},
                 "privacy_parameters_details": " ".join(details),
             },
             "deployment_model": {
                 "model_name": "Central",
-                "model_name_details": "The curator reads the originals, and applies a local randomizer to each of them.",
+                "model_name_details": "The curator reads the originals, and applies a local randomizer to each.",
                 "actors": "The curator is trusted with the originals; whoever sees the released folder is not trusted.",
                 "release_type": "One release",
                 "data_source_type": "Static",
                 "access_type": "Non-interactive",
             },
             "accounting": {
-                "post_processing": "Decoding by an invertible network with fresh noise, and clipping to a public range.",
+                "post_processing": "Decoding by an invertible network with fresh noise; clipping to a public range.",
                 "composition": "; ".join(found["Derived anew"]),
             },
             "implementation": {
                 "preprocessing_and_hyperparameter_tuning": "; ".join(dict.fromkeys(result.training)),
-                "mechanisms": f"{guarantee['mechanism']} of monai_cadp, drawn in integers from the operating system's generator",
+                "mechanisms": f"{guarantee['mechanism']} of monai_cadp, drawn in exact integers",
                 "justification": "; ".join([*found["Checked"], *found["Taken from the signer's word"]]),
             },
             "administrative": {"registry_authors": authors if isinstance(authors, list) else [authors]},
