@@ -64,7 +64,7 @@ def derived(guarantee: Mapping[str, Any], name: str) -> Derived:
         0.693147181
         >>> derived({**card, "epsilon": "0.6"}, "the card")
         Traceback (most recent call last):
-        monai_cadp.certificate.document.CertificateError: the card states epsilon 0.6, but its integers give 0.69314718...
+        monai_cadp.certificate.document.CertificateError: the card states epsilon 0.6, but its integers give 0.693...
     """
     return _cached(canonical(guarantee), name)
 

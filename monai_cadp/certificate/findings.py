@@ -42,8 +42,9 @@ def findings(result: Verified) -> dict[str, list[str]]:
     for kind, one in zip(statement["guarantees"], result.guarantees, strict=True):
         stated = kind["guarantee"]
         found.append(
-            f"{kind['count']} releases by {stated['mechanism']}, for one {stated['unit']} ({stated['relation']}): "
-            f"stated epsilon {stated['epsilon']} and delta {stated['delta']}, derived epsilon {decimal_above(one.epsilon)} by "
+            f"{kind['count']} releases by {stated['mechanism']}, for one {stated['unit']} "
+            f"({stated['relation']}): stated epsilon {stated['epsilon']} and delta {stated['delta']}, "
+            f"derived epsilon {decimal_above(one.epsilon)} by "
             f"{one.how}"
         )
     if result.whole is not None:

@@ -20,7 +20,8 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin: 1.2rem 0 .3rem; } li {
 """
 CAVEAT = (
     "A signature says who states this, and that nothing was changed since. It does not prove that the files were "
-    "made as stated, nor that the random draws were secret. The guarantee is for one release of each; further ones add up."
+    "made as stated, nor that the random draws were secret. "
+    "The guarantee is for one release of each; further ones add up."
 )
 
 
