@@ -37,7 +37,7 @@ class Split(NamedTuple):
     ) -> DataLoader:
         """Return a loader of dictionaries with ``image`` and ``label``, which pass some transforms."""
         items = [{"image": x, "label": y} for x, y in zip(self.x, self.y, strict=True)]
-        return DataLoader(Dataset(items, list(transform) or None), batch_size, shuffle=shuffle)
+        return DataLoader(Dataset(items, list(transform) or None), batch_size=batch_size, shuffle=shuffle)
 
 
 @dataclass(frozen=True)
