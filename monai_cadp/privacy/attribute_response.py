@@ -3,18 +3,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from monai_cadp.privacy.checks import checked_epsilon
-from monai_cadp.privacy.exact_numbers import proved_value
 from monai_cadp.privacy.mechanism import Mechanism
 from monai_cadp.privacy.randomized_response import RandomizedResponse
+from monai_cadp.privacy.threshold import equal_share
 
 __all__ = ["AttributeResponse"]
 
@@ -56,7 +54,7 @@ class AttributeResponse(Mechanism):
                 f"kept is {list(kept)} for {num_attributes} attributes; expected different indices from 0, and one "
                 "attribute at least that is not kept."
             )
-        self.response = RandomizedResponse(_share(self.epsilon, len(self.randomized)), 2)
+        self.response = RandomizedResponse(equal_share(self.epsilon, len(self.randomized)), 2)
 
     def parameters(self) -> dict[str, Any]:
         """Return the number of attributes, which are kept, and the integer by which words are compared."""
@@ -84,11 +82,3 @@ class AttributeResponse(Mechanism):
         asked = latents[:, self.randomized]
         answered[:, self.randomized] = self.response(asked.reshape(-1), generator).reshape(asked.shape)
         return answered.float()
-
-
-def _share(epsilon: float, count: int) -> float:
-    """Return the largest float near epsilon / count of which ``count`` are not above epsilon, as exact numbers."""
-    share = epsilon / count
-    while count * Fraction(proved_value(share)) > Fraction(proved_value(epsilon)):
-        share = math.nextafter(share, 0.0)
-    return share

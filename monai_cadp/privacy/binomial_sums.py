@@ -18,6 +18,8 @@ MARGIN = 2.0**-48
 # Runs share a law of H if that moves x by no more than this share of its deviation.
 COARSENESS = 2.0**-10
 CELLS_AT_ONCE = 2**20
+# Of ``lost``: what underflows is far below it.
+SMALLEST_LOST = 1e-280
 
 
 class LossLaw(NamedTuple):
@@ -63,22 +65,29 @@ def positive_mean(law: LossLaw, epsilon: float, count: int, *, upper: bool, lost
     * All else are sums, products and quotients of positive numbers; there is no difference. A probability is a product
       of at most W ratios, of four roundings each, divided by a sum of such; two more cumulative sums give the means
       over H. Together that is less than 16 roundings for each entry of the three windows, relative to the result.
+    * Probabilities are made one of another from a mode on, those of A from the last of a few G's, so that what
+      underflows is below :math:`2^{-1022}` itself; all of it is far below the half of ``lost`` that no cut takes.
 
     Args:
         law: of each J.
         epsilon: 0 or more.
         count: n, 1 or more.
         upper: whether the bound is from above.
-        lost: what the cuts may cost, above 0.
+        lost: what the cuts may cost, 1e-280 or more.
 
     Returns:
         The bound, 0 or more.
+
+    Raises:
+        ValueError: if epsilon is below 0, where a J may be above 0 that is not here, or ``lost`` is too small.
 
     Example:
         >>> fair = LossLaw(Fraction(1), Fraction(0), Fraction(1, 2))
         >>> round(positive_mean(fair, 0.0, 2, upper=True), 9)
         0.25
     """
+    if not epsilon >= 0 or not lost >= SMALLEST_LOST:
+        raise ValueError(f"epsilon is {epsilon} and lost {lost}; expected 0 or more, and {SMALLEST_LOST:g} or more.")
     side = 1 if upper else -1
     factor = math.exp(epsilon) * (1 - side * MARGIN)
     high, low, common, rest = (float(value) for value in (law.high, law.low, law.common, law.rest))
@@ -93,7 +102,8 @@ def positive_mean(law: LossLaw, epsilon: float, count: int, *, upper: bool, lost
     log_cut = math.log(16 / lost)
     first, chances = _binomial(count, 2 * law.chance, log_cut)
     root = math.sqrt(first + len(chances))
-    size = CELLS_AT_ONCE / (4 * root)
+    # No more rows than a deviation: the middle of one is then not far from that of any other.
+    size = min(CELLS_AT_ONCE / (4 * root), root)
     if hidden:
         size = min(size, (gain + loss) * root / 2 * COARSENESS / (shared * float(hidden)))
     size = max(int(size), 1)
@@ -146,18 +156,20 @@ def _upper_rows(
     inequality.
     """
     smallest, largest = int(numbers[0]), int(numbers[-1])
-    middle = smallest // 2
     stop = min(math.ceil(largest / 2 + math.sqrt(log_cut / 2 * largest)) + 1, largest)
     if start > stop:
         return np.zeros(0), np.zeros((len(numbers), 0))
-    start = min(max(start, middle), smallest)
-    # The first G from its middle on; its law is symmetric, and of an even G the middle is there once.
-    upward = np.arange(middle, stop + 1, dtype=np.float64)
-    weights = np.cumprod(np.concatenate([[1.0], np.maximum(smallest - upward[:-1], 0.0) / (upward[:-1] + 1)]))
-    whole = 2 * weights[1:].sum() + (smallest % 2 == 0)
-    # Down the first column by Pr[G + 1, a] / Pr[G, a], then along the rows by Pr[G, a + 1] / Pr[G, a].
-    down = numbers[1:] / (2 * (numbers[1:] - start))
-    column = weights[start - middle] / whole * np.concatenate([[1.0], np.cumprod(down)])
-    kinds = upward[start - middle :]
+    start, last_middle = min(max(start, smallest // 2), smallest), largest // 2
+    lowest = min(start, last_middle)
+    # The last G; its law is symmetric, and of an even G the middle is there once.
+    upward = np.arange(lowest, stop + 1, dtype=np.float64)
+    weights = np.cumprod(np.concatenate([[1.0], (largest - upward[:-1]) / (upward[:-1] + 1)]))
+    upper_half = weights[last_middle - lowest :]
+    whole = 2 * upper_half[1:].sum() + (largest % 2 == 0) * upper_half[0]
+    # Up the first column by Pr[G, a] / Pr[G + 1, a], then along the rows by Pr[G, a + 1] / Pr[G, a]. The other way, a
+    # first number that underflows would take numbers with it that do not.
+    up = np.cumprod((2 * (numbers[1:] - start) / numbers[1:])[::-1])[::-1]
+    column = weights[start - lowest] / whole * np.concatenate([up, [1.0]])
+    kinds = upward[start - lowest :]
     along = np.maximum(numbers[:, None] - kinds[None, :-1], 0.0) / (kinds[None, :-1] + 1)
     return kinds, np.cumprod(np.concatenate([column[:, None], along], axis=1), axis=1)

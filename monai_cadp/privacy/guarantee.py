@@ -179,9 +179,10 @@ class PrivacyGuarantee:
             )
         if self.mechanism == "shuffle":
             promise += (
-                f" This holds for the whole set of {self.parameters.get('num_releases')} releases and for those who "
-                "see the set alone: its order is random and its names say nothing. Whoever learns which release is "
-                f"whose has the guarantee of a single release instead, epsilon = {self._local_epsilon():g}."
+                f" This holds where {self.parameters.get('num_releases')} releases or more share their public facts, "
+                "and for those who see the set alone: its order is random and its names say nothing. Whoever learns "
+                "which release is whose has the guarantee of a single release instead, epsilon = "
+                f"{self._local_epsilon():g}."
             )
         if self.public:
             facts = f"Not protected, because declared public and released as it is: {', '.join(self.public)}."
@@ -191,6 +192,12 @@ class PrivacyGuarantee:
             f"The promise holds for one release of one {self.unit}: if several {self.unit}s show the same person, or "
             "one is released several times, the epsilons and the deltas add up."
         )
+        if self.mechanism == "shuffle":
+            adding = (
+                f"The promise holds for one {self.unit} of the set: if k {self.unit}s of it show the same person, "
+                "epsilon is k times as large for them, and delta (e^(k epsilon) - 1) / (e^epsilon - 1) times. For "
+                "several sets of fresh releases the epsilons and the deltas add up."
+            )
         general = "It does not hide what is true of people in general, nor anything that is published elsewhere."
         return " ".join([promise, facts, self.training_data.explain(), adding, general])
 

@@ -7,6 +7,7 @@ import math
 from functools import lru_cache
 from statistics import NormalDist
 
+from monai_cadp.privacy.binomial_sums import SMALLEST_LOST
 from monai_cadp.privacy.checks import checked_delta, checked_epsilon
 from monai_cadp.privacy.shuffling import Subset, shuffled_delta, shuffled_epsilon
 from monai_cadp.privacy.threshold import MAX_EPSILON
@@ -97,7 +98,7 @@ def _largest(set_epsilon: float, num_releases: int, delta: float, subset: Subset
     from scipy.optimize import brentq
 
     def excess(local: float) -> float:
-        bound = shuffled_delta(set_epsilon, local, num_releases, subset, delta * CUT)
+        bound = shuffled_delta(set_epsilon, local, num_releases, subset, max(delta * CUT, SMALLEST_LOST))
         return math.log(max(bound, delta * CUT) / delta)
 
     high = low

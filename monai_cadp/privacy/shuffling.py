@@ -8,9 +8,9 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
-from monai_cadp.privacy.binomial_sums import LossLaw, positive_mean
+from monai_cadp.privacy.binomial_sums import MARGIN, LossLaw, positive_mean
 from monai_cadp.privacy.checks import checked_delta, checked_epsilon
-from monai_cadp.privacy.threshold import MAX_EPSILON, WORDS, acceptance_threshold, equal_share
+from monai_cadp.privacy.threshold import MAX_EPSILON, WORDS, acceptance_threshold
 
 __all__ = ["Subset", "attained_epsilon", "shuffled_delta", "shuffled_epsilon"]
 
@@ -18,6 +18,8 @@ __all__ = ["Subset", "attained_epsilon", "shuffled_delta", "shuffled_epsilon"]
 CUT = 1e-6
 # Of the proposal, each time that it is not enough.
 STEP = 2.0**-24
+# Below, the sums have no room in floating-point numbers, and a set counts as hiding nobody.
+SMALLEST_DELTA = 1e-270
 # Below, words of 64 bits hold e - 1 of a subset selection too coarsely.
 SMALLEST = 1e-6
 # More people than these hide no worse, and are counted as these: the sums have about as many terms.
@@ -147,11 +149,11 @@ def attained_epsilon(epsilon: float, num_releases: int, delta: float, subset: Su
     """
     epsilon, delta = checked_epsilon(epsilon), checked_delta(delta)
     _check_count(num_releases)
-    if epsilon < SMALLEST:
+    if epsilon < SMALLEST or delta < SMALLEST_DELTA:
         return 0.0
     law, _ = _subset_laws(epsilon, subset)
     found = _crossing(law, num_releases, delta, epsilon, upper=False)
-    while found > 0 and positive_mean(law, found, num_releases, upper=False, lost=delta * CUT) <= delta:
+    while found > 0 and not positive_mean(law, found, num_releases, upper=False, lost=delta * CUT) > delta:
         found = max(found - max(found * STEP, STEP), 0.0)
     return found
 
@@ -185,10 +187,10 @@ def shuffled_delta(
 @lru_cache(maxsize=256)
 def _bound(epsilon: float, num_releases: int, delta: float, subset: Subset | None) -> float:
     bound = min(epsilon, _closed_form(epsilon, num_releases, delta))
-    if epsilon > MAX_EPSILON:
+    if epsilon > MAX_EPSILON or delta < SMALLEST_DELTA:
         return bound
     found = _crossing(_upper_law(epsilon, subset), min(num_releases, MOST_RELEASES), delta, epsilon, upper=True)
-    while found < bound and shuffled_delta(found, epsilon, num_releases, subset, delta * CUT) > delta:
+    while found < bound and not shuffled_delta(found, epsilon, num_releases, subset, delta * CUT) <= delta:
         found += max(found * STEP, STEP)
     return min(found, bound)
 
@@ -203,7 +205,7 @@ def _upper_law(epsilon: float, subset: Subset | None) -> LossLaw:
 def _subset_laws(epsilon: float, subset: Subset) -> tuple[LossLaw, LossLaw]:
     """Return the laws of J for the lower and the upper bound, for the probabilities that the mechanism has."""
     num, size = subset
-    threshold = acceptance_threshold(equal_share(epsilon, 1), num, size)
+    threshold = acceptance_threshold(epsilon, num, size)
     marked, other = Fraction(threshold, WORDS * size), Fraction(WORDS - threshold, WORDS * (num - size))
     ratio, one = marked / other, Fraction(1)
     apart = min(size, num - size)
@@ -233,7 +235,7 @@ def _closed_form(epsilon: float, num_releases: int, delta: float) -> float:
     if limit <= 0 or epsilon > math.log(limit):
         return math.inf
     spread = 4 * math.sqrt(2 * math.log(4 / delta)) / math.sqrt((math.exp(epsilon) + 1) * num_releases)
-    return math.log1p(math.expm1(epsilon) * (spread + 4 / num_releases))
+    return math.log1p(math.expm1(epsilon) * (spread + 4 / num_releases)) * (1 + MARGIN)
 
 
 def _check_count(num_releases: int) -> None:

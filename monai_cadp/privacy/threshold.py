@@ -87,7 +87,10 @@ def acceptance_threshold(epsilon: float, num_candidates: int, subset_size: int) 
 
 
 def equal_share(epsilon: float, num_blocks: int) -> float:
-    """Return the epsilon of each block, rounded down until their exact sum is at most epsilon.
+    """Return the epsilon of each block, rounded down until the exact sum of what is proved of each is at most epsilon.
+
+    Proved is the smaller of two readings, binary and decimal (``proved_value``), of shares and of epsilon alike; so a
+    single block has epsilon itself.
 
     Args:
         epsilon: of all blocks together, above 0.
@@ -101,6 +104,6 @@ def equal_share(epsilon: float, num_blocks: int) -> float:
         10.0
     """
     share = epsilon / num_blocks
-    while Fraction(share) * num_blocks > Fraction(proved_value(epsilon)):
+    while num_blocks * Fraction(proved_value(share)) > Fraction(proved_value(epsilon)):
         share = math.nextafter(share, 0.0)
     return share

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import torch
 from torch.utils.data import Dataset
 
-from monai_cadp.privacy import PrivacyGuarantee
+from monai_cadp.privacy import PrivacyGuarantee, SubjectId
 from monai_cadp.release.releaser import BaseReleaser
 
 __all__ = ["set_guarantee"]
@@ -20,7 +21,8 @@ def set_guarantee(
     r"""Return the guarantee of all releases together, for those who see the shuffled set and nothing else.
 
     Where labels are public, releases hide among those of their class alone; the guarantee is that of the smallest
-    class, whose people it covers worst.
+    class, whose people it covers worst. What a label mechanism randomizes is not looked at: the number of people with a
+    fact that is not public would be told on every card.
 
     Args:
         releaser: without a ledger, which may return what another set already holds.
@@ -32,19 +34,30 @@ def set_guarantee(
         The guarantee, with the one of a single release in its parameters.
 
     Raises:
-        ValueError: if there is a ledger, a class has one image only, releases are not pure, or the set has a larger
-            epsilon than was asked for.
+        ValueError: if there is a ledger, a patient has several images, a class has one image only, releases are not
+            pure, or the set has a larger epsilon than was asked for.
     """
     if releaser.needs_subjects:
         raise ValueError(
             "A guarantee of the whole set was asked for with a ledger, which may return releases that another set "
             "holds already; leave out the ledger or the delta of the set."
         )
-    count = len(images)  # type: ignore[arg-type]
-    local = releaser.guarantee
-    if releaser.condition_space.embedding_size and local.public and "label" in images[0]:
-        labels = (torch.as_tensor(images[index]["label"]).flatten().tolist() for index in range(count))
-        count = min(Counter(tuple(label) for label in labels).values())
+    local, facts = releaser.guarantee, Counter[tuple[Any, ...]]()
+    space, people = releaser.condition_space, set[SubjectId]()
+    for index in range(len(images)):  # type: ignore[arg-type]
+        item = images[index]
+        if "subject" in item:
+            person = SubjectId(item["subject"])
+            if person in people:
+                raise ValueError(
+                    "A patient has several images, and a guarantee of the whole set counts one release of each; leave "
+                    "the others out, or the delta of the set."
+                )
+            people.add(person)
+        label = item.get("label") if space.embedding_size else None
+        public = None if label is None else space.public_part(torch.as_tensor(label)[None])
+        facts[() if public is None else tuple(public.flatten().tolist())] += 1
+    count = min(facts.values())
     if count < 2:
         raise ValueError(
             "An image of the input is the only one with its public facts, and hides among no others; leave it out, or "

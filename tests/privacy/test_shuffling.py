@@ -180,7 +180,12 @@ def test_a_shuffled_guarantee_is_a_document_like_any_other_and_says_for_whom_it_
     assert central.epsilon < 0.5 and central.delta == 1e-6
     assert PrivacyGuarantee.from_json(central.to_json()) == central
     assert "those who see the set alone" in central.explain()
-    assert "epsilon = 4" in central.explain()
+    assert "epsilon = 4" in central.explain() and "where 10000 releases or more share" in central.explain()
+
+
+def test_of_several_images_of_one_person_in_a_set_deltas_do_more_than_add_up():
+    text = SubsetSelection(4.0).guarantee().shuffled(10_000, delta=1e-6).explain()
+    assert "if k images of it show the same person" in text and "(e^(k epsilon) - 1) / (e^epsilon - 1) times" in text
 
 
 def test_only_pure_guarantees_are_shuffled(refused):

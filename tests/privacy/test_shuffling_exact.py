@@ -11,7 +11,7 @@ from itertools import combinations, combinations_with_replacement
 import pytest
 
 from monai_cadp.privacy.shuffling import Subset, attained_epsilon, shuffled_delta
-from monai_cadp.privacy.threshold import acceptance_threshold, equal_share
+from monai_cadp.privacy.threshold import acceptance_threshold
 
 # (N, m, people), with sets that are disjoint, that must overlap, and that fill more than half.
 CASES = [(5, 1, 2), (6, 1, 3), (5, 1, 4), (6, 2, 3), (8, 2, 2), (5, 2, 3), (6, 3, 2), (5, 3, 3), (3, 2, 4), (2, 1, 4)]
@@ -20,7 +20,7 @@ LOCAL = [0.7, math.log(4.0), 3.0]
 
 def chances(num, size, local):
     """The probabilities of a marked candidate and of another one, as the mechanism has them, and their denominator."""
-    threshold = acceptance_threshold(equal_share(local, 1), num, size)
+    threshold = acceptance_threshold(local, num, size)
     return threshold * (num - size), (2**64 - threshold) * size, 2**64 * size * (num - size)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monai_cadp.privacy.threshold import acceptance_threshold, exp_lower_bound
+from monai_cadp.privacy.threshold import acceptance_threshold, equal_share, exp_lower_bound
 
 WORDS = 2**64
 
@@ -95,3 +95,17 @@ def test_a_subset_of_none_or_all_is_refused(size):
 def test_an_epsilon_that_64_bits_cannot_hold_is_refused():
     with pytest.raises(ValueError, match="too small for 64-bit draws"):
         acceptance_threshold(1e-19, 2**20 - 1, 1)
+
+
+@pytest.mark.parametrize("epsilon", [0.1, 3.3, 16.1, 20.1, 33.3, 40.0])
+def test_one_block_has_all_of_epsilon(epsilon):
+    """What a set is counted by is the threshold of a mechanism with blocks, of declared content and of labels alike."""
+    assert equal_share(epsilon, 1) == epsilon
+
+
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(st.floats(1e-4, 400.0), st.integers(1, 1000))
+def test_shares_together_are_proved_for_no_more_than_epsilon(epsilon, blocks):
+    share = equal_share(epsilon, blocks)
+    assert blocks * both_readings(share) <= both_readings(epsilon)
+    assert share == pytest.approx(epsilon / blocks, rel=1e-15)

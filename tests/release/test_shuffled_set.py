@@ -10,7 +10,14 @@ import torch
 
 from monai_cadp import Privatizer
 from monai_cadp.networks import ConditionalINN, ContentBasis, DeclaredContent
-from monai_cadp.privacy import Budget, GaussianMechanism, PrivacyLedger, RandomizedResponse, SubsetSelection
+from monai_cadp.privacy import (
+    AttributeResponse,
+    Budget,
+    GaussianMechanism,
+    PrivacyLedger,
+    RandomizedResponse,
+    SubsetSelection,
+)
 from monai_cadp.privacy.shuffling import Subset, shuffled_epsilon
 from monai_cadp.release import release_folder
 
@@ -64,6 +71,15 @@ def test_all_hide_among_all_where_labels_have_a_budget(inn, tmp_path):
     assert whole["epsilon"] == shuffled_epsilon(2.0, COUNT, DELTA)
 
 
+def test_attributes_with_a_budget_are_not_counted_for_every_card(tmp_path):
+    """How many people have a fact that is not public would be a release of it."""
+    inn = ConditionalINN((4, 4), 1, condition_size=2, width=8, num_couplings=2)
+    both = privatizer(inn, SubsetSelection(1.0, num_candidates=64), label_mechanism=AttributeResponse(1.0, 2, kept=[0]))
+    folder = release_folder(both, Attributes(), tmp_path / "out", set_delta=DELTA)
+    whole = json.loads((folder / "summary.json").read_text())["set_guarantee"]
+    assert whole["public"] == ["attribute 0"] and whole["parameters"]["num_releases"] == SMALLEST
+
+
 def test_nothing_is_said_of_the_set_unless_it_is_asked_for(inn, tmp_path):
     folder = release_folder(privatizer(inn, SubsetSelection(2.0, num_candidates=64)), People(), tmp_path / "out")
     assert all("set_guarantee" not in path.read_text() for path in folder.glob("*.json"))
@@ -95,7 +111,13 @@ def test_sets_that_are_smaller_than_was_said_are_refused_before_anything_is_writ
 
 @pytest.mark.parametrize(
     ("case", "message"),
-    [("no delta", "set_delta"), ("not pure", "only pure releases"), ("ledger", "with a ledger"), ("alone", "only one")],
+    [
+        ("no delta", "set_delta"),
+        ("not pure", "only pure releases"),
+        ("ledger", "with a ledger"),
+        ("alone", "only one"),
+        ("twice", "several images"),
+    ],
 )
 def test_what_has_no_number_for_the_set_is_refused(inn, tmp_path, refused, case, message):
     mechanism, images, options = SubsetSelection(2.0, num_candidates=64), People(), {"set_delta": DELTA}
@@ -106,7 +128,7 @@ def test_what_has_no_number_for_the_set_is_refused(inn, tmp_path, refused, case,
     elif case == "ledger":
         options["ledger"] = PrivacyLedger.create(tmp_path / "ledger.db", bytes(32), Budget(epsilon=6.0))
     else:
-        images = OneOfAClass()
+        images = OneOfAClass() if case == "alone" else OneWithTwoImages()
     with refused(ValueError, message):
         release_folder(privatizer(inn, mechanism), images, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
@@ -117,3 +139,17 @@ class OneOfAClass(People):
 
     def __getitem__(self, index):
         return super().__getitem__(index) | {"label": torch.tensor(2 if index == 7 else 0)}
+
+
+class OneWithTwoImages(People):
+    """The last image is of the first person, whose id was typed otherwise."""
+
+    def __getitem__(self, index):
+        return super().__getitem__(index) | {"subject": " PERSON 0" if index == COUNT - 1 else f"person {index}"}
+
+
+class Attributes(People):
+    """The first attribute is one of two groups; the second belongs to three people."""
+
+    def __getitem__(self, index):
+        return super().__getitem__(index) | {"label": torch.tensor([float(index % 3 == 0), float(index < 3)])}
