@@ -18,7 +18,7 @@ __all__ = ["Subset", "attained_epsilon", "shuffled_delta", "shuffled_epsilon"]
 CUT = 1e-6
 # Of the proposal, each time that it is not enough.
 STEP = 2.0**-24
-# Below, the sums have no room in floating-point numbers, and a set counts as hiding nobody.
+# Below, floating-point numbers cannot hold the sums, and a set counts as hiding nobody.
 SMALLEST_DELTA = 1e-270
 # Below, words of 64 bits hold e - 1 of a subset selection too coarsely.
 SMALLEST = 1e-6
