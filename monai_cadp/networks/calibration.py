@@ -97,7 +97,7 @@ def calibrate_spectrum(
     scanners and resampling leave a mark of their own. So draws pass a fixed linear filter: frequency f of the cosine
     transform of a channel is multiplied by
 
-    .. math:: g_f = \exp \tfrac{1}{2} \big( E \log P_f(\text{image}) - E \log P_f(\text{draw}) \big),
+    .. math:: g_f = \exp \tfrac{1}{2} \left( E \log P_f(\text{image}) - E \log P_f(\text{draw}) \right),
 
     with P the power. The mean is that of logarithms, for a few images with much grain must not decide for all. Gains
     are smoothed over neighbouring frequencies and stay between 1/2 and 2. The frequencies of the coarse image, whose
