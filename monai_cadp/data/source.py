@@ -128,4 +128,10 @@ def _open_folder(
         return FlatFolder(folder, spatial_shape, in_channels, intensity_range, subject_pattern)
     if classes is None and has_train:
         classes = class_folder_names(root / "train")
+        if set(class_folder_names(folder)) - set(classes):
+            # None is named, for folders may be called after patients.
+            raise ValueError(
+                f"The split {split!r} has class folders that train has not; call every one by its class, or move it "
+                "away."
+            )
     return ClassFolder(folder, spatial_shape, in_channels, intensity_range, classes, subject_pattern)

@@ -76,10 +76,11 @@ def check_class_names(releaser: BaseReleaser, items: Dataset) -> None:
     if found is None or space.num_classes is None:
         return
     known = getattr(space, "names", None)
+    # Folders are not named: one that is no class may be called after a patient.
     if known is not None and found != list(known):
         raise ValueError(
-            f"The classes of the images are {', '.join(found)}, but those of the model are {', '.join(known)}, in this "
-            "order; open the images with the names of the model."
+            f"The {len(found)} class folders of the images are not the classes of the model, which are "
+            f"{', '.join(known)} in this order; open the images with the names of the model."
         )
     if known is None and len(found) != space.num_classes:
         raise ValueError(
@@ -88,8 +89,8 @@ def check_class_names(releaser: BaseReleaser, items: Dataset) -> None:
         )
     if known is None:
         warnings.warn(
-            f"The model does not know what its classes are called; {', '.join(found)} are taken for its classes 0 to "
-            f"{len(found) - 1}, which only class_names would make sure of.",
+            f"The model does not know what its classes are called; the {len(found)} class folders, sorted by their "
+            f"names, are taken for its classes 0 to {len(found) - 1}, which only class_names would make sure of.",
             stacklevel=3,
         )
 

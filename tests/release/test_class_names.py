@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monai_cadp.data import open_images, open_originals
+from monai_cadp.data import class_names_of, open_images, open_originals
 from monai_cadp.networks import ConditionalINN, ContentBasis, TrainedModel
 from monai_cadp.privacy import Budget, PriorOnly, PrivacyLedger, SubsetSelection
 from monai_cadp.release import Privatizer, RecordedReleaser, release_batches, release_folder
@@ -48,7 +48,7 @@ def test_a_folder_of_some_classes_is_released_under_the_labels_of_the_model(fold
 
 def test_a_folder_that_was_opened_without_the_names_of_the_model_is_refused(folder, tmp_path, refused):
     releaser, images = privatizer(), open_originals(folder, None, (4, 4))
-    said = "classes of the images are class_3, class_7, but those of the model are class_1, class_3, class_5, class_7,"
+    said = "2 class folders of the images are not the classes of the model, which are class_1, class_3"
     with refused(ValueError, said):
         release_folder(releaser, images, tmp_path / "out")
     with refused(ValueError, said):
@@ -63,16 +63,16 @@ def test_a_folder_that_the_model_does_not_know_is_refused_and_nothing_is_spent(f
         open_originals(folder, None, (4, 4), class_names=["class_1", "class_2", "class_3", "class_4"])
     ledger = PrivacyLedger.create(tmp_path / "ledger.db", bytes(32), Budget(epsilon=8.0))
     images = open_originals(folder, None, (4, 4), subject_pattern="(.)")
-    with refused(ValueError, "classes of the images are"):
+    with refused(ValueError, "2 class folders of the images are not the classes of the model"):
         release_folder(privatizer(), images, tmp_path / "out", ledger=ledger)
-    with refused(ValueError, "classes of the images are"):
+    with refused(ValueError, "2 class folders of the images are not the classes of the model"):
         release_folder(RecordedReleaser(privatizer(), ledger), images, tmp_path / "out")
     assert ledger.spent("a") == (0.0, 0.0) and not (tmp_path / "out").exists()
 
 
 def test_a_model_without_names_takes_as_many_folders_as_it_has_classes_and_says_how(folder, tmp_path):
     images = open_originals(folder, None, (4, 4))
-    with pytest.warns(UserWarning, match="class_3, class_7 are taken for its classes 0 to 1"):
+    with pytest.warns(UserWarning, match="2 class folders, sorted by their names, are taken for its classes 0 to 1"):
         assert published(release_folder(privatizer(None, 2), images, tmp_path / "out")) == [0, 1]
 
 
@@ -115,5 +115,29 @@ def test_a_network_goes_on_with_images_of_its_own_classes_only(folder, tmp_path,
     assert load_network(tmp_path / "model.pt", class_names=names).condition_space.num_classes == 2
     (folder / "class_0").mkdir()
     names = open_images(folder, "train", (4, 4)).class_names
-    with refused(ValueError, "The classes class_0, class_3, class_7 were given"):
+    with refused(ValueError, "Other names of classes were given, but those of the checkpoint"):
         load_network(tmp_path / "model.pt", class_names=names)
+
+
+def test_no_error_and_no_warning_names_a_folder_that_may_be_called_after_a_patient(folder, tmp_path):
+    """A folder with one sub folder a patient is easily given in the place of one with classes."""
+    for name in ("class_3", "class_7"):
+        (folder / name).rename(folder / f"Mustermann_{name}")
+    images, said = open_originals(folder, None, (4, 4)), []
+    with pytest.warns(UserWarning) as caught:
+        release_folder(privatizer(None, 2), images, tmp_path / "out")
+    said += [str(warning.message) for warning in caught]
+    for releaser in (privatizer(), privatizer(None)):
+        with pytest.raises(ValueError) as error:
+            release_folder(releaser, images, tmp_path / "other")
+        said.append(str(error.value))
+    save_model(model(), tmp_path / "model.pt")
+    with pytest.raises(ValueError) as error:
+        load_network(tmp_path / "model.pt", class_names=class_names_of(images))
+    with pytest.raises(ValueError) as of_split:
+        for split, names in (("train", ("Mustermann_a", "b")), ("test", ("Mustermann_c", "b"))):
+            for name in names:
+                (folder / split / name).mkdir(parents=True)
+        open_originals(folder, "test", (4, 4))
+    said += [str(error.value), str(of_split.value)]
+    assert "call every one by its class" in said[-1] and not any("Mustermann" in one for one in said)
