@@ -102,6 +102,9 @@ def release_folder(
         raise ValueError("set_epsilon was given without set_delta; give both.")
     guarantee = releaser.guarantee.to_dict()
     whole = None if set_delta is None else set_guarantee(releaser, images, set_delta, set_epsilon)
+    if whole is not None:
+        # A smaller last batch may differ in its last bits, and would show who came last.
+        images = Subset(images, secrets.SystemRandom().sample(range(len(images)), len(images)))  # type: ignore[arg-type]
     # Chosen and ordered at random: the first ones would show which release belongs to which place in the source.
     count = len(images)  # type: ignore[arg-type]
     chosen = set(secrets.SystemRandom().sample(range(count), min(num_preview, count)))

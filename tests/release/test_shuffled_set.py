@@ -153,3 +153,18 @@ class Attributes(People):
 
     def __getitem__(self, index):
         return super().__getitem__(index) | {"label": torch.tensor([float(index % 3 == 0), float(index < 3)])}
+
+
+def test_what_is_released_as_a_set_is_drawn_in_random_order(inn, tmp_path):
+    """A last batch that is smaller may differ in its last bits; it must not be the last images of the source."""
+    read: list[int] = []
+
+    class Watched(People):
+        def __getitem__(self, index):
+            read.append(index)
+            return super().__getitem__(index)
+
+    mechanism = SubsetSelection(2.0, num_candidates=64, subset_size=6)
+    release_folder(privatizer(inn, mechanism), Watched(), tmp_path / "out", batch_size=16, set_delta=DELTA)
+    drawn = read[-COUNT:]
+    assert sorted(drawn) == list(range(COUNT)) != drawn
