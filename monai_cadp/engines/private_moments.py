@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from monai_cadp.networks import ConditionalINN
-from monai_cadp.networks.whitening import SMALLEST_RATIO, orthonormal_cosines
+from monai_cadp.networks.spectrum import orthonormal_cosines
+from monai_cadp.networks.whitening import SMALLEST_RATIO
 from monai_cadp.privacy.checks import checked_positive
 from monai_cadp.privacy.noisy_moments import REPLACEMENT, noisy_second_moments
 from monai_cadp.privacy.training_accounting import NoisySums
@@ -245,7 +246,7 @@ def _cosines(shape: Sequence[int], num_frequencies: int | None) -> Tensor:
     channels, *sizes = shape
     columns = torch.eye(channels)
     for size in sizes:
-        columns = torch.kron(columns, orthonormal_cosines(size, min(num_frequencies or size, size)))
+        columns = torch.kron(columns, orthonormal_cosines(size, min(num_frequencies or size, size)).float())
     return columns
 
 

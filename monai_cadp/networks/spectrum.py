@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["cosine_transform", "inverse_cosine_transform", "smoothed_over_frequencies"]
+__all__ = ["cosine_transform", "inverse_cosine_transform", "orthonormal_cosines", "smoothed_over_frequencies"]
 
 
 def cosine_transform(x: Tensor) -> Tensor:
@@ -31,12 +31,14 @@ def cosine_transform(x: Tensor) -> Tensor:
         >>> torch.allclose(inverse_cosine_transform(cosine_transform(x)), x, atol=1e-5)
         True
     """
-    return _along_axes(x, [_cosines(size).to(x) for size in x.shape[2:]])
+    return _along_axes(x, [orthonormal_cosines(size, size).T.to(x) for size in x.shape[2:]])
 
 
 def inverse_cosine_transform(coefficients: Tensor) -> Tensor:
     r"""Return the images (B, C, \*spatial) of coefficients; see :func:`cosine_transform`."""
-    return _along_axes(coefficients, [_cosines(size).T.to(coefficients) for size in coefficients.shape[2:]])
+    return _along_axes(
+        coefficients, [orthonormal_cosines(size, size).to(coefficients) for size in coefficients.shape[2:]]
+    )
 
 
 def smoothed_over_frequencies(values: Tensor, deviation: float) -> Tensor:
@@ -53,18 +55,24 @@ def smoothed_over_frequencies(values: Tensor, deviation: float) -> Tensor:
     return _along_axes(values[None], [_weights(size, deviation).to(values) for size in values.shape[1:]])[0]
 
 
+def orthonormal_cosines(size: int, rank: int) -> Tensor:
+    """Return the lowest ``rank`` cosines of an axis as columns (size, rank), float64.
+
+    Example:
+        >>> columns = orthonormal_cosines(4, 2)
+        >>> torch.allclose(columns.T @ columns, torch.eye(2, dtype=torch.float64))
+        True
+    """
+    position = torch.arange(size, dtype=torch.float64)[:, None] + 0.5
+    basis = torch.cos(math.pi / size * position * torch.arange(rank, dtype=torch.float64))
+    return basis / basis.norm(dim=0)
+
+
 def _along_axes(x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
     """Multiply each spatial axis by its matrix."""
     for axis, matrix in enumerate(matrices, start=2):
         x = (x.movedim(axis, -1) @ matrix.T).movedim(-1, axis)
     return x
-
-
-def _cosines(size: int) -> Tensor:
-    places = torch.arange(size, dtype=torch.float64)
-    matrix = torch.cos(math.pi / size * places[:, None] * (places + 0.5)) * math.sqrt(2 / size)
-    matrix[0] /= math.sqrt(2)
-    return matrix
 
 
 def _weights(size: int, deviation: float) -> Tensor:

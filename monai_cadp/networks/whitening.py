@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -11,6 +10,7 @@ from FrEIA.modules import InvertibleModule
 from torch import Tensor, nn
 
 from monai_cadp.networks.chain import Chain
+from monai_cadp.networks.spectrum import orthonormal_cosines
 
 __all__ = ["GroupWhitening", "LowRankWhitening"]
 
@@ -145,7 +145,7 @@ class LowRankWhitening(InvertibleModule):
         self.flow = flow
         self.register_buffer("mean", torch.zeros(size))
         # The usual subspace before any data are seen.
-        self.register_buffer("basis", orthonormal_cosines(size, rank))
+        self.register_buffer("basis", orthonormal_cosines(size, rank).float())
         self.register_buffer("residual_scale", torch.ones(()))
 
     def forward(
@@ -189,13 +189,6 @@ class LowRankWhitening(InvertibleModule):
 def _after_loading(layer: nn.Module, incompatible_keys: object) -> None:
     assert isinstance(layer, GroupWhitening)
     layer.derive()
-
-
-def orthonormal_cosines(size: int, rank: int) -> Tensor:
-    """Return the lowest ``rank`` cosines (the discrete cosine transform) as columns (size, rank)."""
-    position = torch.arange(size, dtype=torch.float64)[:, None] + 0.5
-    basis = torch.cos(math.pi / size * position * torch.arange(rank, dtype=torch.float64))
-    return (basis / basis.norm(dim=0)).float()
 
 
 def smallest_variance(largest: float) -> float:
