@@ -78,10 +78,15 @@ def chest_xray(result: dict[str, Any]) -> str:
     ]
     columns = ["what", "epsilon", "distance", "spectrum", "intensity", "anatomy", "distance at 64 x 64", "content kept"]
     nearest = result["nearest_training_film"]["samples_to_train_over_held_out_to_train"]
+    aucs = {name: figure["value"] for name, figure in result["membership_auc_by_likelihood"].items()}
+    whole, part = aucs.pop("the whole film"), max(aucs, key=lambda name: aucs[name])
+    most, part = aucs[part], "the coarse image" if part == "coarse image" else f"the {part}"
     return paragraphs(
         f"{result['films']} films of {result['patients']} patients whom the network has not seen:",
         markdown_table(columns, rows),
-        f"The distance of a sample to the nearest training film is {nearest:.2f} times that of a held-out film.",
+        f"The distance of a sample to the nearest training film is {nearest:.2f} times that of a held-out film. "
+        f"Likelihoods tell films of the training from others with an AUC of {whole:.2f}, those of {part} alone with "
+        f"{most:.2f}: that is what the network tells, and no guarantee of a release covers it.",
     )
 
 
