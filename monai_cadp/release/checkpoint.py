@@ -203,8 +203,8 @@ def _check_names(model: TrainedModel, class_names: Sequence[str] | None) -> None
     known = model.condition_names
     if class_names is not None and known is not None and _blank(class_names) != _blank(known):
         raise ValueError(
-            f"Other names of classes were given, but those of the checkpoint are {', '.join(known)}, in this order; call "
-            " them and order them as it does."
+            f"Other names of classes were given, but those of the checkpoint are {', '.join(known)}, in this order; "
+            "call them and order them as it does."
         )
 
 
