@@ -154,9 +154,10 @@ def check_options(needs: Mapping[str, str] | None = None) -> dict[str, Any]:
     A configuration names this function as the first of all that is evaluated: under ``initialize``, where
     MONAI's ``run`` begins, before it has printed an option; as what ``run`` begins with, for commands that choose
     another ``init_id``; and as what ``network_def`` requires. Options come from the command line, from an ``args_file``
-    or from a call in Python, and MONAI writes all of them into one configuration and keeps no list of them. So the
-    parser that is evaluating this is taken from the calling frames, together with the names of the files it has read;
-    what differs from the files is what was given.
+    or from a call in Python, and MONAI writes all of them into one configuration. So the parser that is evaluating
+    this is taken from the calling frames, together with the names of the files it has read and the options of the
+    command; what these name or what differs from the files was given. A program that makes a workflow itself leaves
+    the differences only: there, an option with the value of its file counts as not given.
 
     Refused are
 
@@ -170,7 +171,7 @@ def check_options(needs: Mapping[str, str] | None = None) -> dict[str, Any]:
         needs: option by option the one without which it has no effect.
 
     Returns:
-        The options that differ from the files, by their ids as they are typed; for
+        The options that were given, by their ids as they are typed; for
         :func:`~monai_cadp.release.checkpoint.load_privatizer` to compare those about the network with the checkpoint.
 
     Raises:
@@ -190,7 +191,7 @@ def check_options(needs: Mapping[str, str] | None = None) -> dict[str, Any]:
     given, own = parser.get(), _as_written(parser, files)
     # Where one option takes the place of what uses another, both may be given.
     used = _used(given) | _used(own)
-    stated = dict(_differences(given, own))
+    stated = _named_by_the_command(given, own) | dict(_differences(given, own))
     for id, value in stated.items():
         if runs and id.split(ReferenceResolver.sep)[0] == NETWORK:
             raise ValueError(_without_effect(id))
@@ -301,6 +302,18 @@ def _caller() -> tuple[ConfigParser, Any, bool]:
     return parser, None if folder is None else _files_in(folder, parser.get()), folder is not None
 
 
+def _named_by_the_command(given: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of the command that is running which have the very value of the files, by their ids."""
+    named: set[str] = set()
+    for here, module in _frames():
+        if module in READERS:
+            # Names of MONAI's commands for all their arguments, and of our own for those that go to a configuration.
+            for options in (here.get("_args"), here.get("override"), here.get("overrides")):
+                named |= {*map(str, options)} if isinstance(options, Mapping) else set()
+    ids = map(ReferenceResolver.normalize_id, named)
+    return {id: _at(given, id) for id in ids if _stands(own, id) and id not in META}
+
+
 def _files_in(folder: Path, given: Mapping[str, Any]) -> list[str]:
     """Return the files of a folder that may have made a configuration: those of which it has every section.
 
@@ -323,6 +336,13 @@ def _as_written(parser: ConfigParser, files: Any) -> dict[str, Any]:
 
 def _join(id: str, key: Any) -> str:
     return f"{id}{ReferenceResolver.sep}{key}" if id else str(key)
+
+
+def _stands(config: Any, id: str) -> bool:
+    """Tell whether something stands at an id, be it null."""
+    above, _, key = id.rpartition(ReferenceResolver.sep)
+    parent = _at(config, above)
+    return key in parent if isinstance(parent, Mapping) else _at(config, id) is not None
 
 
 def _at(config: Any, id: str) -> Any:

@@ -249,6 +249,21 @@ def test_an_option_whose_user_an_overlay_has_replaced_is_refused():
         assert f"'{name}' has no effect" in refusal(begin, both, **options)
 
 
+def test_an_option_without_effect_is_refused_with_the_very_value_of_its_file_too(tmp_path):
+    both = [TRAIN, TRAIN.with_name("train_dp.yaml")]
+    written = options_of(both)
+    for name in ("patience", "training_data"):
+        assert f"'{name}' has no effect" in refusal(begin, both, **{name: written[name]})
+    settings = {"config_file": [str(path) for path in both], "training_data": written["training_data"]}
+    (tmp_path / "args.yaml").write_text(yaml.safe_dump(settings))
+    assert "'training_data' has no effect" in refusal(run, args_file=str(tmp_path / "args.yaml"))
+
+
+def test_an_option_with_the_value_of_its_file_counts_as_given():
+    workflow = create_workflow(config_file=str(INFERENCE), in_channels=1, num_directions=3)
+    assert workflow.parser.get_parsed_content("option_check") == {"in_channels": 1, "num_directions": 3}
+
+
 def test_options_of_a_file_are_options(tmp_path):
     (tmp_path / "args.yaml").write_text(yaml.safe_dump({"config_file": str(INFERENCE), "ledgr": SECRET}))
     assert "nearest one is 'ledger'" in refusal(run, args_file=str(tmp_path / "args.yaml"))
