@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import warnings
 from collections import Counter
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 # One core for each process, of which there is one a core already: read when NumPy and torch are imported, here and in
@@ -41,6 +43,11 @@ def assert_one_sentence(error: BaseException) -> None:
     assert re.fullmatch(r"[^\n]+\.", message), message
     assert not re.search(r"\.\s", message), message
     assert not re.search(r"/\w+/\w+|\\\w+\\\w+", message), message
+
+
+def study_files(path: Path) -> list[str]:
+    """The files that make up a study, in the order of the command at the top of the one that is its own."""
+    return ast.literal_eval(re.search(r'--config_file "(\[.*?\])"', path.read_text())[1])
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, create_workflow, run, verify_net_in_out
 
 from monai_cadp.bundle_options import KINDS, check_options
-from tests.conftest import assert_one_sentence
+from tests.conftest import assert_one_sentence, study_files
 
 ROOT = Path(__file__).parents[1]
 SECTIONS = ("initialize", "run", "finalize", "imports")
@@ -51,9 +51,11 @@ SECRET = "Mustermann-1954"
 
 def configurations():
     """Every list of files that is run together."""
-    for path in [*ROOT.glob("configs/*.yaml"), *ROOT.glob("configs/studies/*.yaml")]:
-        if "run" in yaml.safe_load(path.read_text()):
-            yield [path]
+    yield from ([path] for path in ROOT.glob("configs/*.yaml"))
+    for path in ROOT.glob("configs/studies/*.yaml"):
+        files = [ROOT / file for file in study_files(path)]
+        if files[-1] == path:
+            yield files
     for folder in ROOT.glob("bundles/*/configs"):
         for names in (
             ("train",),
@@ -71,7 +73,11 @@ def configurations():
 
 CONFIGURATIONS = {"+".join(path.relative_to(ROOT).as_posix() for path in files): files for files in configurations()}
 # Of every kind of configuration one is tried while people work: the check is the same in all.
-QUICK = ("bundles/cadp_2d/configs/train.yaml", "bundles/cadp_2d/configs/inference.yaml", "configs/studies/mnist.yaml")
+QUICK = (
+    "bundles/cadp_2d/configs/train.yaml",
+    "bundles/cadp_2d/configs/inference.yaml",
+    "configs/studies/images.yaml+configs/studies/mnist.yaml",
+)
 everywhere = pytest.mark.parametrize(
     "files",
     [

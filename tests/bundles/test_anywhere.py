@@ -23,7 +23,7 @@ from monai_cadp.bundle_options import bundle_root
 from monai_cadp.bundles import shipped_bundles
 from monai_cadp.networks import ConditionalINN, ContentBasis, TrainedModel
 from monai_cadp.release.checkpoint import save_model
-from tests.conftest import assert_one_sentence
+from tests.conftest import assert_one_sentence, study_files
 
 ROOT = Path(__file__).parents[2]
 BUNDLES = [*shipped_bundles()]
@@ -205,5 +205,5 @@ def test_the_shipped_weights_are_exported(name, tmp_path, monkeypatch):
 
 def test_the_studies_run_beside_a_copy_of_theirs(tmp_path):
     assert main(["bundle", "copy", "configs", "configs"]) == 0
-    for name in ("quickstart", "studies/two_moons"):
-        create_workflow(config_file=f"configs/{name}.yaml")
+    create_workflow(config_file="configs/quickstart.yaml")
+    create_workflow(config_file=study_files(Path("configs/studies/two_moons.yaml")))

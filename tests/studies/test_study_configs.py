@@ -12,12 +12,13 @@ import yaml
 from monai.bundle import run
 
 from monai_cadp.data import Digits
+from tests.conftest import study_files
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 STUDIES = ROOT / "configs" / "studies"
-SHARED = ("images.yaml", "rows.yaml")
+SHARED = ("images.yaml", "large_images.yaml", "rows.yaml")
 # What takes minutes by itself, and has tests of its own.
 SHORT = {"membership": None, "epsilons": [4.0]}
 METHODS = [{"_target_": "monai_cadp.studies.NetworkContent", "epsilons": [4.0]}]
@@ -27,9 +28,8 @@ def study(name, folder, **options):
     output = folder / "results"
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        # The sections that studies share are looked for from the project's folder.
         patch.chdir(ROOT)
-        run(config_file=f"configs/studies/{name}.yaml", output_dir=str(output), quick=True, **options)
+        run(config_file=study_files(STUDIES / f"{name}.yaml"), output_dir=str(output), quick=True, **options)
     page = (output / "report.html").read_text()
     variants = {variant["name"]: variant for variant in json.loads((output / "results.json").read_text())["variants"]}
     assert {"originals", "prior only"} <= variants.keys()
@@ -40,18 +40,19 @@ def study(name, folder, **options):
 def test_every_study_is_in_the_documentation_and_says_how_to_get_its_data():
     text = (ROOT / "docs" / "STUDIES.md").read_text()
     for path in STUDIES.glob("*.yaml"):
-        assert path.name in SHARED or f"--config_file configs/studies/{path.name}" in text
+        files = study_files(path)
+        if path.name not in SHARED:
+            assert files[-1] == path.relative_to(ROOT).as_posix()
+            assert f"| {', '.join(f'`{Path(file).name}`' for file in files)} |" in text
 
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.name)
-def test_what_studies_share_stands_in_one_place(path):
-    """A study holds no section of its own that is equal to a shared one."""
-    if path.name in SHARED:
-        return
-    sections = yaml.safe_load(path.read_text())
-    for shared in SHARED:
-        for name, section in yaml.safe_load((STUDIES / shared).read_text()).items():
-            assert sections.get(name) != section
+def test_a_study_says_only_what_is_its_own(path):
+    """It repeats neither an option nor a section of the files that it is put over."""
+    own, below = yaml.safe_load(path.read_text()), {}
+    for file in study_files(path)[: study_files(path).index(path.relative_to(ROOT).as_posix())]:
+        below |= yaml.safe_load((ROOT / file).read_text())
+    assert not {name for name in own if name in below and own[name] == below[name]}
 
 
 @pytest.mark.parametrize("name", ["breast_cancer", "diabetes", "two_moons"])
