@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
+import re
 from collections.abc import Iterator, Mapping
 from numbers import Integral, Real
 from pathlib import Path
@@ -139,8 +140,10 @@ KINDS = (
 # What MONAI's commands start from, and what it needs without being used by anything.
 NETWORK = "network_def"
 ROOTS = ("imports", "initialize", "run", "finalize", OPTION_CHECK, NETWORK)
+# Where MONAI's experiment tracking has written a configuration with all options.
+EXECUTED = "save_execute_config"
 # MONAI's own, or of its experiment tracking.
-META = ("_meta_", "experiment_name", "is_not_rank0", "run_name", "save_execute_config")
+META = ("_meta_", "experiment_name", "is_not_rank0", "run_name", EXECUTED)
 READERS = ("monai", "monai_cadp")
 REFERENCE_SIGNS = ("@", "$", "%")
 # Of the bundle of a configuration, kept for programs that go on with a workflow's parser after MONAI has made it.
@@ -167,6 +170,9 @@ def check_options(needs: Mapping[str, str] | None = None) -> dict[str, Any]:
       number is meant;
     * an option without the one that it needs.
 
+    MONAI's ``--tracking`` writes the whole configuration, with the paths and names in it, before anything is checked,
+    and stores it in MLflow; that file is removed here. One that was asked for by name stays, and is not stored either.
+
     Args:
         needs: option by option the one without which it has no effect.
 
@@ -188,6 +194,7 @@ def check_options(needs: Mapping[str, str] | None = None) -> dict[str, Any]:
     """
     parser, files, runs = _caller()
     _folder(parser)
+    _withdraw_from_tracking(parser)
     given, own = parser.get(), _as_written(parser, files)
     # Where one option takes the place of what uses another, both may be given.
     used = _used(given) | _used(own)
@@ -245,6 +252,17 @@ def bundle_root() -> str:
             "'bundle_root' in it, or work in that folder."
         )
     return folder
+
+
+def _withdraw_from_tracking(parser: ConfigParser) -> None:
+    """Remove the file of all options that MONAI's experiment tracking has written, and give it no file to store."""
+    written = parser.get(EXECUTED)
+    if written:
+        # An expression, which fails where output_dir is none itself; a file that was asked for stays.
+        named_by_monai = re.search(r"/(config_\d+_\d+\.json)'$", written)
+        if named_by_monai:
+            Path(parser.get_parsed_content("output_dir"), named_by_monai[1]).unlink(missing_ok=True)
+        parser.ref_resolver.resolved_content[EXECUTED] = None
 
 
 def _folder(parser: ConfigParser) -> str | None:

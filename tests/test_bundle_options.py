@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -268,6 +269,14 @@ def test_an_option_without_effect_is_refused_with_the_very_value_of_its_file_too
 def test_an_option_with_the_value_of_its_file_counts_as_given():
     workflow = create_workflow(config_file=str(INFERENCE), in_channels=1, num_directions=3)
     assert workflow.parser.get_parsed_content("option_check") == {"in_channels": 1, "num_directions": 3}
+
+
+def test_experiment_tracking_of_monai_records_no_configuration(tmp_path):
+    for options in ({}, {"ledgr": SECRET}):
+        output = tmp_path / f"output {len(options)}"
+        with contextlib.suppress(RuntimeError):
+            create_workflow(config_file=str(TRAIN), tracking="mlflow", output_dir=str(output), **options)
+        assert output.exists() and not list(output.rglob("*.json"))
 
 
 def test_options_of_a_file_are_options(tmp_path):

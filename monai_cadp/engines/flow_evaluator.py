@@ -55,9 +55,9 @@ class FlowEvaluator(Evaluator):
             device=device,
             val_data_loader=val_data_loader,
             prepare_batch=prepare_flow_batch,
-            key_val_metric={"bits_per_dimension": BitsPerDimension(output_transform=lambda output: output["bits"])},
+            key_val_metric={"bits_per_dimension": BitsPerDimension(output_transform=lambda output: output[0]["bits"])},
             additional_metrics={
-                f"bits_of_part_{part}": BitsPerDimension(output_transform=lambda output, p=part: output["parts"][p])
+                f"bits_of_part_{part}": BitsPerDimension(output_transform=lambda output, p=part: output[0]["parts"][p])
                 for part in range(num_parts if num_parts > 1 else 0)
             },
             metric_cmp_fn=lambda current, best: current < best,
@@ -74,7 +74,7 @@ class FlowEvaluator(Evaluator):
         self.generator.manual_seed(self.seed)
 
     @torch.no_grad()
-    def _iteration(self, engine: Engine, batchdata: Mapping[str, Any]) -> dict[str, Any]:
+    def _iteration(self, engine: Engine, batchdata: Mapping[str, Any]) -> list[dict[str, Any]]:  # type: ignore[override]
         network = self._module
         network.eval()
         x, condition = prepare_flow_batch(batchdata)
@@ -82,7 +82,8 @@ class FlowEvaluator(Evaluator):
         condition = None if condition is None else condition.to(self.state.device)
         parts = [log_prob.cpu() for log_prob in network.part_log_probs(x, condition)]
         parts = [log_prob / (-math.log(2) * network.num_latents) for log_prob in parts]
-        return {"bits": torch.stack(parts[: network.num_flows]).sum(0), "parts": parts}
+        # A list, as MONAI's handlers expect of an engine whose batches are decollated.
+        return [{"bits": torch.stack(parts[: network.num_flows]).sum(0), "parts": parts}]
 
     @property
     def _module(self) -> InvertibleNetwork:

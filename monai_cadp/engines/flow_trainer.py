@@ -233,7 +233,7 @@ class FlowTrainer(Trainer):
         if isinstance(network, ConditionalINN):
             refit_subspace(network, self.moment_batches(), training_data=self.training_event(), progress=progress)
 
-    def _iteration(self, engine: Engine, batchdata: Mapping[str, Any]) -> dict[str, float]:
+    def _iteration(self, engine: Engine, batchdata: Mapping[str, Any]) -> list[dict[str, float]]:  # type: ignore[override]
         warm = self.learning_rate * min(1.0, self.state.iteration / WARMUP_STEPS)
         for group, progress in zip(self.optimizer.param_groups, self._progress_of_groups(), strict=True):
             group["lr"] = warm * 0.5 * (1 + math.cos(math.pi * progress))
@@ -242,7 +242,8 @@ class FlowTrainer(Trainer):
         seen = self._backward(batchdata)
         self.optimizer.step()
         self.averaged.update_parameters(self.network)
-        return {**seen, "learning_rate": self.optimizer.param_groups[-1]["lr"]}
+        # A list, as MONAI's handlers expect of an engine whose batches are decollated.
+        return [{**seen, "learning_rate": self.optimizer.param_groups[-1]["lr"]}]
 
     def _parameter_groups(self) -> list[list[nn.Parameter]]:
         """Return the parameters that are trained; each group has a rate of its own."""

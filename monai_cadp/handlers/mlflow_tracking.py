@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
@@ -47,13 +47,14 @@ class MLflowTracking:
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._failed)
 
     def _started(self, engine: Engine) -> None:
-        self._opened = not self.run.is_open
-        if self._opened:
+        if not self.run.is_open:
             self.run.__enter__()
+            self._opened = True
         self.run.parameters(self.parameters | {"max_epochs": engine.state.max_epochs})
 
     def _epoch_completed(self, engine: Engine) -> None:
-        values: dict[str, float] = dict(engine.state.output) if isinstance(engine.state.output, Mapping) else {}
+        (output,) = cast(list[dict[str, float]], engine.state.output)
+        values = dict(output)
         if self.evaluator is not None:
             values |= {f"validation_{name}": value for name, value in self.evaluator.state.metrics.items()}
         self.run.metrics(values, step=engine.state.epoch)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import ignite.distributed as idist
 from ignite.engine import Engine
@@ -22,5 +22,5 @@ class ProgressBar:
             bar.attach(engine, output_transform=_shown)
 
 
-def _shown(output: Mapping[str, float]) -> dict[str, float]:
-    return {"bits": output["loss"]} if "loss" in output else {}
+def _shown(output: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {"bits": output[0]["loss"]} if "loss" in output[0] else {}

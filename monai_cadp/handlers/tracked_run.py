@@ -8,6 +8,7 @@ import math
 import os
 import secrets
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +30,9 @@ ARTIFACT_SUFFIXES = (".json", ".html", ".png", ".yaml", ".csv")
 class TrackedRun:
     """MLflow run with a unique name; parameters, metrics and artifacts of allowed kinds go in, nothing else does.
 
-    Use it as a context manager: leaving it normally marks the run FINISHED, leaving it by an exception FAILED.
+    Use it as a context manager: leaving it normally marks the run FINISHED, leaving it by an exception FAILED. Where
+    MLflow does not take what is recorded, because its server has gone or somebody has deleted the run, all of it is
+    recorded anew in the embedded store, with one warning: no training is lost to its record.
 
     Args:
         tracking_uri: where MLflow keeps runs. None takes the environment's MLFLOW_TRACKING_URI if it is set, and
@@ -39,6 +42,9 @@ class TrackedRun:
         store_dir: folder of the embedded store.
         tags: of the run.
         run_id: of an earlier run that goes on; None for a new one.
+
+    Raises:
+        ValueError: on entering, if MLflow cannot begin a run.
 
     Example:
         >>> run = TrackedRun(experiment="doctest", run_name="fit")
@@ -64,6 +70,7 @@ class TrackedRun:
         self.tags = dict(tags or {})
         self.run_id = run_id
         self._client: Any = None
+        self._recorded: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
 
     @property
     def is_open(self) -> bool:
@@ -71,6 +78,19 @@ class TrackedRun:
         return self._client is not None
 
     def __enter__(self) -> TrackedRun:
+        try:
+            self._begin()
+        except Exception as error:
+            # What MLflow says may hold the address of the store, with its password.
+            raise ValueError(
+                f"MLflow could not begin a run in the experiment {self.experiment!r} ({type(error).__name__}); check "
+                "that its server runs, that the experiment was not deleted and that tracking_uri is no plain folder, "
+                "or leave tracking_uri out for a file in the output folder."
+            ) from None
+        self._recorded.clear()
+        return self
+
+    def _begin(self) -> None:
         client, number = self.open_store()
         if self.run_id is None:
             # MLflow tags a run with the user and the script; the user is somebody's name.
@@ -79,7 +99,6 @@ class TrackedRun:
         else:
             client.update_run(self.run_id, status="RUNNING")
         self._client = client
-        return self
 
     def open_store(self) -> tuple[MlflowClient, str]:
         """Return a client of the store and the number of the experiment, which is made if it is not there."""
@@ -106,22 +125,24 @@ class TrackedRun:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        client, self._client = self._client, None
-        client.set_terminated(self.run_id, "FINISHED" if kind is None else "FAILED")
+        self._record("set_terminated", "FINISHED" if kind is None else "FAILED")
+        self._client = None
+        self._recorded.clear()
 
     def parameters(self, values: Mapping[str, Any]) -> None:
         """Record what was chosen; a value that is not finite becomes a tag, which MLflow stores as it is."""
         for name, value in values.items():
             if isinstance(value, float) and not math.isfinite(value):
-                self._client.set_tag(self.run_id, name, str(value))
+                self._record("set_tag", name, str(value))
             else:
-                self._client.log_param(self.run_id, name, value)
+                self._record("log_param", name, value)
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Record what was measured; values that are not finite are left out."""
+        now = int(1000 * time.time())
         for name, value in values.items():
             if math.isfinite(value):
-                self._client.log_metric(self.run_id, name, float(value), step=step)
+                self._record("log_metric", name, float(value), timestamp=now, step=step)
 
     def artifact(self, path: str | Path) -> None:
         """Store a result file.
@@ -134,4 +155,39 @@ class TrackedRun:
             raise ValueError(
                 f"An artifact of kind {path.suffix!r} was given; expected one of {', '.join(ARTIFACT_SUFFIXES)}."
             )
-        self._client.log_artifact(self.run_id, str(path))
+        self._record("log_artifact", str(path))
+
+    def _record(self, method: str, *arguments: Any, **options: Any) -> None:
+        """Record one thing by a method of MLflow's client, or all so far in the embedded store where that fails."""
+        if self._client is None:
+            raise RuntimeError("Something was to be recorded in a run that is not open; enter the run before.")
+        self._recorded.append((method, arguments, options))
+        try:
+            getattr(self._client, method)(self.run_id, *arguments, **options)
+        except Exception as error:
+            if not self._embedded:
+                self._fall_back(type(error).__name__)
+            else:
+                warnings.warn(
+                    f"MLflow did not take what was to be recorded ({type(error).__name__}), and the run goes on "
+                    "without it.",
+                    stacklevel=3,
+                )
+
+    def _fall_back(self, why: str) -> None:
+        warnings.warn(
+            f"MLflow did not take what was to be recorded ({why}), and the run goes on; all of it is in mlflow.db in "
+            "the output folder, which mlflow shows by --backend-store-uri.",
+            stacklevel=4,
+        )
+        self._embedded, self.run_id = True, None
+        self.tracking_uri = f"sqlite:///{(self.store_dir / 'mlflow.db').resolve()}"
+        entries, self._recorded = self._recorded, []
+        try:
+            self._begin()
+        except Exception:
+            # Not even there: what is to come is tried, and warned about, one by one.
+            return
+        for method, arguments, options in entries:
+            # A file of before may have been removed meanwhile.
+            self._record(method, *arguments, **options)

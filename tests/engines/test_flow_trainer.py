@@ -74,7 +74,7 @@ def test_training_lowers_the_bits_per_dimension_of_unseen_data():
 def test_the_rate_rises_and_then_falls_to_nothing():
     training = trainer(max_epochs=80)
     rates = []
-    training.add_event_handler(Events.ITERATION_COMPLETED, lambda e: rates.append(e.state.output["learning_rate"]))
+    training.add_event_handler(Events.ITERATION_COMPLETED, lambda e: rates.append(e.state.output[0]["learning_rate"]))
     training.run()
     top = rates.index(max(rates))
     assert 60 < top < 120 and rates[0] < 1e-3 and rates[-1] < 1e-6
@@ -112,7 +112,7 @@ def test_the_papers_network_trains():
     rows = [{"image": torch.rand(1, 4, 4), "label": index % 2} for index in range(32)]
     training = FlowTrainer(inn, loader(rows), max_epochs=10, learning_rate=1e-2)
     losses = []
-    training.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(e.state.output["loss"]))
+    training.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(e.state.output[0]["loss"]))
     training.run()
     assert losses[-1] < losses[0]
     assert measured_on(training.averaged_network, rows) < losses[0]

@@ -91,7 +91,7 @@ def test_the_loss_is_that_of_the_flows():
         network = ConditionalINN((16, 16), 1, num_classes=2, **SMALL, refiner_width=refiner_width)
         engine = trainer(network, epochs=1)
         seen = []
-        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e, seen=seen: seen.append(e.state.output["loss"]))
+        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e, to=seen: to.append(e.state.output[0]["loss"]))
         engine.run()
         losses.append(seen[0])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)

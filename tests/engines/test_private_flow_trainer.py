@@ -150,7 +150,7 @@ def test_nothing_of_the_images_is_logged():
     seen = []
     training.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: seen.append(engine.state.output))
     training.run()
-    assert {name for output in seen for name in output} == {"learning_rate"}
+    assert {name for (output,) in seen for name in output} == {"learning_rate"}
 
 
 def test_the_guarantee_is_in_the_checkpoint_and_in_everything_that_is_made_with_it(tmp_path):

@@ -50,7 +50,7 @@ if ranks > 1:
 loader = DataLoader(items, batch_size=8, shuffle=True)
 trainer = FlowTrainer(network, loader, max_epochs=3, learning_rate=0.02, noise=GaussianNoise(0.0))
 losses = []
-trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: losses.append(engine.state.output["loss"]))
+trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: losses.append(engine.state.output[0]["loss"]))
 mine = f"{folder}/{ranks}"
 handlers = [TrainingCheckpoint(f"{mine}/last.pt"), ExportPrivatizer(f"{mine}/model.pt", progress=False), ProgressBar()]
 trainer.attach_all(handlers).run()

@@ -9,9 +9,10 @@ import runpy
 
 import pytest
 import torch
+from ignite.engine import Events
 from mlflow import MlflowClient
 from monai.data import DataLoader, Dataset
-from monai.handlers import ValidationHandler
+from monai.handlers import MLFlowHandler, StatsHandler, ValidationHandler
 
 from monai_cadp.engines import FlowEvaluator, FlowTrainer
 from monai_cadp.handlers import MLflowTracking, TrackedRun, tracked_run
@@ -155,6 +156,72 @@ def test_a_run_that_somebody_opened_is_left_for_them_to_close(new_run, store):
         assert recorded(store, run.name)[1].info.status == "RUNNING"
         run.metrics({"afterwards": 1.0})
     assert recorded(store, run.name)[1].data.metrics["afterwards"] == 1.0
+
+
+def test_the_handlers_of_monai_work_on_trainers_and_evaluators(tmp_path, caplog):
+    training, evaluator = trainer()
+    ValidationHandler(interval=1, validator=evaluator).attach(training)
+    MLFlowHandler(f"sqlite:///{tmp_path / 'mlflow.db'}", experiment_name="plain").attach(training)
+    MLFlowHandler(f"sqlite:///{tmp_path / 'mlflow.db'}", experiment_name="plain", iteration_log=False).attach(evaluator)
+    with caplog.at_level("INFO"):
+        for engine in (training, evaluator):
+            StatsHandler(name=None, iteration_log=engine is training).attach(engine)
+        training.run()
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("plain").experiment_id])
+    assert len(client.get_metric_history(run.info.run_id, "loss")) == 4
+    assert len(client.get_metric_history(run.info.run_id, "bits_per_dimension")) == 2
+    assert "loss: " in caplog.text and "bits_per_dimension: " in caplog.text
+
+
+def test_a_training_whose_store_goes_in_an_epoch_goes_on_and_is_recorded_as_a_whole_elsewhere(tmp_path):
+    training, _ = trainer(max_epochs=3)
+    run = TrackedRun(f"sqlite:///{tmp_path / 'server.db'}", "tests", store_dir=tmp_path / "output")
+
+    @training.on(Events.EPOCH_COMPLETED(once=1))
+    def somebody_deletes_the_run():
+        MlflowClient(run.tracking_uri).delete_run(run.run_id)
+
+    MLflowTracking(run, {"learning_rate": 1e-3}).attach(training)
+    with pytest.warns(UserWarning, match="the run goes on; all of it is in mlflow.db in the output folder"):
+        training.run()
+    client, kept = recorded(tmp_path / "output", run.name)
+    assert training.state.epoch == 3 and kept.info.status == "FINISHED"
+    assert kept.data.params == {"learning_rate": "0.001", "max_epochs": "3"}
+    assert [point.step for point in client.get_metric_history(kept.info.run_id, "loss")] == [1, 2, 3]
+
+
+def test_a_training_that_has_no_store_left_at_all_goes_on(tmp_path, monkeypatch):
+    training, _ = trainer()
+    run = TrackedRun(f"sqlite:///{tmp_path / 'server.db'}", "tests", store_dir=tmp_path / "output")
+
+    @training.on(Events.EPOCH_COMPLETED(once=1))
+    def everything_fails():
+        def gone(*arguments, **options):
+            raise OSError("the disk is full")
+
+        monkeypatch.setattr(MlflowClient, "log_metric", gone)
+        monkeypatch.setattr(TrackedRun, "open_store", gone)
+
+    MLflowTracking(run).attach(training)
+    with pytest.warns(UserWarning, match="the run goes on"):
+        training.run()
+    assert training.state.epoch == 2 and not run.is_open
+
+
+@pytest.mark.parametrize("fault", ["an experiment that was deleted", "a plain folder"])
+def test_a_store_that_cannot_begin_is_refused_in_one_sentence_before_anything_is_trained(tmp_path, refused, fault):
+    if fault == "a plain folder":
+        address = str(tmp_path / "mlruns")
+    else:
+        address = f"sqlite:///{tmp_path / 'server.db'}"
+        client = MlflowClient(address)
+        client.delete_experiment(client.create_experiment("tests"))
+    training, _ = trainer()
+    MLflowTracking(TrackedRun(address, "tests", store_dir=tmp_path)).attach(training)
+    with refused(ValueError, "could not begin a run in the experiment 'tests' .*; check"):
+        training.run()
+    assert training.state.iteration == 0
 
 
 def test_the_store_of_the_environment_is_used_where_none_is_given(monkeypatch, tmp_path):
