@@ -120,9 +120,9 @@ def reidentification(result: dict[str, Any]) -> str:
     ]
     columns = [key for key, _, _ in ways]
     return paragraphs(
-        f"{result['films']} films of {result['patients']} patients, of whom {result['patients with several films']} have "
-        f"several. The best of three attackers each, with intervals of 95 % over patients; guessing finds another film in "
-        f"{guess['another film']:.3f}, and the film itself in {guess['the film itself']:.3f}:",
+        f"{result['films']} films of {result['patients']} patients, of whom {result['patients with several films']} "
+        f"have several. The best of three attackers each, with intervals of 95 % over patients; guessing finds another "
+        f"film in {guess['another film']:.3f}, and the film itself in {guess['the film itself']:.3f}:",
         markdown_table(["what", "epsilon", *columns, "content kept"], rows),
         "What is kept and what is given away, over epsilon and the number of directions of the content basis, by the "
         "attacker without training:",

@@ -121,7 +121,7 @@ KINDS = (
         ),
         NUMBER,
     )
-    | dict.fromkeys(("in_subspace", "quick", "refined", "resume", "slices"), SWITCH)
+    | dict.fromkeys(("in_subspace", "quick", "refined", "resume", "skip_unreadable", "slices"), SWITCH)
     | dict.fromkeys(
         (
             "classifier_epsilons",

@@ -98,6 +98,11 @@ class ClassFolder(Dataset):
         """Number of classes, with or without images."""
         return len(self.class_names)
 
+    @property
+    def file_names(self) -> list[str]:
+        """Path of every image, for its curator only."""
+        return [path for path, _ in self._items]
+
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self._items)
@@ -148,6 +153,11 @@ class FlatFolder(Dataset):
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self._paths)
+
+    @property
+    def file_names(self) -> list[str]:
+        """Path of every image, for its curator only."""
+        return list(self._paths)
 
     def __getitem__(self, index: int) -> dict[str, Tensor | str]:
         """Read one image; returns it, and its subject where there is a pattern."""

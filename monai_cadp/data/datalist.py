@@ -78,6 +78,11 @@ class ImageList(Dataset):
         """Return the number of images."""
         return len(self._paths)
 
+    @property
+    def file_names(self) -> list[str]:
+        """Path of every image, for its curator only."""
+        return list(self._paths)
+
     def __getitem__(self, index: int) -> dict[str, Tensor | str]:
         """Read one image; returns it with its label and subject, where the list has them."""
         item: dict[str, Tensor | str] = {"image": self.read_image(self._paths[index])}

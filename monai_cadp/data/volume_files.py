@@ -96,6 +96,11 @@ class VolumeFiles(Dataset):
         """Return the number of scans."""
         return len(self._paths)
 
+    @property
+    def file_names(self) -> list[str]:
+        """Path of every scan, for its curator only."""
+        return [str(path) for path in self._paths]
+
     def __getitem__(self, index: int) -> dict[str, Tensor | str]:
         """Read one scan; returns it, and its class and subject where there is one."""
         return {"image": self._read(self._paths[index])} | self._label | self._subjects[index]

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from monai_cadp.data import PublicGrid, image_grid, save_image_grid
-from monai_cadp.privacy import PrivacyLedger
+from monai_cadp.privacy import BudgetExceededError, PrivacyLedger
+from monai_cadp.release.problems import subjects_over_cap, unreadable_items, write_problems
 from monai_cadp.release.release_loop import check_class_names, check_conditions, recorded_in, release_items
 from monai_cadp.release.released_folder import ReleasedFolder
 from monai_cadp.release.releaser import BaseReleaser, Releaser
@@ -63,12 +64,14 @@ def release_folder(
     volume_format: str = "nifti",
     set_delta: float | None = None,
     set_epsilon: float | None = None,
+    skip_unreadable: bool = False,
 ) -> Path:
     """Release every image of a data set once into a new folder, in random order under random numbers.
 
     The folder holds an image and a ``*_privacy.json`` card for every release, with a picture of three slices beside a
     volume, and a summary. If anything fails, there is no folder. With a ledger a second attempt meets the releases of
-    the first again, and spends only what is missing.
+    the first again, and spends only what is missing. Images that cannot be read, or whose subjects are over their caps,
+    are named in ``<output_dir>_problems.csv``, which its owner alone may read.
 
     Under torchrun, once ``ignite.distributed`` is initialised, every process releases its part into the ledger; then
     the first one meets all of them again, and writes the folder.
@@ -85,6 +88,8 @@ def release_folder(
         set_delta: of the whole folder: states what its releases promise together to those who see nothing else
             (:func:`~monai_cadp.release.shuffled_set.set_guarantee`); None to state nothing of it.
         set_epsilon: what the whole folder must not exceed at ``set_delta``; None for any.
+        skip_unreadable: release the others where some images cannot be read; cards and the summary say how many were
+            left out.
 
     Returns:
         The folder.
@@ -94,6 +99,60 @@ def release_folder(
             no ledger, or the whole set exceeds ``set_epsilon``.
         BudgetExceededError: if a subject would be over its cap.
     """
+    left_out = 0
+    if skip_unreadable and (unreadable := unreadable_items(images)):
+        write_problems(list(unreadable.values()), output_dir)
+        left_out, count = len(unreadable), len(images)  # type: ignore[arg-type]
+        if left_out == count:
+            raise ValueError(f"None of {count} images can be read; expected one at least.")
+        images = Subset(images, [index for index in range(count) if index not in unreadable])
+    try:
+        return _release_folder(
+            privatizer,
+            images,
+            output_dir,
+            batch_size=batch_size,
+            num_preview=num_preview,
+            ledger=ledger,
+            grid=grid,
+            volume_format=volume_format,
+            set_delta=set_delta,
+            set_epsilon=set_epsilon,
+            left_out=left_out,
+        )
+    except BudgetExceededError as error:
+        assert ledger is not None
+        if not (over := subjects_over_cap(images, ledger, error.codes)):
+            raise
+        name = write_problems(over, output_dir)
+        raise BudgetExceededError(
+            f"{str(error).removesuffix('.')}, who are named in {name} beside the output.", error.codes
+        ) from None
+    except ValueError:
+        unreadable = unreadable_items(images)
+        if not unreadable:
+            raise
+        name = write_problems(list(unreadable.values()), output_dir)
+        raise ValueError(
+            f"{len(unreadable)} of {len(images)} images cannot be read, and nothing was released; they and what is "  # type: ignore[arg-type]
+            f"wrong with them are named in {name} beside the output: mend them, or leave them out by skip_unreadable."
+        ) from None
+
+
+def _release_folder(
+    privatizer: Releaser,
+    images: Dataset,
+    output_dir: str | Path,
+    *,
+    batch_size: int,
+    num_preview: int,
+    ledger: PrivacyLedger | None,
+    grid: PublicGrid | None,
+    volume_format: str,
+    set_delta: float | None,
+    set_epsilon: float | None,
+    left_out: int,
+) -> Path:
     releaser = recorded_in(privatizer, ledger, images, batch_size)
     if idist.get_world_size() > 1 and not releaser.needs_subjects:
         raise ValueError("Several processes came without a ledger, by which they know of one another; give them one.")
@@ -118,6 +177,7 @@ def release_folder(
         affine=affine,
         volume_format=volume_format,
         drawing=drawing,
+        left_out=left_out,
         set_guarantee=None if whole is None else whole.to_dict(),
     )
     if idist.get_world_size() > 1:

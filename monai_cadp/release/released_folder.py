@@ -55,6 +55,7 @@ class ReleasedFolder:
         drawing: how releases are drawn, in plain data, for every card; None to state nothing.
         set_guarantee: plain data of what all releases promise together to those who see nothing else; cards and the
             summary begin with it. None to state nothing.
+        left_out: images that could not be read and are not among them, for every card; public.
 
     Raises:
         ValueError: if the folder exists and is not empty, ``num_expected`` is not positive, or the format is unknown;
@@ -77,6 +78,7 @@ class ReleasedFolder:
         volume_format: str = "nifti",
         drawing: Mapping[str, Any] | None = None,
         set_guarantee: Mapping[str, Any] | None = None,
+        left_out: int = 0,
     ) -> None:
         if volume_format not in VOLUME_FORMATS:
             raise ValueError(f"volume_format is {volume_format!r}; expected one of {', '.join(VOLUME_FORMATS)}.")
@@ -91,6 +93,7 @@ class ReleasedFolder:
         self.num_expected = num_expected
         self._drawing = None if drawing is None else dict(drawing)
         self._whole = {} if set_guarantee is None else {"set_guarantee": json.loads(_checked_guarantee(set_guarantee))}
+        self._left_out = {"left_out": left_out} if left_out else {}
         self._refuse_existing()
         self._stage: Stage | None = None
 
@@ -160,6 +163,7 @@ class ReleasedFolder:
             "software": self._software,
             **({} if label is None else {"label": label}),
             **({} if self._drawing is None else {"drawing": self._drawing}),
+            **self._left_out,
         }
         contents = self._encoded(array, json.loads(statement))
         if picture is not None:
@@ -187,6 +191,7 @@ class ReleasedFolder:
         summary: dict[str, Any] = {
             **self._whole,
             "count": self.num_expected,
+            **self._left_out,
             "guarantees": [
                 {"count": count, "guarantee": json.loads(text)} for text, count in sorted(self._guarantees.items())
             ],

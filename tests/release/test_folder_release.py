@@ -19,11 +19,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import Subset
 from tqdm import tqdm
 
 from monai_cadp import Privatizer
+from monai_cadp.data import FlatFolder
 from monai_cadp.networks import ConditionalINN, ContentBasis, TrainedModel
-from monai_cadp.privacy import Budget, BudgetExceededError, PrivacyLedger, SubsetSelection
+from monai_cadp.privacy import Budget, BudgetExceededError, PriorOnly, PrivacyLedger, SubsetSelection
 from monai_cadp.release import release_batches, release_folder
 from monai_cadp.release.checkpoint import save_model
 
@@ -159,6 +161,56 @@ def test_over_the_cap_there_is_no_folder(privatizer, ledger, tmp_path):
         release_folder(privatizer, Cohort(), tmp_path / "released", batch_size=16, ledger=ledger)
     assert not (tmp_path / "released").exists()
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_subjects_over_the_cap_are_named_in_a_file_for_the_curator_alone(privatizer, ledger, tmp_path, refused):
+    ledger.set_budget("person 19", 5.0)
+    with refused(BudgetExceededError, "1 of .* subjects .*, who are named in released_problems.csv beside the output"):
+        release_folder(privatizer, Cohort(), tmp_path / "released", batch_size=16, ledger=ledger)
+    problems = tmp_path / "released_problems.csv"
+    assert problems.stat().st_mode & 0o777 == 0o600
+    assert problems.read_text().splitlines() == ["what,problem", "person 19,over the cap of its budget"]
+
+
+def small_privatizer():
+    inn = ConditionalINN((8, 8))
+    return Privatizer(inn, PriorOnly(), ContentBasis.leading(inn, 2))
+
+
+@pytest.fixture
+def mixed(tmp_path, files):
+    """Twenty files, two of which are damaged."""
+    (tmp_path / "films").mkdir()
+    for number in range(20):
+        files.picture(tmp_path / "films" / f"{number:02d}.png", np.full((8, 8), 10 * number))
+    for number in (3, 17):
+        (tmp_path / "films" / f"{number:02d}.png").write_bytes(b"damaged")
+    return FlatFolder(tmp_path / "films", spatial_shape=(8, 8))
+
+
+def test_images_that_cannot_be_read_are_named_in_a_file_for_the_curator_alone(tmp_path, mixed, refused, capfd):
+    with refused(ValueError, "2 of 20 images cannot be read, and nothing was released; .* released_problems.csv"):
+        release_folder(small_privatizer(), mixed, tmp_path / "released")
+    problems = tmp_path / "released_problems.csv"
+    assert problems.stat().st_mode & 0o777 == 0o600
+    named = [row.split(",")[0] for row in problems.read_text().splitlines()[1:]]
+    assert named == [str(tmp_path / "films" / name) for name in ("03.png", "17.png")]
+    assert not (tmp_path / "released").exists()
+    assert "17.png" not in "".join(capfd.readouterr())
+
+
+def test_the_others_are_released_where_unreadable_images_may_be_left_out(tmp_path, mixed):
+    release_folder(small_privatizer(), mixed, tmp_path / "released", skip_unreadable=True)
+    assert len(list((tmp_path / "released").glob("*.png"))) == 18
+    for name in ("summary.json", "release_000001_privacy.json"):
+        assert json.loads((tmp_path / "released" / name).read_text())["left_out"] == 2
+    assert len((tmp_path / "released_problems.csv").read_text().splitlines()) == 3
+
+
+def test_a_folder_without_one_readable_image_is_refused(tmp_path, mixed, refused):
+    unreadable = Subset(mixed, [3, 17])
+    with refused(ValueError, "None of 2 images can be read"):
+        release_folder(small_privatizer(), unreadable, tmp_path / "released", skip_unreadable=True)
 
 
 def test_images_without_subjects_are_refused_before_anything_is_spent(privatizer, ledger, tmp_path, refused):

@@ -323,13 +323,15 @@ class PrivacyLedger:
         for request in requests:
             found[request.subject].releases[request.guarantee] += 1
         try:
-            over = sum(not account.budget.allows(account.releases) for account in found.values())
+            over = [code for code, account in found.items() if not account.budget.allows(account.releases)]
         except ValueError as error:
             raise BudgetExceededError(str(error)) from None
         if over:
             raise BudgetExceededError(
-                f"The releases would put {over} of {len(found)} subjects over the cap of their budgets (epsilon "
-                f"{self.budget.epsilon:g}, delta {self.budget.delta:g} unless set otherwise); leave those subjects out."
+                f"The releases would put {len(over)} of {len(found)} subjects over the cap of their budgets (epsilon "
+                f"{self.budget.epsilon:g}, delta {self.budget.delta:g} unless set otherwise); leave those subjects "
+                "out.",
+                over,
             )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from monai_cadp.privacy.guarantee import PrivacyGuarantee
@@ -15,7 +16,16 @@ class LedgerError(RuntimeError):
 
 
 class BudgetExceededError(LedgerError):
-    """A release would pass a subject's cap; nothing was released and nothing spent for its whole batch."""
+    """A release would pass a subject's cap; nothing was released and nothing spent for its whole batch.
+
+    Args:
+        message: which names nobody.
+        codes: of the subjects, from :meth:`PrivacyLedger.subject`.
+    """
+
+    def __init__(self, message: str, codes: Collection[str] = ()) -> None:
+        super().__init__(message)
+        self.codes = frozenset(codes)
 
 
 @dataclass(frozen=True)
