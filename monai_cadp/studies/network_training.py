@@ -68,7 +68,15 @@ class NetworkTraining:
         self.noise, self.num_directions, self.in_subspace = noise or GaussianNoise(), num_directions, in_subspace
         self.augmentation = list(augmentation)
 
-    def run(self, train: Split, val: Split, output_dir: Path, tracked: TrackedRun, quick: bool) -> dict[str, Any]:
+    def run(
+        self,
+        train: Split,
+        val: Split,
+        output_dir: Path,
+        tracked: TrackedRun,
+        quick: bool,
+        class_names: Sequence[str] | None = None,
+    ) -> dict[str, Any]:
         """Train, and write ``model.pt``.
 
         Args:
@@ -77,6 +85,7 @@ class NetworkTraining:
             output_dir: folder of the checkpoint, and of the state from which an interrupted training goes on.
             tracked: open MLflow run.
             quick: whether two epochs are enough.
+            class_names: of the images, in the order of their labels, which the checkpoint keeps; None for none.
 
         Returns:
             Bits per dimension of every validation, and the number of parameters.
@@ -105,6 +114,7 @@ class NetworkTraining:
             evaluator=evaluator,
             num_directions=self.num_directions,
             in_subspace=self.in_subspace,
+            class_names=class_names,
         )
         trainer.attach_all(
             [

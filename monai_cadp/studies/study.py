@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from monai_cadp.data import class_names_of
 from monai_cadp.extras import extra
 from monai_cadp.handlers import NestedRuns, TrackedRun
 from monai_cadp.metrics import Estimate
@@ -186,7 +187,8 @@ class Study:
         result = runs.result("network")
         if result is None or not (state_dir / "model.pt").exists():
             with runs.child("network", "network") as child:
-                result = self.training.run(train, val, state_dir, child, self.quick)
+                names = class_names_of(self.images[0])
+                result = self.training.run(train, val, state_dir, child, self.quick, names)
                 runs.store_result(child, result)
         return result
 

@@ -12,6 +12,7 @@ import yaml
 from monai.bundle import run
 
 from monai_cadp.data import Digits
+from monai_cadp.release.checkpoint import load_model
 from tests.conftest import study_files
 
 pytestmark = pytest.mark.slow
@@ -118,6 +119,7 @@ def test_folders_with_one_sub_folder_a_class(tmp_path, files, name, splits, clas
     short = {**SHORT, "methods": METHODS, "spatial_shape": [16, 16], "classifier_epochs": 1}
     variants = study(name, tmp_path, dataset_dir=str(tmp_path / "data"), published_network=None, **short)
     assert "content basis, epsilon 4" in variants
+    assert load_model(tmp_path / "results" / "model.pt").condition_names == list(classes)
 
 
 def test_films_that_are_large_enough_for_levels(tmp_path):
