@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Hashable, Sequence
 from itertools import accumulate
 
 import numpy as np
 
+from monai_cadp.data.table_file import read_table_file
 from monai_cadp.data.table_rows import TableRows, check_split
 from monai_cadp.data.table_schema import TableSchema
 from monai_cadp.privacy import SubjectId
@@ -20,9 +20,9 @@ __all__ = ["Table"]
 class Table(TableRows):
     r"""Items {"image": float32 (width,), "label": ..., "subject": ...} from one split of a CSV file.
 
-    The file is UTF-8 with a header line, and commas between cells. Which split a row is in depends on its place in the
-    file, the fractions and the seed, and on nothing that the row holds; with subjects, on the place of the subject's
-    first row: all rows of a subject are in one split.
+    How the file may be written says :func:`~monai_cadp.data.table_file.read_table_file`. Which split a row is in
+    depends on its place in the file, the fractions and the seed, and on nothing that the row holds; with subjects, on
+    the place of the subject's first row: all rows of a subject are in one split.
 
     Args:
         file: the CSV file.
@@ -67,7 +67,7 @@ class Table(TableRows):
             raise ValueError(f"fractions is {tuple(fractions)}; expected shares of train, val and test, in all 1.")
         if item_column is not None and subject_column is None:
             raise ValueError("item_column was given without subject_column; give both, or the latter alone.")
-        rows = _read(file)
+        rows = read_table_file(file, schema)
         names = {column: _taken(rows, column, schema) for column in (subject_column, item_column) if column is not None}
         subjects = None if subject_column is None else names[subject_column]
         items = None if item_column is None else names[item_column]
@@ -80,28 +80,6 @@ class Table(TableRows):
         self.rows = self.rows[chosen]
         self.labels = None if self.labels is None else self.labels[chosen]
         self._names = [self._names[index] for index in chosen]
-
-
-def _read(file: str | os.PathLike[str]) -> list[dict[str, str]]:
-    header: list[str] | None = None
-    rows: list[list[str]] = []
-    try:
-        with open(file, encoding="utf-8-sig", newline="") as content:
-            header, *rows = [[cell.strip() for cell in line] for line in csv.reader(content, strict=True) if line]
-    except (OSError, ValueError, csv.Error):
-        pass
-    # Raised here, outside the except clause, so that no inner error carries the path or the content.
-    if header is None:
-        raise ValueError("The table file is missing, empty or damaged; expected CSV in UTF-8 with a header line.")
-    if len(set(header)) < len(header):
-        raise ValueError("Two columns of the table file have one name; give every column a name of its own.")
-    uneven = sum(len(row) != len(header) for row in rows)
-    if uneven:
-        raise ValueError(
-            f"{uneven} of {len(rows)} rows of the table file do not have the {len(header)} cells of the header line; "
-            "correct them."
-        )
-    return [dict(zip(header, row, strict=True)) for row in rows]
 
 
 def _taken(rows: list[dict[str, str]], column: str, schema: TableSchema) -> list[str]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -149,6 +150,15 @@ class ContinuousColumn(Column):
                 f"{wrong} of {len(numbers)} values of the column {self.name!r} are not numbers; correct them, or "
                 "describe the column by another kind."
             )
+        outside = [number for number in numbers if number and not self.lowest <= number <= self.highest]
+        codes = sum(map(_is_made_of_nines, outside))
+        if codes:
+            warnings.warn(
+                f"{codes} of {len(numbers)} values of the column {self.name!r} lie outside its bounds and are made of "
+                "nines, as codes for a missing value are; they are clipped to the bounds like all others, unless these "
+                "rows are left out.",
+                stacklevel=2,
+            )
         x = torch.tensor(numbers, dtype=torch.float64).clamp(self.lowest, self.highest)
         low, high = self._ends()
         return (((x.log() if self.log else x) - low) / (high - low)).float()[:, None]
@@ -292,6 +302,10 @@ def _is_number(value: Any) -> bool:
 def _is_nan(value: Any) -> bool:
     number = _number(value)
     return number is not None and math.isnan(number)
+
+
+def _is_made_of_nines(number: float) -> bool:
+    return math.isfinite(number) and number == int(number) and {*str(abs(int(number)))} == {"9"}
 
 
 def _number(value: Any) -> float | None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -91,6 +92,18 @@ def test_digits_that_are_rounded_away_do_not_leave_the_bounds():
 def test_values_outside_the_bounds_are_cut():
     column = ContinuousColumn("age", 20, 100)
     assert column.encode([-5, 1e9, "inf"])[:, 0].tolist() == [0.0, 1.0, 1.0]
+
+
+def test_codes_for_missing_values_are_pointed_out():
+    column = ContinuousColumn("age", 20, 100)
+    for codes in ([-999], ["-99.0", 50], [9999, 99999]):
+        with pytest.warns(
+            UserWarning, match=f"of {len(codes)} values of the column 'age' .* codes for a missing value"
+        ):
+            column.encode(codes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        column.encode([99, -5, 1e9, 50.5, "inf"])
 
 
 def test_several_conditions_are_a_vector_and_written_back():
