@@ -21,6 +21,8 @@ from monai_cadp.release.releaser import BaseReleaser, as_releaser
 
 __all__ = ["Privatize", "PrivatizeD", "PrivatizeDict", "Privatized"]
 
+# What interpolation adds to intensities from 0 to 1, and more.
+OVERSHOOT = 0.5
 NOT_RECORDED = (
     "No release is recorded: every pass over the data releases every image again and spends its budget again. "
     "Give a ledger, which makes every release once."
@@ -101,7 +103,8 @@ class Privatize(Transform):
             guarantee.
 
         Raises:
-            ValueError: if a shape, a class or a subject does not fit; nothing is released then, and nothing spent.
+            ValueError: if a shape, a class or a subject does not fit, or intensities are far from 0 to 1; nothing is
+                released then, and nothing spent.
             TypeError: if a type does not.
             BudgetExceededError: if the subject would be over its cap; nothing is released then, and nothing spent.
         """
@@ -125,6 +128,8 @@ class Privatize(Transform):
         releaser = self._chosen(known)
         # Each by itself, so that the error is about the one that does not fit.
         checked = [releaser.inputs(tensor[None], batched) for tensor in tensors]
+        for image, _ in checked:
+            _check_scale(image)
         x = torch.cat([tensor for tensor, _ in checked])
         conditions = None if checked[0][1] is None else torch.cat([one for _, one in checked if one is not None])
         names = None if items is None else [_as_plain(item) for item in items]
@@ -267,6 +272,16 @@ def _as_image(img: Any) -> Tensor:
     if img.is_complex() or img.dtype == torch.bool:
         raise TypeError(f"The image has dtype {img.dtype}; expected real numbers.")
     return (img.as_tensor() if isinstance(img, MetaTensor) else img).float()
+
+
+def _check_scale(image: Tensor) -> None:
+    """Refuse an image in other units than the networks know: its release would be of a white or a black one."""
+    finite = image[torch.isfinite(image)]
+    if image.ndim > 2 and len(finite) and not bool(((finite >= -OVERSHOOT) & (finite <= 1 + OVERSHOOT)).all()):
+        raise ValueError(
+            "An image has intensities beyond 0 to 1; bring it there by a public range before its release, as "
+            "ScaleIntensityRanged with clip=True does."
+        )
 
 
 def _as_condition(condition: Any) -> Tensor | None:

@@ -54,7 +54,7 @@ def image(seed=0):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.uint8, np.int16])
 def test_an_array_becomes_an_array(dtype):
-    released = array_transform()((image().numpy() * 200).astype(dtype))
+    released = array_transform()(image().numpy().round().astype(dtype))
     assert type(released) is np.ndarray
     assert released.shape == SHAPE and released.dtype == np.float32
 
@@ -62,10 +62,19 @@ def test_an_array_becomes_an_array(dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.uint8, torch.int64])
 @pytest.mark.parametrize("kind", [torch.as_tensor, MetaTensor])
 def test_a_tensor_becomes_a_meta_tensor_with_the_guarantee(dtype, kind):
-    released = array_transform()(kind((image() * 200).to(dtype)))
+    released = array_transform()(kind(image().round().to(dtype)))
     assert isinstance(released, MetaTensor)
     assert released.shape == SHAPE and released.dtype == torch.float32
     assert released.meta["privacy"]["epsilon"] == 4.0
+
+
+@pytest.mark.parametrize("scale", [255, -1, 2])
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor, MetaTensor])
+def test_an_image_in_other_units_is_refused_before_anything_is_spent(scale, kind, refused):
+    img = kind(torch.ones(SHAPE) * scale)
+    with refused(ValueError, "intensities beyond 0 to 1; bring it there by a public range"):
+        array_transform()(img)
+    assert array_transform()(kind(torch.linspace(-0.2, 1.2, 16).reshape(SHAPE))).shape == SHAPE
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 4), (3, 5, 6), (1, 4, 4, 4), (2, 3, 5, 4)])
