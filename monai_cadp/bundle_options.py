@@ -10,7 +10,7 @@ import difflib
 import inspect
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from pydoc import locate
@@ -151,7 +151,7 @@ FOLDERS: WeakKeyDictionary[ConfigParser, str] = WeakKeyDictionary()
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def check_options(needs: Mapping[str, str] | None = None) -> dict[str, Any]:
+def check_options(needs: Mapping[str, str | Sequence[str]] | None = None) -> dict[str, Any]:
     """Compare the configuration that MONAI is about to run with its files, and refuse what would be ignored.
 
     A configuration names this function as the first of all that is evaluated: under ``initialize``, where
@@ -174,7 +174,7 @@ def check_options(needs: Mapping[str, str] | None = None) -> dict[str, Any]:
     and stores it in MLflow; that file is removed here. One that was asked for by name stays, and is not stored either.
 
     Args:
-        needs: option by option the one without which it has no effect.
+        needs: option by option the one without which it has no effect, or those of which it needs one.
 
     Returns:
         The options that were given, by their ids as they are typed; for
@@ -208,10 +208,11 @@ def check_options(needs: Mapping[str, str] | None = None) -> dict[str, Any]:
         # What a file has computed is no option that was given.
         if name in given and (name in stated or not ConfigComponent.is_instantiable(given[name])):
             _check_kind(name, given[name], kind)
-    for name, other in (needs or {}).items():
-        if given.get(name) is not None and given.get(other) is None:
+    for name, others in (needs or {}).items():
+        if given.get(name) is not None and all(given.get(other) is None for other in ensure_tuple(others)):
             raise ValueError(
-                f"The option {name!r} was given without {other!r}, and has no effect without it; give both, or neither."
+                f"The option {name!r} was given without {' or '.join(map(repr, ensure_tuple(others)))}, and has no "
+                "effect without it; give both, or neither."
             )
     return {_typed(id): value for id, value in stated.items()}
 
