@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_cadp.data import WithMasks, join_masks, split_masks
+from monai_cadp.data import WithMasks, join_masks, mask_distances, split_masks
 
 
 def pictures(count=8, spatial=(20, 18)):
@@ -44,3 +44,27 @@ def test_an_item_without_a_mask_is_refused(refused):
 def test_a_release_without_channels_for_its_masks_is_refused(refused, num_classes):
     with refused(ValueError, f"2 channels came for {num_classes} classes"):
         split_masks(torch.rand(2, 2, 8, 8), num_classes)
+
+
+def test_distances_to_edges_give_the_masks_back():
+    masks = torch.randint(3, (2, 1, 6, 8, 5), generator=torch.Generator().manual_seed(0))
+    joined = join_masks(torch.rand(2, 1, 6, 8, 5), masks, 3, reach=3.0)
+    assert torch.equal(split_masks(joined, 3)[1], masks)
+    assert 0 <= float(joined.min()) and float(joined.max()) <= 1
+
+
+def test_a_distance_is_that_to_the_edge_between_two_voxels():
+    mask = torch.zeros(1, 1, 9, 9, 9)
+    mask[..., 4:] = 1
+    channel = join_masks(torch.zeros(1, 1, 9, 9, 9), mask, 2, reach=2.0)[0, 1, 3, 3]
+    assert channel.tolist() == [0, 0, 0.125, 0.375, 0.625, 0.875, 1, 1, 1]
+
+
+def test_classes_that_are_nowhere_or_everywhere_have_no_edge():
+    image = torch.zeros(1, 1, 4, 4, 4)
+    assert mask_distances(image, 2.0).eq(0).all() and mask_distances(image + 1, 2.0).eq(1).all()
+
+
+def test_a_reach_that_is_not_positive_is_refused(refused):
+    with refused(ValueError, "reach is 0"):
+        WithMasks([], 2, reach=0)
