@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from monai_cadp.data import PublicGrid, image_grid, save_image_grid
+from monai_cadp.data import PublicGrid, image_grid, outlined_slices, save_image_grid
 from monai_cadp.privacy import PrivacyLedger
 from monai_cadp.release.release_loop import check_class_names, check_conditions, recorded_in, release_items
 from monai_cadp.release.released_folder import ReleasedFolder
@@ -63,6 +63,7 @@ def release_folder(
     volume_format: str = "nifti",
     set_delta: float | None = None,
     set_epsilon: float | None = None,
+    num_mask_classes: int | None = None,
 ) -> Path:
     """Release every image of a data set once into a new folder, in random order under random numbers.
 
@@ -85,6 +86,8 @@ def release_folder(
         set_delta: of the whole folder: states what its releases promise together to those who see nothing else
             (:func:`~monai_cadp.release.shuffled_set.set_guarantee`); None to state nothing of it.
         set_epsilon: what the whole folder must not exceed at ``set_delta``; None for any.
+        num_mask_classes: with the background, of the masks that volumes hold as their last channels
+            (:class:`~monai_cadp.data.WithMasks`), which get files of their own; None for images without masks.
 
     Returns:
         The folder.
@@ -119,6 +122,7 @@ def release_folder(
         volume_format=volume_format,
         drawing=drawing,
         set_guarantee=None if whole is None else whole.to_dict(),
+        num_mask_classes=num_mask_classes,
     )
     if idist.get_world_size() > 1:
         part: Subset = Subset(images, range(idist.get_rank(), count, idist.get_world_size()))
@@ -130,9 +134,11 @@ def release_folder(
     with folder:
         for released, condition in _clipped(releaser, images, batch_size):
             for index, image in enumerate(released):
-                picture = image_grid(image[None], columns=1) if image.ndim == 4 else None
+                pictured = image[None] if num_mask_classes is None else outlined_slices(image[None], num_mask_classes)
+                picture = image_grid(pictured, columns=1) if image.ndim == 4 else None
                 folder.write(image, guarantee, None if condition is None else condition[index], picture)
-            shown.extend(image for index, image in enumerate(released, seen) if index in chosen)
+                if index + seen in chosen:
+                    shown.append(pictured[0])
             seen += len(released)
     output_dir = Path(output_dir)
     secrets.SystemRandom().shuffle(shown)
