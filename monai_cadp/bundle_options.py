@@ -85,6 +85,7 @@ KINDS = (
             "num_frequencies",
             "num_mask_classes",
             "num_patients",
+            "num_pieces",
             "num_released",
             "num_test",
             "num_workers",

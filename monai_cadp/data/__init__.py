@@ -15,7 +15,7 @@ from monai_cadp.data.image_grid import image_grid, outlined_slices, save_image_g
 from monai_cadp.data.image_reading import ReadImage, ReadImageD, ReadImaged, ReadImageDict
 from monai_cadp.data.labelled_volume_reading import ReadLabelledVolume
 from monai_cadp.data.labelled_volumes import LabelledVolumes
-from monai_cadp.data.masks import WithMasks, join_masks, mask_distances, split_masks
+from monai_cadp.data.masks import WithMasks, join_masks, keep_pieces, mask_distances, split_masks
 from monai_cadp.data.medmnist import NpzImages
 from monai_cadp.data.originals import open_originals
 from monai_cadp.data.part import Part
@@ -64,6 +64,7 @@ __all__ = [
     "class_names_of",
     "image_grid",
     "join_masks",
+    "keep_pieces",
     "mask_distances",
     "open_images",
     "open_originals",

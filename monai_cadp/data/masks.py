@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 from torch.utils.data import Dataset
 
-__all__ = ["WithMasks", "join_masks", "mask_distances", "one_hot_masks", "split_masks"]
+__all__ = ["WithMasks", "join_masks", "keep_pieces", "mask_distances", "one_hot_masks", "split_masks"]
 
 
 class WithMasks(Dataset):
@@ -133,6 +133,46 @@ def split_masks(joined: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     images, classes = joined.split([channels, num_classes - 1], dim=1)
     background = torch.full_like(classes[:, :1], 0.5)
     return images, torch.cat([background, classes], dim=1).argmax(1, keepdim=True)
+
+
+def keep_pieces(joined: Tensor, num_classes: int, num_pieces: int) -> Tensor:
+    r"""Return images with their masks, of which every class keeps its largest connected pieces alone.
+
+    What is drawn may have specks. To take them away is public knowledge of the organ, and post-processing of a release.
+
+    Args:
+        joined: (n, C + num_classes - 1, \*spatial).
+        num_classes: with the background.
+        num_pieces: of every class, at most: 1 for a liver, 2 for lungs. Voxels that share a corner are connected.
+
+    Returns:
+        Images of the same shape; what is taken away becomes background.
+
+    Raises:
+        ValueError: if ``num_pieces`` is not positive, or as :func:`split_masks`.
+
+    Example:
+        >>> mask = torch.tensor([1, 1, 0, 1]).reshape(1, 1, 1, 4)
+        >>> joined = join_masks(torch.rand(1, 1, 1, 4), mask, 2)
+        >>> split_masks(keep_pieces(joined, 2, 1), 2)[1].flatten().tolist()
+        [1, 1, 0, 0]
+    """
+    # Here, because it takes long.
+    from scipy.ndimage import label
+
+    if num_pieces < 1:
+        raise ValueError(f"num_pieces is {num_pieces}; expected 1 or more.")
+    masks = split_masks(joined, num_classes)[1][:, 0]
+    touching = np.ones((3,) * (joined.ndim - 2))
+    result = joined.clone()
+    for image, mask in zip(result, masks.cpu().numpy(), strict=True):
+        specks = np.zeros(mask.shape, dtype=bool)
+        for one in range(1, num_classes):
+            found, _ = label(mask == one, touching)
+            sizes = np.bincount(found.ravel())[1:]
+            specks |= np.isin(found, 1 + np.argsort(sizes)[: max(len(sizes) - num_pieces, 0)])
+        image[1 - num_classes :, torch.from_numpy(specks)] = 0
+    return result
 
 
 def one_hot_masks(images: Tensor, masks: Tensor, num_classes: int) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from monai_cadp.data import PublicGrid, image_grid, outlined_slices, save_image_grid
+from monai_cadp.data import PublicGrid, image_grid, keep_pieces, outlined_slices, save_image_grid
 from monai_cadp.privacy import PrivacyLedger
 from monai_cadp.release.release_loop import check_class_names, check_conditions, recorded_in, release_items
 from monai_cadp.release.released_folder import ReleasedFolder
@@ -64,6 +64,7 @@ def release_folder(
     set_delta: float | None = None,
     set_epsilon: float | None = None,
     num_mask_classes: int | None = None,
+    num_pieces: int | None = None,
 ) -> Path:
     """Release every image of a data set once into a new folder, in random order under random numbers.
 
@@ -88,6 +89,8 @@ def release_folder(
         set_epsilon: what the whole folder must not exceed at ``set_delta``; None for any.
         num_mask_classes: with the background, of the masks that volumes hold as their last channels
             (:class:`~monai_cadp.data.WithMasks`), which get files of their own; None for images without masks.
+        num_pieces: how many connected pieces of every class are kept, the largest ones
+            (:func:`~monai_cadp.data.keep_pieces`); None for all.
 
     Returns:
         The folder.
@@ -103,6 +106,8 @@ def release_folder(
     check_conditions(releaser, images)
     if set_epsilon is not None and set_delta is None:
         raise ValueError("set_epsilon was given without set_delta; give both.")
+    if num_pieces is not None and (num_mask_classes is None or num_pieces < 1):
+        raise ValueError(f"num_pieces is {num_pieces}; expected 1 or more, for images with num_mask_classes.")
     guarantee = releaser.guarantee.to_dict()
     whole = None if set_delta is None else set_guarantee(releaser, images, set_delta, set_epsilon)
     if whole is not None:
@@ -133,6 +138,8 @@ def release_folder(
             return Path(output_dir)
     with folder:
         for released, condition in _clipped(releaser, images, batch_size):
+            if num_mask_classes is not None and num_pieces is not None:
+                released = keep_pieces(released, num_mask_classes, num_pieces)
             for index, image in enumerate(released):
                 pictured = image[None] if num_mask_classes is None else outlined_slices(image[None], num_mask_classes)
                 picture = image_grid(pictured, columns=1) if image.ndim == 4 else None
