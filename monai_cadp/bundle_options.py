@@ -45,6 +45,7 @@ KINDS = (
             "bundle_root",
             "checkpoint",
             "checkpoint_sha256",
+            "datalist_key",
             "dataset_dir",
             "device",
             "input",
@@ -77,6 +78,7 @@ KINDS = (
             "classifier_epochs",
             "in_channels",
             "max_epochs",
+            "num_candidates",
             "num_classes",
             "num_content_samples",
             "num_couplings",
@@ -84,6 +86,7 @@ KINDS = (
             "num_frequencies",
             "num_mask_classes",
             "num_patients",
+            "num_pieces",
             "num_released",
             "num_test",
             "num_workers",
@@ -126,6 +129,7 @@ KINDS = (
         (
             "classifier_epsilons",
             "epsilons",
+            "images_per_part",
             "intensity_range",
             "other_epsilons",
             "published_epsilons",
@@ -135,7 +139,8 @@ KINDS = (
         ),
         LIST,
     )
-    | {"class_names": NAMES, "condition": CLASS}
+    | dict.fromkeys(("class_names", "declared"), NAMES)
+    | {"condition": CLASS}
 )
 # What MONAI's commands start from, and what it needs without being used by anything.
 NETWORK = "network_def"
@@ -378,7 +383,9 @@ def _at(config: Any, id: str) -> Any:
 
 def _differences(given: Any, own: Any, id: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the ids at which a configuration differs from its files, as deep as both have the same structure."""
+    # A list of numbers is one option.
     same_list = isinstance(given, list) and isinstance(own, list) and len(given) == len(own)
+    same_list = same_list and any(isinstance(one, dict | list) for one in (*given, *own))
     same_dict = isinstance(given, dict) and isinstance(own, dict) and given.get("_target_") == own.get("_target_")
     if same_list:
         for index, (one, other) in enumerate(zip(given, own, strict=True)):

@@ -51,6 +51,7 @@ def test_the_check_script_runs_the_test_command_of_the_readme():
 TEXTS = {
     "README": README,
     "cadp_2d": BUNDLE_README,
+    "cadp_3d": (ROOT / "bundles" / "cadp_3d" / "docs" / "README.md").read_text(),
     "cadp_brain_mr": BRAIN_README,
     "cadp_chest_xray": CHEST_README,
     "cadp_tabular": TABULAR_README,

@@ -11,9 +11,11 @@ from monai_cadp.data.celeba import CelebA
 from monai_cadp.data.class_folder import ClassFolder, FlatFolder, class_names_of
 from monai_cadp.data.datalist import ImageList
 from monai_cadp.data.digits import Digits
-from monai_cadp.data.image_grid import image_grid, save_image_grid
+from monai_cadp.data.image_grid import image_grid, outlined_slices, save_image_grid
 from monai_cadp.data.image_reading import ReadImage, ReadImageD, ReadImaged, ReadImageDict
-from monai_cadp.data.masks import WithMasks, join_masks, split_masks
+from monai_cadp.data.labelled_volume_reading import ReadLabelledVolume
+from monai_cadp.data.labelled_volumes import LabelledVolumes
+from monai_cadp.data.masks import WithMasks, join_masks, keep_pieces, mask_distances, split_masks
 from monai_cadp.data.medmnist import NpzImages
 from monai_cadp.data.originals import open_originals
 from monai_cadp.data.part import Part
@@ -41,6 +43,7 @@ __all__ = [
     "Digits",
     "FlatFolder",
     "ImageList",
+    "LabelledVolumes",
     "NpzImages",
     "OrdinalColumn",
     "Part",
@@ -49,6 +52,7 @@ __all__ = [
     "ReadImageD",
     "ReadImageDict",
     "ReadImaged",
+    "ReadLabelledVolume",
     "ReadVolume",
     "ScikitTable",
     "Table",
@@ -60,10 +64,13 @@ __all__ = [
     "class_names_of",
     "image_grid",
     "join_masks",
+    "keep_pieces",
+    "mask_distances",
     "open_images",
     "open_originals",
     "open_schema",
     "open_table",
+    "outlined_slices",
     "people_of",
     "save_image_grid",
     "split_masks",

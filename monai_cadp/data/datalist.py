@@ -17,7 +17,7 @@ from monai_cadp.data.file_items import file_items
 from monai_cadp.data.image_reading import ReadImage
 from monai_cadp.privacy import SubjectId
 
-__all__ = ["ImageList"]
+__all__ = ["ImageList", "checked_entries", "label_of", "load_datalist"]
 
 
 class ImageList(Dataset):
@@ -65,11 +65,11 @@ class ImageList(Dataset):
         self.read_image = ReadImage(spatial_shape, in_channels, intensity_range)
         if isinstance(datalist, str | os.PathLike):
             base_dir = Path(datalist).parent if base_dir is None else base_dir
-            datalist = _load(Path(datalist), datalist_key)
-        entries = _checked(datalist)
+            datalist = load_datalist(Path(datalist), datalist_key)
+        entries = checked_entries(datalist)
         self._paths = [os.path.join(base_dir or "", entry["image"]) for entry in entries]
         self._items = file_items(self._paths, base_dir or None, "entries of the datalist, in their order,")
-        self._labels = [_label(entry["label"]) for entry in entries if "label" in entry]
+        self._labels = [label_of(entry["label"]) for entry in entries if "label" in entry]
         self._subjects = [entry["subject"] for entry in entries if "subject" in entry]
         if len({(label.dtype, label.shape) for label in self._labels}) > 1:
             raise ValueError("The datalist mixes kinds of labels; expected class indices, or lists of one length.")
@@ -93,7 +93,8 @@ class ImageList(Dataset):
         return item
 
 
-def _load(path: Path, key: str) -> Any:
+def load_datalist(path: Path, key: str) -> Any:
+    """Return one list of a JSON file; raises ValueError, without a path, where there is none."""
     content = None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -107,12 +108,14 @@ def _load(path: Path, key: str) -> Any:
     return content[key]
 
 
-def _checked(datalist: Any) -> Sequence[Mapping[str, Any]]:
+def checked_entries(datalist: Any, paths: Sequence[str] = ("image",)) -> Sequence[Mapping[str, Any]]:
+    """Return a datalist all of whose entries have these paths; raises ValueError, naming positions only."""
     if not isinstance(datalist, list | tuple) or not datalist:
         raise ValueError('The datalist is empty or no list; expected entries {"image": path, "label": number}.')
     for position, entry in enumerate(datalist):
-        if not isinstance(entry, Mapping) or not isinstance(entry.get("image"), str | os.PathLike):
-            raise ValueError(f'Entry {position} of the datalist has no path under "image"; expected one.')
+        for key in paths:
+            if not isinstance(entry, Mapping) or not isinstance(entry.get(key), str | os.PathLike):
+                raise ValueError(f'Entry {position} of the datalist has no path under "{key}"; expected one.')
     for key in ("label", "subject"):
         count = sum(key in entry for entry in datalist)
         if count not in (0, len(datalist)):
@@ -123,7 +126,8 @@ def _checked(datalist: Any) -> Sequence[Mapping[str, Any]]:
     return datalist
 
 
-def _label(value: Any) -> Tensor:
+def label_of(value: Any) -> Tensor:
+    """Return a label as a tensor: a class index () or a vector (K,); raises ValueError if it is neither."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return torch.tensor(value)
     if isinstance(value, list | tuple) and value and all(isinstance(entry, int | float) for entry in value):

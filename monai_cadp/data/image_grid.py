@@ -10,10 +10,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["image_grid", "save_image_grid"]
+from monai_cadp.data.masks import split_masks
+
+__all__ = ["image_grid", "outlined_slices", "save_image_grid"]
 
 GAP = 2
 SMALLEST_TILE = 64
+# Pixels of a voxel whose mask is outlined.
+OUTLINED_SIZE = 4
+# Red, green and blue of the classes but the background, again and again.
+OUTLINE_COLOURS = ((1.0, 0.35, 0.2), (0.2, 0.8, 1.0), (1.0, 0.85, 0.1), (0.5, 1.0, 0.4), (0.9, 0.4, 1.0))
 
 
 def image_grid(images: Tensor, columns: int) -> np.ndarray:
@@ -58,6 +64,33 @@ def save_image_grid(images: Tensor, path: str | Path, columns: int) -> None:
     sheet = image_grid(images, columns)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(sheet).save(path)
+
+
+def outlined_slices(joined: Tensor, num_mask_classes: int) -> Tensor:
+    """Draw the three central slices of volumes side by side, with the outlines of their masks.
+
+    Args:
+        joined: volumes (B, C, D, H, W) whose last channels hold their masks; see ``join_masks``.
+        num_mask_classes: with the background.
+
+    Returns:
+        Red, green and blue (B, 3, height, width), 0 to 1; a voxel has 4 x 4 pixels.
+
+    Example:
+        >>> outlined_slices(torch.rand(2, 3, 4, 6, 5), num_mask_classes=3).shape
+        torch.Size([2, 3, 24, 56])
+    """
+    images, masks = split_masks(joined, num_mask_classes)
+    slices, classes = (_central_slices(part.float()) for part in (images[:, :1], masks))
+    slices, classes = (
+        part.repeat_interleave(OUTLINED_SIZE, 2).repeat_interleave(OUTLINED_SIZE, 3) for part in (slices, classes)
+    )
+    edge = torch.zeros_like(classes, dtype=torch.bool)
+    for axis in (2, 3):
+        edge |= (classes != classes.roll(1, axis)) | (classes != classes.roll(-1, axis))
+    colours = [OUTLINE_COLOURS[index % len(OUTLINE_COLOURS)] for index in range(num_mask_classes - 1)]
+    painted = torch.tensor([(0.0, 0.0, 0.0), *colours])[classes[:, 0].long()].movedim(-1, 1)
+    return torch.where(edge & (classes > 0), painted, slices.clamp(0, 1).expand(-1, 3, -1, -1))
 
 
 def _central_slices(volumes: Tensor) -> Tensor:

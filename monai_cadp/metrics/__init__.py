@@ -7,6 +7,7 @@ from monai_cadp.metrics.chest_features import CHEST_FEATURES, chest_features
 from monai_cadp.metrics.classifier import classifier_accuracy, classifier_auc, train_classifier
 from monai_cadp.metrics.content_kept import PixelCosine, WithinClassCorrelation, pixel_cosine, within_class_correlation
 from monai_cadp.metrics.intervals import Estimate, bootstrap, bootstrap_mean
+from monai_cadp.metrics.mask_features import MASK_FEATURES, MaskFeatures
 from monai_cadp.metrics.perceptual import PerceptualSimilarity, perceptual_similarity
 from monai_cadp.metrics.realism import frechet_distance, precision_recall
 from monai_cadp.metrics.residual_classifier import train_residual_classifier
@@ -21,6 +22,8 @@ __all__ = [
     "CHEST_FEATURES",
     "BrainFeatures",
     "Estimate",
+    "MASK_FEATURES",
+    "MaskFeatures",
     "PerceptualSimilarity",
     "PixelCosine",
     "ROW_MODELS",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from monai_cadp.data import PublicGrid, image_grid, save_image_grid
+from monai_cadp.data import PublicGrid, image_grid, keep_pieces, outlined_slices, save_image_grid
 from monai_cadp.privacy import BudgetExceededError, PrivacyLedger
 from monai_cadp.release.problems import subjects_over_cap, unreadable_items, write_problems
 from monai_cadp.release.release_loop import check_class_names, check_conditions, recorded_in, release_items
@@ -65,6 +65,8 @@ def release_folder(
     set_delta: float | None = None,
     set_epsilon: float | None = None,
     skip_unreadable: bool = False,
+    num_mask_classes: int | None = None,
+    num_pieces: int | None = None,
 ) -> Path:
     """Release every image of a data set once into a new folder, in random order under random numbers.
 
@@ -90,6 +92,10 @@ def release_folder(
         set_epsilon: what the whole folder must not exceed at ``set_delta``; None for any.
         skip_unreadable: release the others where some images cannot be read; cards and the summary say how many were
             left out.
+        num_mask_classes: with the background, of the masks that volumes hold as their last channels
+            (:class:`~monai_cadp.data.WithMasks`), which get files of their own; None for images without masks.
+        num_pieces: how many connected pieces of every class are kept, the largest ones
+            (:func:`~monai_cadp.data.keep_pieces`); None for all.
 
     Returns:
         The folder.
@@ -118,6 +124,8 @@ def release_folder(
             volume_format=volume_format,
             set_delta=set_delta,
             set_epsilon=set_epsilon,
+            num_mask_classes=num_mask_classes,
+            num_pieces=num_pieces,
             left_out=left_out,
         )
     except BudgetExceededError as error:
@@ -151,6 +159,8 @@ def _release_folder(
     volume_format: str,
     set_delta: float | None,
     set_epsilon: float | None,
+    num_mask_classes: int | None,
+    num_pieces: int | None,
     left_out: int,
 ) -> Path:
     releaser = recorded_in(privatizer, ledger, images, batch_size)
@@ -159,6 +169,8 @@ def _release_folder(
     check_conditions(releaser, images)
     if set_epsilon is not None and set_delta is None:
         raise ValueError("set_epsilon was given without set_delta; give both.")
+    if num_pieces is not None and (num_mask_classes is None or num_pieces < 1):
+        raise ValueError(f"num_pieces is {num_pieces}; expected 1 or more, for images with num_mask_classes.")
     guarantee = releaser.guarantee.to_dict()
     whole = None if set_delta is None else set_guarantee(releaser, images, set_delta, set_epsilon)
     if whole is not None:
@@ -179,6 +191,7 @@ def _release_folder(
         drawing=drawing,
         left_out=left_out,
         set_guarantee=None if whole is None else whole.to_dict(),
+        num_mask_classes=num_mask_classes,
     )
     if idist.get_world_size() > 1:
         part: Subset = Subset(images, range(idist.get_rank(), count, idist.get_world_size()))
@@ -189,10 +202,14 @@ def _release_folder(
             return Path(output_dir)
     with folder:
         for released, condition in _clipped(releaser, images, batch_size):
+            if num_mask_classes is not None and num_pieces is not None:
+                released = keep_pieces(released, num_mask_classes, num_pieces)
             for index, image in enumerate(released):
-                picture = image_grid(image[None], columns=1) if image.ndim == 4 else None
+                pictured = image[None] if num_mask_classes is None else outlined_slices(image[None], num_mask_classes)
+                picture = image_grid(pictured, columns=1) if image.ndim == 4 else None
                 folder.write(image, guarantee, None if condition is None else condition[index], picture)
-            shown.extend(image for index, image in enumerate(released, seen) if index in chosen)
+                if index + seen in chosen:
+                    shown.append(pictured[0])
             seen += len(released)
     output_dir = Path(output_dir)
     secrets.SystemRandom().shuffle(shown)

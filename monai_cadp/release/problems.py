@@ -13,6 +13,7 @@ from typing import Any
 from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
+from monai_cadp.data import WithMasks
 from monai_cadp.privacy import PrivacyLedger
 from monai_cadp.privacy.private_files import new_private
 
@@ -90,7 +91,12 @@ def subjects_over_cap(items: Dataset, ledger: PrivacyLedger, codes: Collection[s
 
 def _name(items: Any, index: int) -> str:
     """Return the name of an item's file, or its number where items have none."""
-    while isinstance(items, Subset):
-        items, index = items.dataset, items.indices[index]
+    while not hasattr(items, "file_names"):
+        if isinstance(items, Subset):
+            items, index = items.dataset, items.indices[index]
+        elif isinstance(items, WithMasks):
+            items = items.images
+        else:
+            break
     names = getattr(items, "file_names", None)
     return f"image {index + 1}" if names is None else str(names[index])

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import nibabel
 import numpy as np
@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from monai_cadp.data import split_masks
 from monai_cadp.data.stage import Stage
 from monai_cadp.extras import extra
 
@@ -39,8 +40,9 @@ class ReleasedFolder:
 
     Images in two dimensions become 8-bit PNG files, volumes float32 NIfTI files with a fresh header, or folders with a
     new DICOM series; beside each ``release_000001.png`` lies a card ``release_000001_privacy.json`` with the guarantee,
-    and ``summary.json`` counts them. Every byte is made from what is passed to :meth:`write`: no name, header or date
-    of a source can get in.
+    and ``summary.json`` counts them. Volumes with masks become ``images/0001.nii.gz`` and ``labels/0001.nii.gz``, with
+    ``cards/0001_privacy.json``. Every byte is made from what is passed to :meth:`write`: no name, header or date of a
+    source can get in.
 
     Numbers are a random permutation from the operating system, drawn before anything is written, and files reach the
     final folder in the order of their numbers with one fixed time of modification: neither names, times nor places on
@@ -56,10 +58,12 @@ class ReleasedFolder:
         set_guarantee: plain data of what all releases promise together to those who see nothing else; cards and the
             summary begin with it. None to state nothing.
         left_out: images that could not be read and are not among them, for every card; public.
+        num_mask_classes: with the background, of the masks that volumes hold as their last channels; None for images
+            without masks.
 
     Raises:
-        ValueError: if the folder exists and is not empty, ``num_expected`` is not positive, or the format is unknown;
-            nothing is written then.
+        ValueError: if the folder exists and is not empty, ``num_expected`` is not positive, the format is unknown, or
+            masks are to become DICOM; nothing is written then.
 
     Example:
         >>> import tempfile
@@ -79,14 +83,17 @@ class ReleasedFolder:
         drawing: Mapping[str, Any] | None = None,
         set_guarantee: Mapping[str, Any] | None = None,
         left_out: int = 0,
+        num_mask_classes: int | None = None,
     ) -> None:
         if volume_format not in VOLUME_FORMATS:
             raise ValueError(f"volume_format is {volume_format!r}; expected one of {', '.join(VOLUME_FORMATS)}.")
+        if num_mask_classes is not None and volume_format != "nifti":
+            raise ValueError(f"volume_format is {volume_format!r}, but volumes have masks; expected 'nifti' for these.")
         if volume_format == "dicom":
             # Before anything is spent.
             _dicom_writer()
         self._affine = np.eye(4) if affine is None else np.asarray(affine, dtype=float)
-        self._volume_format = volume_format
+        self._volume_format, self._num_mask_classes = volume_format, num_mask_classes
         if num_expected < 1:
             raise ValueError(f"num_expected is {num_expected}; expected the positive number of images to be written.")
         self.output_dir = Path(output_dir).absolute()
@@ -165,17 +172,22 @@ class ReleasedFolder:
             **({} if self._drawing is None else {"drawing": self._drawing}),
             **self._left_out,
         }
-        contents = self._encoded(array, json.loads(statement))
+        number = self._numbers[-1]
+        if self._num_mask_classes is None:
+            name = before = f"release_{number:06d}"
+            encoded = self._encoded(array, json.loads(statement))
+            contents = {f"{name}{suffix}": content for suffix, content in encoded.items()}
+        else:
+            name, before = f"{number:04d}", f"cards/{number:04d}"
+            contents = self._encoded_pair(array, f"{name}.nii.gz")
         if picture is not None:
-            contents["_preview.png"] = _png(picture)
-        contents["_privacy.json"] = _json(card).encode()
-        name = f"release_{self._numbers[-1]:06d}"
+            contents[f"{before}_preview.png"] = _png(picture)
+        contents[f"{before}_privacy.json"] = _json(card).encode()
         with nameless_errors():
-            for suffix, content in contents.items():
-                drafts = self._stage.path / "drafts"
-                if suffix.startswith("/"):
-                    (drafts / name).mkdir(exist_ok=True)
-                (drafts / f"{name}{suffix}").write_bytes(content)
+            for path, content in contents.items():
+                draft = self._stage.path / "drafts" / path
+                draft.parent.mkdir(exist_ok=True)
+                draft.write_bytes(content)
         self._numbers.pop()
         self._shape = array.shape
         self._guarantees[statement] += 1
@@ -230,10 +242,24 @@ class ReleasedFolder:
                 raise ValueError(f"A released volume has {array.shape[0]} channels; DICOM series take one.")
             slices = _dicom_writer()(array[0], self._affine, guarantee)
             return {f"/slice_{index:04d}.dcm": content for index, content in enumerate(slices, 1)}
-        volume = nibabel.Nifti1Image(channels_last, self._affine)
+        return {".nii.gz": self._nifti(channels_last)}
+
+    def _encoded_pair(self, array: np.ndarray, name: str) -> dict[str, bytes]:
+        """Return the files of a volume (C, a, b, c) and its mask by their paths."""
+        if array.ndim != 4:
+            raise ValueError(f"A released image with a mask has shape {array.shape}; expected a volume (C, a, b, c).")
+        image, mask = split_masks(torch.from_numpy(array)[None], cast(int, self._num_mask_classes))
+        channels_last = np.ascontiguousarray(image[0, 0] if image.shape[1] == 1 else image[0].movedim(0, -1))
+        return {
+            f"images/{name}": self._nifti(channels_last),
+            f"labels/{name}": self._nifti(mask[0, 0].numpy().astype(np.uint8)),
+        }
+
+    def _nifti(self, voxels: np.ndarray) -> bytes:
+        volume = nibabel.Nifti1Image(voxels, self._affine)
         volume.header.set_xyzt_units("mm")
         # Packed here, not by nibabel: the gzip header would hold the time and the name.
-        return {".nii.gz": gzip.compress(volume.to_bytes(), mtime=0)}
+        return gzip.compress(volume.to_bytes(), mtime=0)
 
     def _refuse_existing(self) -> None:
         if self.output_dir.is_symlink() or (self.output_dir.exists() and not self.output_dir.is_dir()):

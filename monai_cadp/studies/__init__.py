@@ -20,6 +20,7 @@ from monai_cadp.studies.paper_method import PublishedMethod
 from monai_cadp.studies.release_audit import ReleaseAudit
 from monai_cadp.studies.release_evaluation import ReleaseEvaluation
 from monai_cadp.studies.row_measurements import RowUtility
+from monai_cadp.studies.segmentation_evaluation import SegmentationEvaluation
 from monai_cadp.studies.segmentation_utility import SegmentationUtility
 from monai_cadp.studies.study import Study
 from monai_cadp.studies.table_evaluation import TableEvaluation
@@ -46,6 +47,7 @@ __all__ = [
     "ReleaseStrip",
     "RowUtility",
     "Scatter",
+    "SegmentationEvaluation",
     "SegmentationUtility",
     "Study",
     "TableEvaluation",

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_cadp.data import WithMasks, join_masks, split_masks
+from monai_cadp.data import WithMasks, join_masks, keep_pieces, mask_distances, split_masks
 
 
 def pictures(count=8, spatial=(20, 18)):
@@ -44,3 +44,51 @@ def test_an_item_without_a_mask_is_refused(refused):
 def test_a_release_without_channels_for_its_masks_is_refused(refused, num_classes):
     with refused(ValueError, f"2 channels came for {num_classes} classes"):
         split_masks(torch.rand(2, 2, 8, 8), num_classes)
+
+
+def test_distances_to_edges_give_the_masks_back():
+    masks = torch.randint(3, (2, 1, 6, 8, 5), generator=torch.Generator().manual_seed(0))
+    joined = join_masks(torch.rand(2, 1, 6, 8, 5), masks, 3, reach=3.0)
+    assert torch.equal(split_masks(joined, 3)[1], masks)
+    assert 0 <= float(joined.min()) and float(joined.max()) <= 1
+
+
+def test_a_distance_is_that_to_the_edge_between_two_voxels():
+    mask = torch.zeros(1, 1, 9, 9, 9)
+    mask[..., 4:] = 1
+    channel = join_masks(torch.zeros(1, 1, 9, 9, 9), mask, 2, reach=2.0)[0, 1, 3, 3]
+    assert channel.tolist() == [0, 0, 0.125, 0.375, 0.625, 0.875, 1, 1, 1]
+
+
+def test_classes_that_are_nowhere_or_everywhere_have_no_edge():
+    image = torch.zeros(1, 1, 4, 4, 4)
+    assert mask_distances(image, 2.0).eq(0).all() and mask_distances(image + 1, 2.0).eq(1).all()
+
+
+def test_a_reach_that_is_not_positive_is_refused(refused):
+    with refused(ValueError, "reach is 0"):
+        WithMasks([], 2, reach=0)
+
+
+def test_the_largest_pieces_of_every_class_are_kept_and_specks_become_background():
+    mask = torch.zeros(2, 1, 7, 7, 7, dtype=torch.long)
+    mask[0, 0, :3], mask[0, 0, 4, :2, :2], mask[0, 0, 6, 6, 6] = 1, 1, 1
+    mask[1, 0, :2], mask[1, 0, 4, 4, 4] = 2, 1
+    joined = join_masks(torch.rand(2, 1, 7, 7, 7), mask, 3, reach=2.0)
+    for count, sizes in ((1, [147, 98, 1]), (2, [151, 98, 1])):
+        kept = keep_pieces(joined, 3, count)
+        masks = split_masks(kept, 3)[1]
+        found = [int((masks[0] == 1).sum()), int((masks[1] == 2).sum()), int((masks[1] == 1).sum())]
+        assert found == sizes and torch.equal(kept[:, 0], joined[:, 0])
+    assert not (masks[0] == 2).any()
+
+
+def test_what_is_taken_from_one_class_does_not_fall_to_another():
+    joined = torch.zeros(1, 3, 5, 5, 5)
+    joined[:, 1, :2], joined[:, 1:, 4, 4, 4] = 1.0, torch.tensor([0.9, 0.8])
+    assert not split_masks(keep_pieces(joined, 3, 1), 3)[1][:, :, 2:].any()
+
+
+def test_no_piece_at_all_is_refused(refused):
+    with refused(ValueError, "num_pieces is 0"):
+        keep_pieces(torch.zeros(1, 2, 3, 3, 3), 2, 0)

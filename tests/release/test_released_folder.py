@@ -15,6 +15,7 @@ import torch
 from monai.data import MetaTensor
 from PIL import Image
 
+from monai_cadp.data import join_masks
 from monai_cadp.release import ReleasedFolder
 
 CANARY = "Mustermann-1954"
@@ -205,3 +206,48 @@ def test_times_and_places_on_the_disk_follow_the_numbers_not_the_source(tmp_path
     # Equal by chance once in 30! (about 1e32).
     pictures = sorted(folder.glob("*.png"), key=lambda path: path.stat().st_ino)
     assert [int(np.asarray(Image.open(path))[0, 0]) for path in pictures] != list(range(30))
+
+
+# --- volumes with masks -----------------------------------------------------------------------------------------------
+
+
+def pairs(folder, volumes, **options):
+    with ReleasedFolder(folder, num_expected=len(volumes), num_mask_classes=3, **options) as released:
+        for volume in volumes:
+            released.write(volume, guarantee=GUARANTEE)
+    return folder
+
+
+def test_a_volume_and_its_mask_have_files_of_their_own_on_one_grid(tmp_path):
+    masks = torch.randint(3, (2, 1, 4, 5, 6), generator=torch.Generator().manual_seed(0))
+    volumes = join_masks(torch.rand(2, 1, 4, 5, 6), masks, 3, reach=2.0)
+    folder = pairs(tmp_path / "out", list(volumes), affine=np.diag([2.0, 2.0, 2.0, 1.0]))
+    found = set()
+    for number in ("0001", "0002"):
+        image, mask = (nibabel.load(folder / part / f"{number}.nii.gz") for part in ("images", "labels"))
+        index = int(np.allclose(image.get_fdata(), volumes[1, 0]))
+        assert np.allclose(image.get_fdata(), volumes[index, 0]) and np.array_equal(mask.dataobj, masks[index, 0])
+        assert np.array_equal(image.affine, mask.affine) and image.affine[0, 0] == 2.0
+        assert mask.get_data_dtype() == np.uint8
+        found.add(index)
+    assert found == {0, 1}
+    assert sorted(path.name for path in (folder / "cards").iterdir()) == ["0001_privacy.json", "0002_privacy.json"]
+
+
+def test_pairs_come_in_random_order(tmp_path):
+    orders = set()
+    for attempt in range(40):
+        volumes = [torch.full((3, 2, 2, 2), index / 10) for index in range(3)]
+        folder = pairs(tmp_path / str(attempt), volumes)
+        paths = sorted((folder / "images").iterdir())
+        orders.add(tuple(round(10 * float(nibabel.load(path).get_fdata().mean())) for path in paths))
+    # One of six orders is missed by 40 with a probability of .004.
+    assert len(orders) >= 5
+
+
+def test_masks_are_not_written_as_dicom_nor_beside_pictures(tmp_path, refused):
+    with refused(ValueError, "volume_format is 'dicom', but volumes have masks"):
+        pairs(tmp_path / "out", [torch.zeros(3, 2, 2, 2)], volume_format="dicom")
+    with refused(ValueError, "image with a mask has shape"):
+        pairs(tmp_path / "out", [torch.zeros(3, 2, 2)])
+    assert not (tmp_path / "out").exists()
