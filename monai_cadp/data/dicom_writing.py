@@ -69,7 +69,7 @@ def dicom_series(volume: np.ndarray, affine: np.ndarray, guarantee: Mapping[str,
 
 
 def _state_identity(slice_: Dataset, patient: str, guarantee: Mapping[str, Any]) -> None:
-    slice_.PatientName = "Released"
+    slice_.PatientName = "Released^"
     slice_.PatientID = patient
     slice_.PatientBirthDate = slice_.PatientSex = ""
     slice_.PatientIdentityRemoved = "YES"
@@ -85,6 +85,9 @@ def _state_identity(slice_: Dataset, patient: str, guarantee: Mapping[str, Any])
     code.CodeValue, code.CodingSchemeDesignator = "113100", "DCM"
     code.CodeMeaning = "Basic Application Confidentiality Profile"
     slice_.DeidentificationMethodCodeSequence = [code]
+    # Drawn anew by a network: nobody's scan, and no patient's history.
+    slice_.SyntheticData = "YES"
+    slice_.DerivationDescription = "Drawn by a generative network for privatized content of a scan"
     slice_.LongitudinalTemporalInformationModified = "REMOVED"
     slice_.StudyDate = slice_.StudyTime = slice_.AccessionNumber = slice_.ReferringPhysicianName = slice_.StudyID = ""
     slice_.BurnedInAnnotation = "NO"
@@ -95,7 +98,7 @@ def _state_image(slice_: Dataset) -> None:
     slice_.Modality, slice_.SeriesNumber = "MR", 1
     slice_.SeriesDescription = "Privatized volume"
     slice_.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
-    slice_.PositionReferenceIndicator = ""
+    slice_.PositionReferenceIndicator = slice_.PatientPosition = slice_.Laterality = ""
     slice_.ScanningSequence, slice_.SequenceVariant = "RM", "NONE"
     slice_.ScanOptions = slice_.MRAcquisitionType = slice_.EchoTime = slice_.EchoTrainLength = slice_.RepetitionTime = (
         ""

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
+import subprocess
 import warnings
 
 import numpy as np
@@ -14,6 +16,8 @@ from pydicom.data import get_testdata_file
 
 from monai_cadp.data import PublicGrid, ReadImage, ReadVolume
 from monai_cadp.data.dicom_writing import dicom_series
+
+VALIDATOR = shutil.which("dciodvfy")
 
 GRID = PublicGrid((6, 7, 5), spacing=2.0, centre=(1.0, -3.0, 4.0))
 GUARANTEE = {"epsilon": 4.0, "delta": 0.0, "unit": "volume"}
@@ -144,7 +148,28 @@ def test_a_series_says_that_it_names_nobody_and_why(volume):
         assert "epsilon 4, delta 0" in part.DeidentificationMethod
         assert part.DeidentificationMethodCodeSequence[0].CodeValue == "113100"
         assert part.Modality == "MR" and part.SOPClassUID.name == "MR Image Storage"
-        assert not part.StudyDate and not part.PatientBirthDate and part.PatientName == "Released"
+        assert not part.StudyDate and not part.PatientBirthDate and part.PatientName == "Released^"
+
+
+def test_a_series_says_that_it_is_synthetic(volume):
+    for content in dicom_series(volume, np.eye(4), GUARANTEE):
+        slice_ = pydicom.dcmread(io.BytesIO(content))
+        assert slice_.SyntheticData == "YES" and "Drawn by a generative network" in slice_.DerivationDescription
+
+
+@pytest.mark.skipif(VALIDATOR is None and "CI" not in os.environ, reason="needs dicom3tools")
+def test_a_validator_of_dicom_finds_no_error(volume, tmp_path):
+    for content in dicom_series(volume, np.eye(4), GUARANTEE):
+        (tmp_path / "slice.dcm").write_bytes(content)
+        said = subprocess.run([VALIDATOR, str(tmp_path / "slice.dcm")], capture_output=True, text=True).stderr
+        # The one attribute that is younger than the validator.
+        errors = [line for line in said.splitlines() if line.startswith("Error") and "(0x0008,0x001c)" not in line]
+        assert "MRImage" in said and not errors
+        broken = pydicom.dcmread(tmp_path / "slice.dcm")
+        del broken.ImagePositionPatient
+        broken.save_as(tmp_path / "slice.dcm")
+        said = subprocess.run([VALIDATOR, str(tmp_path / "slice.dcm")], capture_output=True, text=True).stderr
+        assert "Error - Missing attribute" in said
 
 
 def test_two_series_of_one_volume_share_no_identifier(volume):
