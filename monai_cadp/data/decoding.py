@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from monai_cadp.data.decoded_image import DecodedImage, numeric, to_ras
 from monai_cadp.data.dicom_preamble import is_dicom
@@ -17,6 +17,13 @@ from monai_cadp.data.silence import Refusal, read_silently, silenced_descriptors
 from monai_cadp.extras import extra
 
 __all__ = ["IMAGE_SUFFIXES", "decode_image"]
+
+
+# Tags of TIFF, and what they say.
+TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_SAMPLE_FORMAT = 258, 262, 339
+TIFF_WHITE_IS_ZERO, TIFF_SIGNED = 0, 2
+TIFF_BEGINNINGS = (b"II*\0", b"MM\0*")
+OPAQUE = 255
 
 
 def decode_image(path: str | os.PathLike[str], spatial_dims: int) -> DecodedImage:
@@ -75,18 +82,55 @@ def _checked(decoded: DecodedImage, spatial_dims: int) -> DecodedImage:
 
 
 def _decode_picture(path: Path, spatial_dims: int) -> DecodedImage:
-    with Image.open(path) as stored:
+    with _opened(path) as stored:
         if getattr(stored, "n_frames", 1) > 1:
             raise Refusal("A picture file holds several frames; expected one image a file.")
+        bits, is_signed, is_white_zero = _samples(stored)
         picture = ImageOps.exif_transpose(stored)
-        if picture.mode == "F":
-            return DecodedImage(numeric(np.asarray(picture))[None])
-        if picture.mode.startswith("I"):
-            return DecodedImage(numeric(np.asarray(picture))[None], format_range=(0.0, 65535.0))
+        _check_opaque(picture)
+        if picture.mode == "F" or picture.mode.startswith("I"):
+            # What is signed, or has more bits than a scale is made for, has no public scale of its own.
+            has_scale = picture.mode != "F" and not is_signed and bits <= 16
+            return DecodedImage(
+                numeric(np.asarray(picture))[None],
+                format_range=(0.0, 2.0**bits - 1) if has_scale else None,
+                is_inverted=is_white_zero,
+            )
+        if is_signed:
+            raise Refusal("A picture holds signed samples of 8 bits, which are not read; save it as unsigned.")
         is_color = picture.mode not in ("1", "L", "LA", "La")
         array = numeric(np.asarray(picture.convert("RGB" if is_color else "L")))
     voxels = np.moveaxis(array, -1, 0) if is_color else array[None]
     return DecodedImage(voxels, format_range=(0.0, 255.0), is_color=is_color)
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except UnidentifiedImageError:
+        if path.read_bytes()[:4] not in TIFF_BEGINNINGS:
+            raise
+    raise Refusal("A TIFF file is damaged, or its samples are of a kind that is not read; save 8 or 16 unsigned bits.")
+
+
+def _samples(picture: Image.Image) -> tuple[int, bool, bool]:
+    """Return how many bits a sample of a picture has, whether it is signed, and whether 0 is white."""
+    tags = getattr(picture, "tag_v2", {})
+    bits, signed = tags.get(TIFF_BITS, 16), tags.get(TIFF_SAMPLE_FORMAT, 1)
+    return (
+        max(bits) if isinstance(bits, tuple) else int(bits),
+        TIFF_SIGNED in (signed if isinstance(signed, tuple) else (signed,)),
+        tags.get(TIFF_PHOTOMETRIC) == TIFF_WHITE_IS_ZERO,
+    )
+
+
+def _check_opaque(picture: Image.Image) -> None:
+    """Refuse a picture parts of which show what lies behind it."""
+    if not picture.has_transparency_data:
+        return
+    alpha = np.asarray(picture.convert("RGBA"))[..., 3]
+    if alpha.min() < OPAQUE:
+        raise Refusal("A picture is transparent in parts, which have no grey value of their own; save it opaque.")
 
 
 def _decode_nifti(path: Path, spatial_dims: int) -> DecodedImage:
