@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.pixels import apply_color_lut, apply_rescale, pixel_array
 
 from monai_cadp.data.decoded_image import DecodedImage, numeric, to_ras
@@ -21,20 +22,31 @@ __all__ = ["decode_dicom", "decode_dicom_series"]
 OFTEN_WITH_TEXT = tuple(f"1.2.840.10008.5.1.4.1.1.{number}" for number in (3, 6, 7))
 # Share of the distance of slices by which one may be off its place.
 PLACE_TOLERANCE = 0.05
+# What a viewer finds the files of a medium by.
+DIRECTORY = "1.2.840.10008.1.3.10"
+OF_IMAGES = ("SOPClassUID", "Rows", "Columns", "BitsAllocated", "PhotometricInterpretation")
+OF_SLICES = ("SeriesInstanceUID", "ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing")
 
 
 def decode_dicom(path: Path) -> DecodedImage:
     """Decode one DICOM file, of one or several frames."""
-    return _decode(_checked(pydicom.dcmread(path)))
+    return _decode(_checked(_read(path)))
 
 
 def decode_dicom_series(folder: Path) -> DecodedImage:
     """Decode a folder that holds one series of parallel slices at equal distances."""
     paths = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
     paths = [path for path in paths if path.name.upper() != "DICOMDIR"]
-    if any(not is_dicom(path) for path in paths):
-        raise Refusal("A folder holds files that are not DICOM; give every series a folder of its own.")
-    slices = [_checked(pydicom.dcmread(path)) for path in paths]
+    others = sum(not is_dicom(path) and not _lacks_preamble(path) for path in paths)
+    if others:
+        raise Refusal(
+            f"{others} of {len(paths)} files of a folder are not DICOM, such as the index of a viewer; move them away, "
+            "and give every series a folder of its own."
+        )
+    headers = [_read(path) for path in paths]
+    slices = [_checked(header) for header in headers if not _is_directory(header)]
+    for part in slices:
+        _require(part, OF_SLICES)
     if len(slices) < 2 or len({str(part.SeriesInstanceUID) for part in slices}) != 1:
         raise Refusal("A folder does not hold one DICOM series of several slices; give every series its own folder.")
     orientations = np.array([part.ImageOrientationPatient for part in slices], dtype=float)
@@ -49,7 +61,10 @@ def decode_dicom_series(folder: Path) -> DecodedImage:
     if gaps.min() < 1e-3:
         raise Refusal("A DICOM series holds two slices at one position; expected one volume a folder.")
     if np.ptp(gaps) > PLACE_TOLERANCE * gaps.mean():
-        raise Refusal("A DICOM series has gaps between its slices: some are missing; give the whole series.")
+        raise Refusal(
+            "A DICOM series has gaps between its slices: some are missing, or it was taken at unequal distances; give "
+            "the whole series, or resample it to equal distances."
+        )
     decoded = [_decode(slices[index]) for index in order]
     if any(part.is_color or part.voxels.ndim != 3 or part.is_inverted != decoded[0].is_inverted for part in decoded):
         raise Refusal("A DICOM series mixes kinds of slices, or holds color or frames; expected plain gray slices.")
@@ -61,6 +76,37 @@ def decode_dicom_series(folder: Path) -> DecodedImage:
     affine[:3] = np.stack([step, down * row_spacing, across * column_spacing, origins[0]], axis=1)
     voxels, affine = to_ras(volume, affine)
     return DecodedImage(voxels, is_inverted=decoded[0].is_inverted, affine=affine)
+
+
+def _read(path: Path) -> FileDataset:
+    if _lacks_preamble(path):
+        raise Refusal(
+            "A DICOM file has no preamble, the 128 bytes and the letters DICM that say how it is encoded; convert it, "
+            "as dcmconv of DCMTK does."
+        )
+    return pydicom.dcmread(path)
+
+
+def _lacks_preamble(path: Path) -> bool:
+    """Tell whether a file begins with a group of DICOM elements at once."""
+    if is_dicom(path):
+        return False
+    try:
+        header = pydicom.dcmread(path, force=True, stop_before_pixels=True)
+    except Exception:
+        return False
+    return bool(header.get("SOPClassUID")) and "Rows" in header
+
+
+def _is_directory(header: FileDataset) -> bool:
+    return str(header.file_meta.get("MediaStorageSOPClassUID", "")) == DIRECTORY
+
+
+def _require(header: Dataset, names: Sequence[str]) -> None:
+    """Refuse a file that lacks an attribute, or has it without a value."""
+    missing = [name for name in names if header.get(name) in (None, "")]
+    if missing:
+        raise Refusal(f"A DICOM file lacks {', '.join(missing)}; export it again with what is missing.")
 
 
 def _checked(header: Dataset) -> Dataset:
@@ -78,6 +124,7 @@ def _checked(header: Dataset) -> Dataset:
 def _decode(header: Dataset) -> DecodedImage:
     if "PixelData" not in header:
         raise Refusal("A DICOM file holds no image; leave it out.")
+    _require(header, OF_IMAGES)
     try:
         # Decoders of compressed pixels are libraries in C.
         with silenced_descriptors():

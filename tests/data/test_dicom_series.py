@@ -126,6 +126,65 @@ def test_encodings_of_one_image_are_read_alike(name, tmp_path):
     assert (one - other).abs().max() == 0
 
 
+@pytest.fixture
+def series(volume, tmp_path):
+    """A folder with one intact series."""
+    folder = tmp_path / "series"
+    folder.mkdir()
+    for index, content in enumerate(dicom_series(volume, GRID.affine, GUARANTEE)):
+        (folder / f"{index}.dcm").write_bytes(content)
+    return folder
+
+
+def change(path, function):
+    slice_ = pydicom.dcmread(path)
+    function(slice_)
+    slice_.save_as(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SeriesInstanceUID"]
+)
+def test_an_attribute_that_a_series_lacks_is_named(series, refused, name):
+    for value in ("", None):
+        change(series / "1.dcm", lambda slice_, value=value: setattr(slice_, name, value))
+        with refused(ValueError, f"lacks {name}; export it again"):
+            ReadVolume(GRID)(series)
+    change(series / "1.dcm", lambda slice_: delattr(slice_, name))
+    with refused(ValueError, f"lacks {name}; export it again"):
+        ReadVolume(GRID)(series)
+
+
+@pytest.mark.parametrize("name", ["Rows", "BitsAllocated", "PhotometricInterpretation"])
+def test_an_attribute_that_an_image_lacks_is_named(series, refused, name):
+    change(series / "1.dcm", lambda slice_: delattr(slice_, name))
+    with refused(ValueError, f"lacks {name}; export it again"):
+        ReadImage((6, 7), intensity_range=(0, 4095))(series / "1.dcm")
+
+
+def test_a_file_without_a_preamble_is_named_as_such(series, refused):
+    content = (series / "1.dcm").read_bytes()
+    (series / "1.dcm").write_bytes(content[132:])
+    for read, path in ((ReadVolume(GRID), series), (ReadImage((6, 7), intensity_range=(0, 4095)), series / "1.dcm")):
+        with refused(ValueError, "has no preamble"):
+            read(path)
+
+
+def test_the_index_of_a_viewer_is_counted_and_a_dicomdir_passed_over(series, refused):
+    shutil.copy(get_testdata_file("DICOMDIR"), series / "DICOMDIR")
+    shutil.copy(get_testdata_file("DICOMDIR"), series / "index.dcm")
+    assert ReadVolume(GRID)(series).shape == (1, 6, 7, 5)
+    (series / "viewer.xml").write_text("<index/>")
+    with refused(ValueError, "1 of .* files of a folder are not DICOM, such as the index of a viewer"):
+        ReadVolume(GRID)(series)
+
+
+def test_slices_at_unequal_distances_are_refused_as_such(series, refused):
+    change(series / "4.dcm", lambda slice_: setattr(slice_, "ImagePositionPatient", [-5, 9, 17]))
+    with refused(ValueError, "unequal distances"):
+        ReadVolume(GRID)(series)
+
+
 def test_a_series_read_again_is_the_volume(volume, tmp_path):
     for index, content in enumerate(dicom_series(volume, GRID.affine, GUARANTEE)):
         (tmp_path / f"{(index * 3) % 5}.dcm").write_bytes(content)
