@@ -82,6 +82,7 @@ KINDS = (
             "num_couplings",
             "num_directions",
             "num_frequencies",
+            "num_labels",
             "num_mask_classes",
             "num_patients",
             "num_released",

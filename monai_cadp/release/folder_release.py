@@ -67,8 +67,8 @@ def release_folder(
     """Release every image of a data set once into a new folder, in random order under random numbers.
 
     The folder holds an image and a ``*_privacy.json`` card for every release, with a picture of three slices beside a
-    volume, and a summary. If anything fails, there is no folder. With a ledger a second attempt meets the releases of
-    the first again, and spends only what is missing.
+    volume, a summary, and a datalist of images and labels where labels are released. If anything fails, there is no
+    folder. With a ledger a second attempt meets the releases of the first again, and spends only what is missing.
 
     Under torchrun, once ``ignite.distributed`` is initialised, every process releases its part into the ledger; then
     the first one meets all of them again, and writes the folder.

@@ -13,6 +13,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -39,8 +40,9 @@ class ReleasedFolder:
 
     Images in two dimensions become 8-bit PNG files, volumes float32 NIfTI files with a fresh header, or folders with a
     new DICOM series; beside each ``release_000001.png`` lies a card ``release_000001_privacy.json`` with the guarantee,
-    and ``summary.json`` counts them. Every byte is made from what is passed to :meth:`write`: no name, header or date
-    of a source can get in.
+    and ``summary.json`` counts them. Where all have labels, ``datalist.json`` lists the images with theirs, as
+    :class:`~monai_cadp.data.ImageList` and MONAI's ``load_decathlon_datalist`` read it. Every byte is made from what is
+    passed to :meth:`write`: no name, header or date of a source can get in.
 
     Numbers are a random permutation from the operating system, drawn before anything is written, and files reach the
     final folder in the order of their numbers with one fixed time of modification: neither names, times nor places on
@@ -101,6 +103,7 @@ class ReleasedFolder:
         secrets.SystemRandom().shuffle(self._numbers)
         self._shape: tuple[int, ...] | None = None
         self._labels: Counter[str] = Counter()
+        self._listed: list[dict[str, Any]] = []
         self._guarantees: Counter[str] = Counter()
         self._software = software_versions()
         with nameless_errors():
@@ -177,6 +180,10 @@ class ReleasedFolder:
         self._guarantees[statement] += 1
         if isinstance(label, int):
             self._labels[str(label)] += 1
+        if label is not None:
+            # A series is known by its folder.
+            suffix = next(iter(contents)).partition("/")[0]
+            self._listed.append({"image": f"{name}{suffix}", "label": label})
 
     def _finish(self, stage: Path) -> None:
         if self._numbers:
@@ -193,9 +200,13 @@ class ReleasedFolder:
         }
         if self._labels:
             summary["labels"] = {label: self._labels[label] for label in sorted(self._labels, key=int)}
+        made = {"summary.json": summary}
+        if len(self._listed) == self.num_expected:
+            made["datalist.json"] = {"training": sorted(self._listed, key=itemgetter("image"))}
         self._refuse_existing()
         with nameless_errors():
-            (stage / "drafts" / "summary.json").write_text(_json(summary), encoding="utf-8")
+            for name, content in made.items():
+                (stage / "drafts" / name).write_text(_json(content), encoding="utf-8")
             final = stage / "final"
             final.mkdir()
             for draft in sorted(path for path in (stage / "drafts").rglob("*") if path.is_file()):
