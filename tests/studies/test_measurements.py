@@ -182,7 +182,8 @@ def test_a_classifier_of_attributes_is_judged_by_the_mean_area_under_the_curve()
     for setting in ("auc_p_o", "auc_p_p", "auc_o_p"):
         low, value, high = figures[setting].low, figures[setting].value, figures[setting].high
         assert 0.75 < low < value < high < 0.9
-    assert 0.2 < figures["uncertainty_p_o"] < 0.7
+    # A third of it is the coin, of which nobody can be sure.
+    assert 0.3 < figures["uncertainty_p_o"] < 0.9
 
     def classifier(x, y, seed):
         assert y is train.y
@@ -193,7 +194,7 @@ def test_a_classifier_of_attributes_is_judged_by_the_mean_area_under_the_curve()
 
 
 def test_content_is_compared_among_images_that_share_all_attributes():
-    train, test = attributes(TRAIN), attributes(TEST)
+    test = attributes(TEST)
     # A release that is a function of the attributes, and its original, which depends on them.
     x = test.x * 0.1 + test.y.mean(1)[:, None, None, None]
     explained = test.y.mean(1)[:, None, None, None].expand_as(x).clone()

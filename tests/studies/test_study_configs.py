@@ -153,7 +153,7 @@ def test_films_with_fourteen_findings_of_which_several_apply(tmp_path):
     small = {"depths": [1, 1], "num_dense": 1, "dense_width": 32, "spatial_shape": [16, 16], "condition_size": 14}
     network = {"_target_": "monai_cadp.networks.PaperINN", **small}
     options = {"published_network": network, "published_epsilons": [1.0], "classifier_epsilons": [8.0], **SHORT}
-    options |= {"spatial_shape": [16, 16], "classifier_epochs": 20, "audit": None}
+    options |= {"spatial_shape": [16, 16], "classifier_epochs": 30, "audit": None}
     variants = study("chest_mnist", tmp_path, dataset_dir=str(tmp_path / "chestmnist.npz"), **options)
     assert list(variants) == [
         "originals",
@@ -167,12 +167,12 @@ def test_films_with_fourteen_findings_of_which_several_apply(tmp_path):
         "DP-SGD classifier, epsilon 8",
         "the paper as published, nominal epsilon 1",
     ]
-    assert variants["originals"]["figures"]["auc_p_o"]["value"] > 0.9
+    assert variants["originals"]["figures"]["auc_p_o"]["value"] > 0.85
     assert variants["DP-SGD classifier, epsilon 8"]["figures"].keys() == {"auc_p_o"}
     blurred, prior = variants["Gaussian blur"]["figures"], variants["prior only"]["figures"]
     assert {"auc_p_o", "auc_p_p", "auc_o_p", "uncertainty_p_o", "kept_mean", "frechet_distance"} <= prior.keys()
     assert {"reidentification_auc", "attribute_gain", "perceptual_similarity_above_class"} <= prior.keys()
-    assert blurred["kept_mean"]["value"] > 0.5 > prior["kept_mean"]["value"]
+    assert blurred["kept_mean"]["value"] > prior["kept_mean"]["value"] + 0.1
     assert blurred["reconstruction_success"]["value"] > 0.5 > prior["reconstruction_success"]["value"]
     page = (tmp_path / "results" / "report.html").read_text()
     assert "mean AUC over labels" in page and "Which is which?" in page
