@@ -84,6 +84,7 @@ KINDS = (
             "num_couplings",
             "num_directions",
             "num_frequencies",
+            "num_labels",
             "num_mask_classes",
             "num_patients",
             "num_pieces",

@@ -64,6 +64,7 @@ def configurations():
             ("inference",),
             ("evaluate",),
             ("train", "small_images"),
+            ("train", "multi_label"),
             ("train", "multi_gpu_train"),
             ("train", "train_dp"),
             ("train", "train_dp", "finetune_dp"),

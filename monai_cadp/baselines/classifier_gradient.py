@@ -8,8 +8,9 @@ import warnings
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from monai_cadp.metrics.classifier import classifier_loss
 from monai_cadp.privacy.noisy_sum import SumLattice
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def clipped_gradient_sum(
     Args:
         network: images to logits, in training mode, with ``loss_reduction="sum"``; no layer mixes images.
         images: (n, C, \*spatial), perhaps none.
-        labels: classes (n,).
+        labels: classes (n,), or several labels (n, K), whose cross-entropies are added.
         lattice: has the norm to which gradients are clipped, and the step in which their sum is counted.
 
     Returns:
@@ -54,7 +55,7 @@ def clipped_gradient_sum(
         with warnings.catch_warnings():
             # Of hooks on the first layer, whose input needs no gradient.
             warnings.filterwarnings("ignore", "Full backward hook is firing")
-            nn.functional.cross_entropy(network(x), y, reduction="sum").backward()
+            classifier_loss(network(x), y, reduction="sum").backward()
         summed = lattice.clipped_sum([parameter.grad_sample for parameter in parameters])
         for part, gradient in zip(total, summed, strict=True):
             part += gradient

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from monai_cadp.baselines.cells import checked_images
 from monai_cadp.baselines.classifier_gradient import clipped_gradient_sum
 from monai_cadp.extras import extra
+from monai_cadp.metrics.classifier import check_several_labels
 from monai_cadp.privacy import PrivacyGuarantee, TrainingData
 from monai_cadp.privacy.checks import checked_positive
 from monai_cadp.privacy.noisy_sum import SumLattice, poisson_batch
@@ -97,8 +98,9 @@ def train_private_classifier(
 
     Args:
         images: originals (n, C, \*spatial), in two or three dimensions; intensities are clipped to 0 to 1, NaN is 0.
-        labels: classes (n,), integers from 0. They are protected with their image.
-        num_classes: number of classes, public.
+        labels: classes (n,), integers from 0, or yes-or-no labels (n, num_classes) of 1 and 0, of which several may
+            apply. They are protected with their image.
+        num_classes: number of classes, or of labels, public.
         epsilon: privacy budget of the classifier.
         delta: from 1e-10; far below 1 / n.
         epochs: expected number of times that an image is looked at.
@@ -130,6 +132,7 @@ def train_private_classifier(
         # Here, because it takes seconds, and other baselines do not need it.
         from opacus import GradSampleModule
     _check_data(images, labels, num_classes)
+    labels = labels.long() if labels.ndim == 1 else labels
     _check_counts(len(images), epochs, batch_size)
     learning_rate = checked_positive("learning_rate", learning_rate)
     largest_gradient = checked_positive("largest_gradient", largest_gradient)
@@ -159,7 +162,7 @@ def train_private_classifier(
     lattice = SumLattice(largest_gradient, multiplier)
     for _ in tqdm(range(steps), desc="private classifier", disable=not progress):
         batch = poisson_batch(len(images), rate, generator)
-        total = clipped_gradient_sum(hooked, images[batch], labels[batch].long(), lattice)
+        total = clipped_gradient_sum(hooked, images[batch], labels[batch], lattice)
         for parameter, noisy in zip(model.parameters(), lattice.noisy(total, generator), strict=True):
             parameter.grad = (noisy / batch_size).to(parameter.dtype)
         optimizer.step()
@@ -189,6 +192,11 @@ def _check_data(images: Tensor, labels: Tensor, num_classes: int) -> None:
             f"The images have shape {tuple(images.shape)}; expected (n, C, H, W) or (n, C, D, H, W) with at least one "
             f"image, and {LEAST_SIZE} pixels or more a side."
         )
+    if labels.ndim > 1:
+        check_several_labels(labels, num_classes)
+        if len(labels) != len(images):
+            raise ValueError(f"There are {len(images)} images and {len(labels)} rows of labels; expected as many.")
+        return
     if labels.shape != images.shape[:1] or labels.is_floating_point() or labels.is_complex():
         raise ValueError(
             f"The labels have shape {tuple(labels.shape)} and dtype {labels.dtype}; expected one integer for each of "

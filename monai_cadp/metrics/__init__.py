@@ -4,8 +4,14 @@
 from monai_cadp.metrics.bits_per_dimension import BitsPerDimension
 from monai_cadp.metrics.brain_features import BRAIN_FEATURES, BrainFeatures
 from monai_cadp.metrics.chest_features import CHEST_FEATURES, chest_features
-from monai_cadp.metrics.classifier import classifier_accuracy, classifier_auc, train_classifier
-from monai_cadp.metrics.content_kept import PixelCosine, WithinClassCorrelation, pixel_cosine, within_class_correlation
+from monai_cadp.metrics.classifier import classifier_accuracy, classifier_auc, mean_auc, train_classifier
+from monai_cadp.metrics.content_kept import (
+    PixelCosine,
+    WithinClassCorrelation,
+    pixel_cosine,
+    sharing_labels,
+    within_class_correlation,
+)
 from monai_cadp.metrics.intervals import Estimate, bootstrap, bootstrap_mean
 from monai_cadp.metrics.mask_features import MASK_FEATURES, MaskFeatures
 from monai_cadp.metrics.perceptual import PerceptualSimilarity, perceptual_similarity
@@ -36,12 +42,14 @@ __all__ = [
     "classifier_auc",
     "dropout_uncertainty",
     "frechet_distance",
+    "mean_auc",
     "perceptual_similarity",
     "pixel_cosine",
     "precision_recall",
     "row_model_score",
     "segmentation_dice",
     "shape_features",
+    "sharing_labels",
     "train_classifier",
     "train_residual_classifier",
     "train_segmentation",

@@ -13,7 +13,15 @@ from monai_cadp.extras import extra
 from monai_cadp.metrics.convolutional_features import convolutional_features
 from monai_cadp.metrics.standardise import Standardise
 
-__all__ = ["classifier_accuracy", "classifier_auc", "classifier_logits", "train_classifier"]
+__all__ = [
+    "check_several_labels",
+    "classifier_accuracy",
+    "classifier_auc",
+    "classifier_logits",
+    "classifier_loss",
+    "mean_auc",
+    "train_classifier",
+]
 
 
 def train_classifier(
@@ -35,8 +43,8 @@ def train_classifier(
 
     Args:
         images: (n, C, \*spatial), in two or three dimensions; the classifier is trained where they are.
-        labels: classes (n,).
-        num_classes: number of classes.
+        labels: classes (n,), or yes-or-no labels (n, num_classes) of 1 and 0, of which several may apply.
+        num_classes: number of classes, or of labels.
         network: makes the network that is trained, images to logits; None for the small one.
         augmentation: changes an image (C, \*spatial) at random before it is learnt from; None for no change.
         epochs: passes over the images.
@@ -47,7 +55,12 @@ def train_classifier(
 
     Returns:
         The classifier in evaluation mode: images to logits (B, num_classes).
+
+    Raises:
+        ValueError: if there are other labels.
     """
+    if labels.ndim > 1:
+        check_several_labels(labels, num_classes)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if network is not None:
@@ -67,7 +80,7 @@ def train_classifier(
                 if augmentation is not None:
                     seen = torch.stack([torch.as_tensor(augmentation(image)) for image in seen])
                 optimizer.zero_grad(set_to_none=True)
-                nn.functional.cross_entropy(model(seen), labels[batch]).backward()
+                classifier_loss(model(seen), labels[batch]).backward()
                 optimizer.step()
                 schedule.step()
     return model.eval()
@@ -79,17 +92,61 @@ def classifier_accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> flo
 
 
 def classifier_auc(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    r"""Return the area under the curve of a classifier of two classes, on images (n, C, \*spatial), labels (n,)."""
+    r"""Return the area under the curve of a classifier of two classes, on images (n, C, \*spatial), labels (n,).
+
+    Where the labels are (n, K), of which several may apply, it is the :func:`mean_auc`.
+    """
+    scores = classifier_logits(model, images)
+    if labels.ndim == 1:
+        return mean_auc((scores[:, 1] - scores[:, 0])[:, None], labels[:, None])
+    return mean_auc(scores, labels)
+
+
+def mean_auc(scores: Tensor, labels: Tensor) -> float:
+    """Return the mean area under the curve over all labels that apply to some samples and not to others.
+
+    Args:
+        scores: of every label (n, K), such as logits.
+        labels: (n, K), 1 where they apply and 0 where they do not.
+
+    Raises:
+        ValueError: if there is no such label.
+
+    Example:
+        >>> labels = torch.tensor([[1, 0], [0, 0], [1, 0]])
+        >>> mean_auc(torch.tensor([[0.9, 0.1], [0.2, 0.3], [0.8, 0.5]]), labels)
+        1.0
+    """
     with extra("studies", "The AUC of a classifier"):
         from sklearn.metrics import roc_auc_score
-    scores = classifier_logits(model, images)
-    return float(roc_auc_score(labels.cpu().numpy(), (scores[:, 1] - scores[:, 0]).cpu().numpy()))
+    judged = labels.amin(0) != labels.amax(0)
+    if not judged.any():
+        raise ValueError("No label applies to some images and not to others; expected one that does, to be judged by.")
+    truths, found = labels[:, judged].cpu().numpy(), scores[:, judged].detach().cpu().numpy()
+    areas = [float(roc_auc_score(truth, score)) for truth, score in zip(truths.T, found.T, strict=True)]
+    return sum(areas) / len(areas)
 
 
 @torch.no_grad()
 def classifier_logits(model: nn.Module, images: Tensor) -> Tensor:
     r"""Return the logits (n, K) of a classifier on images (n, C, \*spatial), a few at a time."""
     return torch.cat([model(x) for x in images.split(64)])
+
+
+def classifier_loss(logits: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
+    """Return the cross-entropy of classes (n,), or the binary one of labels (n, K) of which several may apply."""
+    if labels.ndim == 1:
+        return nn.functional.cross_entropy(logits, labels, reduction=reduction)
+    return nn.functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction=reduction)
+
+
+def check_several_labels(labels: Tensor, num_labels: int) -> None:
+    """Raise ValueError in one sentence if labels are not (n, num_labels) of 1 and 0."""
+    if labels.ndim != 2 or labels.shape[1] != num_labels or not bool(((labels == 0) | (labels == 1)).all()):
+        raise ValueError(
+            f"The labels have shape {tuple(labels.shape)}; expected classes (n,), or labels (n, {num_labels}) of 1 "
+            "where they apply and 0 where they do not."
+        )
 
 
 def _network(shape: torch.Size, num_classes: int) -> nn.Module:

@@ -10,7 +10,10 @@ import torch
 from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 
-__all__ = ["PixelCosine", "WithinClassCorrelation", "pixel_cosine", "within_class_correlation"]
+__all__ = ["PixelCosine", "WithinClassCorrelation", "pixel_cosine", "sharing_labels", "within_class_correlation"]
+
+# Differences within classes, below which a correlation is chance.
+FEWEST = 5
 
 
 def within_class_correlation(original: Tensor, released: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -19,7 +22,7 @@ def within_class_correlation(original: Tensor, released: Tensor, labels: Tensor 
     Args:
         original: features (n, k) of originals.
         released: features (n, k) of their releases.
-        labels: classes (n,), or None for one class.
+        labels: classes (n,), or several labels (n, K), of which equal rows are one class; None for one class.
 
     Returns:
         Correlations (k,); 0 where a feature does not vary.
@@ -35,12 +38,24 @@ def within_class_correlation(original: Tensor, released: Tensor, labels: Tensor 
     if original.shape != released.shape or original.ndim != 2 or (labels is not None and len(labels) != len(original)):
         raise ValueError(
             f"The features have shapes {tuple(original.shape)} and {tuple(released.shape)}; expected (n, k) twice, "
-            "and labels (n,)."
+            "and labels (n,) or (n, K)."
         )
     labels = original.new_zeros(len(original), dtype=torch.long) if labels is None else labels
     a, b = _centred(original.double(), labels), _centred(released.double(), labels)
     scale = (a.square().sum(0) * b.square().sum(0)).sqrt()
     return torch.where(scale > 0, (a * b).sum(0) / scale.clamp(min=1e-300), 0.0).float()
+
+
+def sharing_labels(labels: Tensor) -> Tensor:
+    """Return indices of samples whose labels (n,) or (n, K) another one has too; none where too few are to correlate.
+
+    Example:
+        >>> sharing_labels(torch.tensor([0, 1, 0, 0, 0, 0, 0]))
+        tensor([0, 2, 3, 4, 5, 6])
+    """
+    _, groups, counts = labels.unique(dim=0, return_inverse=True, return_counts=True)
+    sharing = (counts[groups] > 1).nonzero()[:, 0]
+    return sharing if len(labels) - len(counts) >= FEWEST else sharing[:0]
 
 
 def pixel_cosine(original: Tensor, released: Tensor) -> float:
@@ -71,8 +86,9 @@ class _Pairs(CumulativeIterationMetric):
 class WithinClassCorrelation(_Pairs):
     r"""The metric form of :func:`within_class_correlation`: gathers over batches and ranks what the function takes.
 
-    Call it with releases ``y_pred`` (B, C, \*spatial), originals ``y`` and their classes ``condition`` (B,); for one
-    class, with zeros. To attach it to an engine, see :class:`~monai_cadp.handlers.ReleaseMetric`.
+    Call it with releases ``y_pred`` (B, C, \*spatial), originals ``y`` and their ``condition``, classes (B,) or several
+    labels (B, K); for one class, with zeros. To attach it to an engine, see
+    :class:`~monai_cadp.handlers.ReleaseMetric`.
 
     Args:
         features: images (B, C, \*spatial) to (B, k).
@@ -93,8 +109,8 @@ class WithinClassCorrelation(_Pairs):
     def _compute_tensor(  # type: ignore[override]
         self, y_pred: Tensor, y: Tensor, *, condition: Tensor | Sequence[Tensor | int]
     ) -> tuple[Tensor, ...]:
-        labels = torch.as_tensor(condition, device=y.device).flatten()
-        return self.features(y_pred), self.features(y), labels
+        rows = condition if isinstance(condition, Tensor) else torch.stack([torch.as_tensor(one) for one in condition])
+        return self.features(y_pred), self.features(y), rows.to(y.device).reshape(len(y), -1)
 
     def aggregate(self) -> Tensor:
         """Return the correlations (k,) over all that came.
@@ -135,6 +151,6 @@ class PixelCosine(_Pairs):
 
 
 def _centred(features: Tensor, labels: Tensor) -> Tensor:
-    classes, groups = labels.unique(return_inverse=True)
+    classes, groups = labels.unique(dim=0, return_inverse=True)
     sums = features.new_zeros(len(classes), features.shape[1]).index_add_(0, groups, features)
     return features - (sums / groups.bincount()[:, None])[groups]

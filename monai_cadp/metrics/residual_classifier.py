@@ -29,8 +29,8 @@ def train_residual_classifier(
 
     Args:
         images: (n, C, H, W); the classifier is trained where they are.
-        labels: classes (n,).
-        num_classes: number of classes.
+        labels: classes (n,), or yes-or-no labels (n, num_classes) of 1 and 0, of which several may apply.
+        num_classes: number of classes, or of labels.
         epochs: passes over the images.
         batch_size: images in a step.
         learning_rate: of Adam at the beginning.

@@ -14,7 +14,9 @@ DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropou
 
 
 @torch.no_grad()
-def dropout_uncertainty(model: nn.Module, images: Tensor, *, num_samples: int = 20, seed: int = 0) -> Tensor:
+def dropout_uncertainty(
+    model: nn.Module, images: Tensor, *, num_samples: int = 20, seed: int = 0, several: bool = False
+) -> Tensor:
     r"""Return the entropy of a classifier's mean prediction over random dropouts, as a share of the largest one.
 
     Args:
@@ -22,9 +24,10 @@ def dropout_uncertainty(model: nn.Module, images: Tensor, *, num_samples: int = 
         images: (n, C, \*spatial).
         num_samples: dropouts that are drawn.
         seed: of the dropouts.
+        several: whether logits are of labels of which several may apply, whose entropies are averaged.
 
     Returns:
-        A number (n,) from 0, sure, to 1, undecided between all classes.
+        A number (n,) from 0, sure, to 1, undecided between all classes, or about all labels.
 
     Raises:
         ValueError: if the model has no dropout.
@@ -45,10 +48,12 @@ def dropout_uncertainty(model: nn.Module, images: Tensor, *, num_samples: int = 
         torch.manual_seed(seed)
         for module in dropouts:
             module.train()
-        mean = torch.stack([_probabilities(model, images) for _ in range(num_samples)]).mean(0)
+        mean = torch.stack([_probabilities(model, images, several) for _ in range(num_samples)]).mean(0)
     model.eval()
-    return torch.special.entr(mean).sum(1) / math.log(mean.shape[1])
+    return torch.special.entr(mean).sum(1).mean(1) / math.log(mean.shape[1])
 
 
-def _probabilities(model: nn.Module, images: Tensor) -> Tensor:
-    return torch.cat([model(x).softmax(1) for x in images.split(64)])
+def _probabilities(model: nn.Module, images: Tensor, several: bool) -> Tensor:
+    """Return probabilities (n, K, 1) of classes, or (n, 2, K) that labels apply and do not."""
+    logits = torch.cat([model(x) for x in images.split(64)])
+    return torch.stack([logits.sigmoid(), (-logits).sigmoid()], dim=1) if several else logits.softmax(1)[:, :, None]

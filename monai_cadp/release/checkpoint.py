@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from monai_cadp.networks import ContentBasis, InvertibleNetwork, TrainedModel
-from monai_cadp.privacy import Mechanism, RandomizedResponse
+from monai_cadp.networks import ConditionSpace, ContentBasis, InvertibleNetwork, TrainedModel
+from monai_cadp.privacy import AttributeResponse, Mechanism, RandomizedResponse
 from monai_cadp.privacy.private_files import new_private
 from monai_cadp.release.privatizer import Privatizer
 
@@ -109,7 +109,8 @@ def load_privatizer(
     Args:
         path: file of :func:`save_model`; only tensors and plain data are read from it.
         mechanism: what spends the budget.
-        label_epsilon: budget of the class label, spent by randomized response; None declares labels public.
+        label_epsilon: budget of the class label, spent by randomized response, or of several yes-or-no labels together
+            (:class:`~monai_cadp.privacy.AttributeResponse`); None declares labels public.
         sha256: of the file, where it is known: any other file is refused before it is read; None or "any" for no check.
         stated: options by their names, of which those that describe the network (``spatial_shape``, ``num_classes``,
             ``num_directions``, ``inn#rank`` ...) must be those of the file; all others are passed over.
@@ -141,9 +142,7 @@ def load_privatizer(
     if class_names is not None:
         model = TrainedModel(model.network, model.bases, condition_names=class_names)
     if label_epsilon is not None:
-        if model.network.condition_space.num_classes is None:
-            raise ValueError("A label_epsilon was given, but the network takes no class labels; leave it out.")
-        options["label_mechanism"] = RandomizedResponse(label_epsilon, model.network.condition_space.num_groups)
+        options["label_mechanism"] = _label_mechanism(model.network.condition_space, label_epsilon)
     try:
         model.network.to(device)
     except (RuntimeError, AssertionError):
@@ -151,6 +150,14 @@ def load_privatizer(
             f"device is {str(device)!r}, which cannot be used here; expected cpu, cuda or the like."
         ) from None
     return Privatizer(model, mechanism, **options)
+
+
+def _label_mechanism(space: ConditionSpace, epsilon: float) -> RandomizedResponse | AttributeResponse:
+    if space.num_classes is not None:
+        return RandomizedResponse(epsilon, space.num_classes)
+    if space.condition_size is not None:
+        return AttributeResponse(epsilon, space.condition_size)
+    raise ValueError("A label_epsilon was given, but the network takes no labels; leave it out.")
 
 
 def load_network(

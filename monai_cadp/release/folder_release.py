@@ -71,9 +71,10 @@ def release_folder(
     """Release every image of a data set once into a new folder, in random order under random numbers.
 
     The folder holds an image and a ``*_privacy.json`` card for every release, with a picture of three slices beside a
-    volume, and a summary. If anything fails, there is no folder. With a ledger a second attempt meets the releases of
-    the first again, and spends only what is missing. Images that cannot be read, or whose subjects are over their caps,
-    are named in ``<output_dir>_problems.csv``, which its owner alone may read.
+    volume, a summary, and a datalist of images and labels where labels are released. If anything fails, there is no
+    folder. With a ledger a second attempt meets the releases of the first again, and spends only what is missing.
+    Images that cannot be read, or whose subjects are over their caps, are named in ``<output_dir>_problems.csv``, which
+    its owner alone may read.
 
     Under torchrun, once ``ignite.distributed`` is initialised, every process releases its part into the ledger; then
     the first one meets all of them again, and writes the folder.

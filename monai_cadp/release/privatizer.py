@@ -121,6 +121,8 @@ class Privatizer(BaseReleaser, nn.Module):
         self.content: ContentBasis | DeclaredContent = chosen.to(network.device)
         self.label_mechanism = label_mechanism
         default = None if condition is None else torch.as_tensor(condition)
+        if default is not None and default.ndim > 0:
+            default = default.float()
         if default is not None:
             ReleaseConditionSpace(network.condition_space, None, label_mechanism).check(default[None], 1)
         # A tensor that moves with the module, and an argument of the constructor and not of a checkpoint.

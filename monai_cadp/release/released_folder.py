@@ -13,6 +13,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -41,8 +42,9 @@ class ReleasedFolder:
     Images in two dimensions become 8-bit PNG files, volumes float32 NIfTI files with a fresh header, or folders with a
     new DICOM series; beside each ``release_000001.png`` lies a card ``release_000001_privacy.json`` with the guarantee,
     and ``summary.json`` counts them. Volumes with masks become ``images/0001.nii.gz`` and ``labels/0001.nii.gz``, with
-    ``cards/0001_privacy.json``. Every byte is made from what is passed to :meth:`write`: no name, header or date of a
-    source can get in.
+    ``cards/0001_privacy.json``. Where all have labels or masks, ``datalist.json`` lists the images with theirs, as
+    :class:`~monai_cadp.data.ImageList` and MONAI's ``load_decathlon_datalist`` read it. Every byte is made from what is
+    passed to :meth:`write`: no name, header or date of a source can get in.
 
     Numbers are a random permutation from the operating system, drawn before anything is written, and files reach the
     final folder in the order of their numbers with one fixed time of modification: neither names, times nor places on
@@ -111,6 +113,7 @@ class ReleasedFolder:
         secrets.SystemRandom().shuffle(self._numbers)
         self._shape: tuple[int, ...] | None = None
         self._labels: Counter[str] = Counter()
+        self._listed: list[dict[str, Any]] = []
         self._guarantees: Counter[str] = Counter()
         self._software = software_versions()
         with nameless_errors():
@@ -193,6 +196,15 @@ class ReleasedFolder:
         self._guarantees[statement] += 1
         if isinstance(label, int):
             self._labels[str(label)] += 1
+        if self._num_mask_classes is None:
+            # A series is known by its folder.
+            entry: dict[str, Any] = {"image": next(iter(contents)).partition("/")[0]}
+        else:
+            entry = {"image": f"images/{name}.nii.gz", "mask": f"labels/{name}.nii.gz"}
+        if label is not None:
+            entry["label"] = label
+        if len(entry) > 1:
+            self._listed.append(entry)
 
     def _finish(self, stage: Path) -> None:
         if self._numbers:
@@ -210,9 +222,13 @@ class ReleasedFolder:
         }
         if self._labels:
             summary["labels"] = {label: self._labels[label] for label in sorted(self._labels, key=int)}
+        made = {"summary.json": summary}
+        if len(self._listed) == self.num_expected:
+            made["datalist.json"] = {"training": sorted(self._listed, key=itemgetter("image"))}
         self._refuse_existing()
         with nameless_errors():
-            (stage / "drafts" / "summary.json").write_text(_json(summary), encoding="utf-8")
+            for name, content in made.items():
+                (stage / "drafts" / name).write_text(_json(content), encoding="utf-8")
             final = stage / "final"
             final.mkdir()
             for draft in sorted(path for path in (stage / "drafts").rglob("*") if path.is_file()):

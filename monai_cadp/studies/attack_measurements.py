@@ -16,7 +16,7 @@ from monai_cadp.attacks import (
     reidentification,
     train_verification,
 )
-from monai_cadp.studies.measurements import Figures, Releases
+from monai_cadp.studies.measurements import Figures, Releases, in_groups_of, public_groups
 
 __all__ = ["AttributeInference", "NearestCandidate", "Reidentification"]
 
@@ -47,7 +47,7 @@ class Reidentification:
         gallery, probes = releases.train_released[: self.num_learning], releases.train.x[: self.num_learning]
         model = train_verification(gallery, probes, epochs=self.epochs, seed=seed, progress=True)
         _, groups = public_groups(releases)
-        attacked = _in_groups_of(groups, 2)[: self.num_attacked]
+        attacked = in_groups_of(groups, 2)[: self.num_attacked]
         if len(attacked) == 0:
             return {}
         result = reidentification(
@@ -82,9 +82,9 @@ class NearestCandidate:
             return {}
         train_groups, groups = public_groups(releases)
         learning = slice(self.num_learning)
-        attacked = _in_groups_of(groups, self.num_candidates)
+        attacked = in_groups_of(groups, self.num_candidates)
         attacked = attacked[torch.isin(groups[attacked], train_groups[learning])][: self.num_attacked]
-        attacked = attacked[_in_groups_of(groups[attacked], self.num_candidates)]
+        attacked = attacked[in_groups_of(groups[attacked], self.num_candidates)]
         if len(attacked) == 0:
             return {}
         train, released_train, test, released_test = (
@@ -163,15 +163,6 @@ class AttributeInference:
         }
 
 
-def public_groups(releases: Releases) -> tuple[Tensor, Tensor]:
-    """Return the groups, equal in all that is public, of training (n,) and test images (m,): promises hold within."""
-    conditions = torch.cat([releases.train.y, releases.test.y])
-    if conditions.ndim > 1 and releases.variant.public_columns is not None:
-        conditions = conditions[:, list(releases.variant.public_columns)]
-    groups = conditions.unique(dim=0, return_inverse=True)[1]
-    return groups[: len(releases.train.y)], groups[len(releases.train.y) :]
-
-
 def largest_auc(epsilon: float) -> float:
     """Return the largest area under the curve that pure epsilon allows."""
     return 1 / (1 + math.exp(-epsilon))
@@ -184,8 +175,3 @@ def _reduced(images: Tensor) -> Tensor:
     largest = LARGEST_SIDE[dimensions]
     sizes = [min(size, largest) for size in images.shape[2:]]
     return torch.nn.functional.interpolate(images, size=sizes, mode="area")
-
-
-def _in_groups_of(groups: Tensor, size: int) -> Tensor:
-    """Return indices of those who are in groups of at least this size."""
-    return (groups.bincount()[groups] >= size).nonzero()[:, 0]

@@ -33,7 +33,7 @@ class Illustration(Protocol):
 
 
 class ReleaseStrip:
-    """One row of releases: the first test images of every class.
+    """One row of releases: the first test images of every class, or of all where images have several labels.
 
     Args:
         num_images: in the row.
@@ -83,6 +83,8 @@ class MaskStrip(ReleaseStrip):
 class WhichIsWhich:
     """A puzzle: releases of a few test images of one class, in another order than the originals.
 
+    Where images have several labels, they are of those that most images have.
+
     Args:
         method: whose releases are to be matched.
         num_images: of the puzzle, at most 26.
@@ -100,8 +102,9 @@ class WhichIsWhich:
 
     def chosen(self, y: Tensor) -> Tensor:
         """Return indices of the originals, in their order."""
-        same = y == y[0] if y.ndim == 1 else torch.ones(len(y), dtype=torch.bool)
-        return torch.nonzero(same).flatten()[: self.num_images]
+        _, groups, counts = y.unique(dim=0, return_inverse=True, return_counts=True)
+        chosen = groups[0] if y.ndim == 1 else counts.argmax()
+        return torch.nonzero(groups == chosen).flatten()[: self.num_images]
 
     def solution(self, y: Tensor) -> str:
         """Say which release is made from which original."""

@@ -15,9 +15,11 @@ from monai_cadp.metrics import (
     bootstrap_mean,
     dropout_uncertainty,
     frechet_distance,
+    mean_auc,
     perceptual_similarity,
     pixel_cosine,
     precision_recall,
+    sharing_labels,
     train_classifier,
     within_class_correlation,
 )
@@ -65,10 +67,12 @@ class Measurement(Protocol):
 class ClassifierUtility:
     """A classifier in the settings of the paper (:class:`~monai_cadp.studies.paper_settings.PaperSettings`).
 
-    Beside each stands the mean uncertainty by Monte-Carlo dropout of p/o.
+    Beside each stands the mean uncertainty by Monte-Carlo dropout of p/o. Images of one class are judged by accuracy,
+    those of several yes-or-no labels by the mean area under the curve over labels that some test images have and others
+    have not.
 
     Args:
-        num_classes: number of classes.
+        num_classes: number of classes, or of labels.
         epochs: of the classifier.
         num_dropouts: of the uncertainty.
         train_with: trains it: :func:`~monai_cadp.metrics.train_classifier`, or another function of its arguments.
@@ -83,17 +87,21 @@ class ClassifierUtility:
     ) -> None:
         self.num_classes, self.epochs, self.num_dropouts = num_classes, epochs, num_dropouts
         self.train_with = train_with
-        self._settings = PaperSettings("accuracy", self._train, _accuracy)
+        self._of_classes = PaperSettings("accuracy", self._train, _accuracy)
+        self._of_labels = PaperSettings("auc", self._train, _mean_auc)
 
     def __call__(self, releases: Releases, seed: int) -> Figures:
-        """Return accuracies with their intervals, and the uncertainty."""
+        """Return accuracies or areas with their intervals, and the uncertainty."""
         train, test = releases.train, releases.test
+        settings = self._settings(train)
         if releases.variant.classifier is not None:
-            return {"accuracy_p_o": _accuracy(releases.variant.classifier(train.x, train.y, seed), *test)}
-        figures, model = self._settings(releases, seed)
+            model = releases.variant.classifier(train.x, train.y, seed)
+            return {f"{settings.measure}_p_o": settings.test(model, *test)}
+        figures, model = settings(releases, seed)
         if model is None:
             return {}
-        uncertainty = dropout_uncertainty(model, test.x, num_samples=self.num_dropouts, seed=seed)
+        several = train.y.ndim > 1
+        uncertainty = dropout_uncertainty(model, test.x, num_samples=self.num_dropouts, seed=seed, several=several)
         return figures | {"uncertainty_p_o": float(uncertainty.mean())}
 
     def _train(self, x: Tensor, y: Tensor, seed: int) -> nn.Module:
@@ -101,11 +109,17 @@ class ClassifierUtility:
 
     def of_originals(self, train: Split, seed: int) -> nn.Module:
         """Return the classifier of originals, which is trained once."""
-        return self._settings.of_originals(train, seed)
+        return self._settings(train).of_originals(train, seed)
+
+    def _settings(self, train: Split) -> PaperSettings:
+        return self._of_classes if train.y.ndim == 1 else self._of_labels
 
 
 class ContentKept:
     r"""Correlation within a class of every feature between original and release, and the cosine of pixels.
+
+    Where images have several labels, those with the same ones are a class; where hardly any two share them, there
+    is no correlation.
 
     Args:
         features: maps images (B, C, \*spatial) to features (B, k); None for the cosine alone.
@@ -119,21 +133,22 @@ class ContentKept:
         """Return the correlations, their mean with its interval, and the cosine."""
         if releases.test_released is None:
             return {}
-        figures: Figures = {}
         test, released = releases.test, releases.test_released
-        if self.features is not None:
-            one, other = self.features(test.x), self.features(released)
-            classes = test.y if test.y.ndim == 1 else None
-            kept = within_class_correlation(one, other, classes)
-            if self.names:
-                figures |= {f"kept_{name}": value for name, value in zip(self.names, kept.tolist(), strict=True)}
+        cosine = {"pixel_cosine": pixel_cosine(test.x, released)}
+        _, groups = public_groups(releases)
+        members = sharing_labels(groups)
+        if self.features is None or len(members) == 0:
+            return {**cosine}
+        groups = groups[members]
+        one, other = (self.features(x[members]) for x in (test.x, released))
+        kept = within_class_correlation(one, other, groups)
+        named = zip(self.names, kept.tolist(), strict=True) if self.names else ()
 
-            def mean(drawn: Tensor) -> float:
-                within = None if classes is None else classes[drawn]
-                return float(within_class_correlation(one[drawn], other[drawn], within).mean())
+        def mean(drawn: Tensor) -> float:
+            return float(within_class_correlation(one[drawn], other[drawn], groups[drawn]).mean())
 
-            figures["kept_mean"] = bootstrap(mean, len(one), num_bootstraps=200, seed=seed)
-        return figures | {"pixel_cosine": pixel_cosine(test.x, released)}
+        mean_kept = bootstrap(mean, len(one), num_bootstraps=200, seed=seed)
+        return {**{f"kept_{name}": value for name, value in named}, "kept_mean": mean_kept, **cosine}
 
 
 class Realism:
@@ -159,21 +174,48 @@ class Realism:
         with torch.no_grad():
             one, other = (torch.cat([features(part) for part in x.split(256)]) for x in sets)
         precision, recall = precision_recall(one, other)
-        classes = releases.test.y if releases.test.y.ndim == 1 else None
-        alike = perceptual_similarity(
-            releases.test.x[: self.num_images],
-            releases.test_released[: self.num_images],
-            features,
-            None if classes is None else classes[: self.num_images],
-            seed=seed,
-        )
-        return {
+        figures: Figures = {
             "frechet_distance": frechet_distance(one, other),
             "precision": precision,
             "recall": recall,
-            "perceptual_similarity_above_class": alike.above,
         }
+        groups = public_groups(releases)[1][: self.num_images]
+        members = in_groups_of(groups, 2)
+        if len(members) == 0:
+            return figures
+        alike = perceptual_similarity(
+            releases.test.x[members], releases.test_released[members], features, groups[members], seed=seed
+        )
+        return figures | {"perceptual_similarity_above_class": alike.above}
+
+
+def public_groups(releases: Releases) -> tuple[Tensor, Tensor]:
+    """Return the groups, equal in all that is public, of training (n,) and test images (m,): promises hold within."""
+    conditions = torch.cat([releases.train.y, releases.test.y])
+    conditions = conditions.reshape(len(conditions), -1)
+    if releases.variant.public_columns is not None:
+        # A column of zeros, for there may be no other.
+        chosen = conditions[:, list(releases.variant.public_columns)]
+        conditions = torch.cat([chosen, torch.zeros_like(conditions[:, :1])], dim=1)
+    groups = conditions.unique(dim=0, return_inverse=True)[1]
+    return groups[: len(releases.train.y)], groups[len(releases.train.y) :]
+
+
+def in_groups_of(groups: Tensor, size: int) -> Tensor:
+    """Return indices of those who are in groups of at least this size."""
+    return (groups.bincount()[groups] >= size).nonzero()[:, 0]
 
 
 def _accuracy(model: nn.Module, x: Tensor, y: Tensor) -> Estimate:
     return bootstrap_mean(classifier_logits(model, x).argmax(1) == y)
+
+
+def _mean_auc(model: nn.Module, x: Tensor, y: Tensor) -> Estimate:
+    scores = classifier_logits(model, x)
+    value = mean_auc(scores, y)
+
+    def area(drawn: Tensor) -> float:
+        # Images of equal labels, which a draw of few may be, tell nothing.
+        return 0.5 if bool((y[drawn] == y[drawn[0]]).all()) else mean_auc(scores[drawn], y[drawn])
+
+    return bootstrap(area, len(y), num_bootstraps=200)._replace(value=value)

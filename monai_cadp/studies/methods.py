@@ -208,7 +208,7 @@ class PrivateTraining:
     """A classifier trained on the originals with DP-SGD: for those who want nothing but a classifier.
 
     Args:
-        num_classes: number of classes.
+        num_classes: number of classes, or of labels.
         epsilons: budgets of the classifier.
         delta: of each.
         options: further arguments of :func:`~monai_cadp.baselines.train_private_classifier`.

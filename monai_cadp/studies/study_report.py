@@ -19,14 +19,16 @@ __all__ = ["write_report"]
 # Figures by the beginning of their names, and what the page says of them.
 GROUPS = {
     "What releases are good for": (
-        ("accuracy", "r2", "uncertainty", "dice"),
+        ("accuracy", "auc", "r2", "uncertainty", "dice"),
         "p/o: learnt from releases (private) and tested on originals; p/p: tested on releases; o/p: learnt from "
-        "originals and tested on releases. In the row of the originals p/o is o/o. Uncertainty is that of Monte-Carlo "
+        "originals and tested on releases. In the row of the originals p/o is o/o. Images of several labels are judged "
+        "by the mean AUC over those that some test images have and others have not. Uncertainty is that of Monte-Carlo "
         "dropout, from 0 to 1.",
     ),
     "What of the content is kept": (
         ("kept", "pixel_cosine", "perceptual"),
-        "Correlation between original and release within a class; what prior-only reaches, chance and class explain.",
+        "Correlation between original and release within a class; what prior-only reaches, chance and class explain. "
+        "Images that share all of several labels are a class; where hardly any do, nothing is measured.",
     ),
     "How real releases look": (
         ("frechet", "precision", "recall"),
@@ -36,11 +38,13 @@ GROUPS = {
     "What attackers get": (
         ("reidentification", "largest_possible", "reconstruction", "attribute"),
         "Every attacker learnt from releases of other people. The row of the originals is their positive control: what "
-        "they reach where nothing is protected. No attacker can pass the largest possible AUC.",
+        "they reach where nothing is protected. No attacker can pass the largest possible AUC. Those who look for "
+        "people of one class are left out where too few share a class, or all of several labels.",
     ),
 }
 CURVES = {
     "accuracy_p_o": "accuracy, trained on releases, tested on originals",
+    "auc_p_o": "mean AUC over labels, trained on releases, tested on originals",
     "dice_p_o": "Dice, segmentation trained on releases, tested on originals",
     "r2_p_o": "R2, trained on releases, tested on originals",
     "kept_mean": "content kept, within-class correlation",
@@ -127,8 +131,8 @@ def _introduction(results: Mapping[str, Any], public: bool) -> str:
     text = (
         f"Every {unit} was released by itself under local differential privacy: epsilon bounds how much any attacker, "
         "whatever else they know, learns of one original from its release; they tell two candidates apart with an area "
-        "under the curve of at most e^epsilon / (1 + e^epsilon): .73 at 1, .98 at 4. Public are the class of each, "
-        "their number, all that was chosen here, and the figures on this page. "
+        "under the curve of at most e^epsilon / (1 + e^epsilon): .73 at 1, .98 at 4. Public are the class or labels of "
+        "each, their number, all that was chosen here, and the figures on this page. "
     )
     text += (
         f"The {unit}s were declared public, so that originals are shown beside releases."
@@ -209,7 +213,7 @@ def _puzzle(puzzle: WhichIsWhich, originals: Split, released: Sequence[Picture])
     names = f"A to {chr(64 + len(chosen))}"
     first = Picture(originals.x[chosen], f"originals, {names} from the left", columns=len(chosen))
     text = (
-        f"Originals {names} of one class, and their releases, 1 to {len(chosen)}, in another order: who is who? "
-        f"The solution is the same in every row: {puzzle.solution(originals.y)}."
+        f"Originals {names} of one class or the same labels, and their releases, 1 to {len(chosen)}, in another order: "
+        f"who is who? The solution is the same in every row: {puzzle.solution(originals.y)}."
     )
     return Section("Which is which?", text=text, pictures=[first, *released])

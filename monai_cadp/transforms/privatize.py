@@ -295,8 +295,8 @@ def _as_condition(condition: Any) -> Tensor | None:
     tensor = tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
     if tensor.is_floating_point():
         return tensor.float()[None]
-    # A class may come as a number or as an array of one number.
-    return tensor.reshape(1) if tensor.numel() == 1 else tensor[None]
+    # A class may come as a number or as an array of one number; several whole numbers are labels that apply or do not.
+    return tensor.reshape(1) if tensor.numel() == 1 else tensor.float()[None]
 
 
 def _as_plain(value: Any) -> Any:

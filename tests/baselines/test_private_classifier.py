@@ -14,7 +14,7 @@ from dp_accounting.pld import PLDAccountant
 
 from monai_cadp.baselines import PrivateClassifier, train_private_classifier
 from monai_cadp.data import Digits
-from monai_cadp.metrics import classifier_accuracy
+from monai_cadp.metrics import classifier_accuracy, classifier_auc
 from monai_cadp.privacy import PrivacyGuarantee
 
 
@@ -173,3 +173,19 @@ def test_numbers_out_of_range_are_refused(name, value, refused):
 def test_data_that_do_not_fit_are_refused(images, labels, refused):
     with refused(ValueError, "expected"):
         train(images, labels)
+
+
+def test_several_labels_are_learnt_each_by_itself_under_the_same_promise(refused):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(2, (2000, 2), generator=generator).float()
+    images = 0.2 * torch.rand(2000, 1, 8, 8, generator=generator)
+    images[:, 0, :4] += 0.6 * labels[:, :1, None]
+    images[:, 0, 4:] += 0.6 * labels[:, 1:, None]
+    options = {"delta": 1e-4, "epochs": 4, "batch_size": 500, "learning_rate": 2.0}
+    model = train_private_classifier(images[:1500], labels[:1500], 2, epsilon=8.0, **options)
+    assert model.guarantee.epsilon == 8.0
+    assert classifier_auc(model, images[1500:], labels[1500:]) > 0.9
+    with refused(ValueError, "labels have shape"):
+        train_private_classifier(images, labels, 3, epsilon=8.0, **options)
+    with refused(ValueError, "2000 images and 1500 rows of labels"):
+        train_private_classifier(images, labels[:1500], 2, epsilon=8.0, **options)

@@ -15,7 +15,7 @@ import torch
 from monai.bundle import ckpt_export, run, verify_metadata, verify_net_in_out
 from PIL import Image
 
-from monai_cadp.data import Digits
+from monai_cadp.data import Digits, open_images
 from monai_cadp.privacy import SubsetSelection, TrainingData
 from monai_cadp.release.checkpoint import load_network, load_privatizer
 
@@ -28,9 +28,9 @@ CANARY = "Mustermann-1954"
 SMALL = {"spatial_shape": [8, 8], "num_directions": 4}
 
 
-def train(folder, **options):
+def train(folder, *overlays, **options):
     run(
-        config_file=[str(CONFIGS / f"{name}.yaml") for name in ("train", "small_images")],
+        config_file=[str(CONFIGS / f"{name}.yaml") for name in ("train", "small_images", *overlays)],
         bundle_root=str(BUNDLE),
         checkpoint=f"{folder}/model.pt",
         output_dir=f"{folder}/runs",
@@ -108,11 +108,12 @@ def nifti_list(folder, files):
 
 
 def assert_released(output, count, epsilon=8.0):
-    """Every image once, a card for each that states the guarantee, a summary, and nothing of a source."""
+    """Every image once, a card for each that states the guarantee, a list, a summary, and nothing of a source."""
     names = sorted(path.name for path in output.iterdir())
     numbers = [f"{number:06d}" for number in range(1, count + 1)]
     images = [f"release_{number}.png" for number in numbers]
-    assert names == sorted([*images, *(f"release_{number}_privacy.json" for number in numbers), "summary.json"])
+    cards = [f"release_{number}_privacy.json" for number in numbers]
+    assert names == sorted([*images, *cards, "datalist.json", "summary.json"])
     card = json.loads((output / f"release_{numbers[0]}_privacy.json").read_text())
     assert card["guarantee"]["epsilon"] == epsilon and card["guarantee"]["unit"] == "image"
     assert json.loads((output / "summary.json").read_text())["count"] == count
@@ -224,6 +225,60 @@ def test_the_evaluation_names_originals_prior_only_and_every_epsilon(checkpoint,
     rows = json.loads((tmp_path / "evaluation.json").read_text())
     assert [row["name"] for row in rows] == ["originals", "prior only", "epsilon 8"]
     assert all(0 <= row["accuracy"] <= 1 for row in rows)
+
+
+def findings(folder, count=60, num_labels=14):
+    """MedMNIST's format with several labels an image, as ChestMNIST has it; the second one brightens a half."""
+    generator, arrays = np.random.default_rng(0), {}
+    for split in ("train", "val", "test"):
+        labels = (generator.random((count, num_labels)) < 0.1).astype(np.uint8)
+        labels[:, 1] = generator.integers(0, 2, count)
+        images = generator.normal(90, 20, (count, 8, 8))
+        images[:, :4] += 100 * labels[:, 1, None, None]
+        arrays |= {f"{split}_images": images.clip(0, 255).astype(np.uint8), f"{split}_labels": labels}
+    np.savez(Path(folder, "findings.npz"), **arrays)
+    return Path(folder, "findings.npz"), arrays
+
+
+def test_images_of_several_labels_from_training_to_a_classifier_of_releases(tmp_path):
+    source, arrays = findings(tmp_path)
+    trained = train(tmp_path / "t", "multi_label", dataset_dir=str(source), num_content_samples=64)
+    assert load_network(trained).condition_space.condition_size == 14
+    output = release(tmp_path / "released", trained, input=str(source))
+    assert_released(output, 60)
+    # As they came: labels are public.
+    listed = open_images(output / "datalist.json", split="train", spatial_shape=(8, 8))
+    labels = torch.stack([listed[index]["label"] for index in range(len(listed))])
+    assert sorted(labels.tolist()) == sorted(arrays["test_labels"].astype(float).tolist())
+    # Whoever has the release trains with it as with any data set.
+    again = train(tmp_path / "again", "multi_label", dataset_dir=str(output / "datalist.json"), num_content_samples=64)
+    assert load_network(again).condition_space.condition_size == 14
+    run(
+        config_file=str(CONFIGS / "evaluate.yaml"),
+        bundle_root=str(BUNDLE),
+        checkpoint=str(trained),
+        dataset_dir=str(source),
+        output_file=str(tmp_path / "evaluation.json"),
+        epsilons=[8.0],
+        spatial_shape=[8, 8],
+    )
+    rows = json.loads((tmp_path / "evaluation.json").read_text())
+    assert [row["name"] for row in rows] == ["originals", "prior only", "epsilon 8"]
+    assert all(0 <= row["auc"] <= 1 for row in rows) and "kept_mean" in rows[1]
+
+
+def test_several_labels_have_a_budget_together_and_those_that_are_no_labels_are_refused(tmp_path):
+    source, arrays = findings(tmp_path, num_labels=3)
+    trained = train(tmp_path / "t", "multi_label", dataset_dir=str(source), num_labels=3, num_content_samples=64)
+    output = release(tmp_path / "released", trained, input=str(source), epsilon=4.0, label_epsilon=3.0)
+    card = json.loads((output / "release_000001_privacy.json").read_text())
+    assert card["guarantee"]["epsilon"] == 7.0 and card["guarantee"]["public"] == []
+    listed = json.loads((output / "datalist.json").read_text())["training"]
+    assert sorted(entry["label"] for entry in listed) != sorted(arrays["test_labels"].astype(float).tolist())
+    np.savez(source, **{**arrays, "test_labels": 0.5 * arrays["test_labels"]})
+    with pytest.raises(Exception) as caught:
+        release(tmp_path / "out", trained, input=str(source), label_epsilon=3.0)
+    assert "something besides 0 and 1" in refusal(caught) and not (tmp_path / "out").exists()
 
 
 def test_films_larger_than_32_pixels_are_augmented_and_held_out_by_patient(tmp_path):

@@ -191,7 +191,7 @@ def test_volumes_of_one_patient_share_a_budget(checkpoint, torsos, tmp_path):
     [
         ({"epsilon": None}, "epsilon"),
         ({"spatial_shape": [8, 8, 8]}, "spatial_shape"),
-        ({"num_mask_classes": 3}, "classes 0 to 2"),
+        ({"num_mask_classes": 3}, "cannot be read, and nothing was released"),
         ({"declared": ["size_1"]}, "size_1"),
         ({"input": "nothing"}, "missing or not a JSON object"),
     ],
@@ -202,6 +202,8 @@ def test_what_cannot_be_done_is_refused_and_leaves_nothing(checkpoint, torsos, t
     shown = "".join(traceback.format_exception(caught.value))
     assert match in shown and CANARY not in shown
     assert not (tmp_path / "out").exists()
+    if "num_mask_classes" in options:
+        assert "classes 0 to 2" in (tmp_path / "out_problems.csv").read_text()
 
 
 def test_the_evaluation_tells_dice_and_content(checkpoint, torsos, tmp_path):

@@ -122,7 +122,7 @@ def test_the_network_is_trained_further_privately_on_scans_of_people(checkpoint,
 def test_a_scan_is_released_on_the_public_grid_with_a_card_and_a_picture(checkpoint, scan, tmp_path):
     output = release(tmp_path / "out", checkpoint, input=str(scan))
     names = ["release_000001.nii.gz", "release_000001_preview.png", "release_000001_privacy.json", "summary.json"]
-    assert sorted(path.name for path in output.iterdir()) == names
+    assert sorted(path.name for path in output.iterdir()) == ["datalist.json", *names]
     released = nibabel.load(output / names[0])
     grid = PublicGrid(SHAPE, SPACING, (0.0, -17.0, 5.0))
     assert released.shape == tuple(SHAPE) and np.allclose(released.affine, grid.affine)

@@ -64,6 +64,15 @@ def test_lists_of_items_are_taken_as_batches_are():
     assert cosine.aggregate() == pytest.approx(COSINE)
 
 
+def test_several_labels_are_gathered_by_rows():
+    several = torch.stack([LABELS % 2, LABELS // 2], dim=1).float()
+    expected = within_class_correlation(shape_features(ORIGINAL), shape_features(RELEASED), several)
+    for form in (lambda x: x, decollate_batch):
+        correlation = WithinClassCorrelation(shape_features)
+        correlation(y_pred=form(RELEASED), y=form(ORIGINAL), condition=form(several))
+        torch.testing.assert_close(correlation.aggregate(), expected)
+
+
 def test_after_a_reset_everything_is_new(refused):
     cosine = PixelCosine()
     cosine(y_pred=RELEASED, y=1 - ORIGINAL)

@@ -11,8 +11,10 @@ from monai_cadp.metrics import (
     SHAPE_FEATURES,
     classifier_accuracy,
     classifier_auc,
+    mean_auc,
     pixel_cosine,
     shape_features,
+    sharing_labels,
     train_classifier,
     train_residual_classifier,
     within_class_correlation,
@@ -49,6 +51,20 @@ def test_classes_are_centred_and_then_taken_together():
         b[labels == label] -= b[labels == label].mean(0)
     expected = [np.corrcoef(a[:, i], b[:, i])[0, 1] for i in range(3)]
     assert within_class_correlation(x, y, labels * 7).numpy() == pytest.approx(expected, abs=1e-6)
+
+
+def test_images_that_share_all_of_several_labels_are_a_class():
+    several = torch.stack([torch.arange(200) % 2, torch.arange(200) // 2 % 2], dim=1).float()
+    x, y = features(), features() + features(seed=1) + 10 * several[:, :1] - 10 * several[:, 1:]
+    expected = within_class_correlation(x, y, torch.arange(200) % 4)
+    torch.testing.assert_close(within_class_correlation(x, y, several), expected)
+    assert (within_class_correlation(x, y, several[:, 0]) - expected).abs().max() > 0.1
+
+
+def test_images_that_share_no_labels_are_left_out_and_few_that_do_are_too_few():
+    several = torch.tensor([[0.0, 1.0]] * 6 + [[1.0, 1.0]] + [[1.0, 0.0]] * 2)
+    assert sharing_labels(several).tolist() == [0, 1, 2, 3, 4, 5, 7, 8]
+    assert len(sharing_labels(several[:5])) == 0 and len(sharing_labels(torch.eye(20))) == 0
 
 
 def test_a_feature_that_does_not_vary_correlates_with_nothing():
@@ -128,6 +144,41 @@ def test_the_classifier_learns_what_is_easy_and_not_what_is_random():
     assert classifier_accuracy(train_classifier(x, labels, 2), *easy(600, 1)) > 0.98
     shuffled = labels[torch.randperm(256, generator=torch.Generator().manual_seed(0))]
     assert classifier_accuracy(train_classifier(x, shuffled, 2, epochs=2), *easy(600, 1)) < 0.95
+
+
+def halves(count, seed):
+    """Each half is bright or not, whatever the other one is."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(2, (count, 2), generator=generator).float()
+    x = 0.3 * torch.rand(count, 1, 8, 8, generator=generator)
+    x[:, 0, :4] += 0.5 * labels[:, :1, None]
+    x[:, 0, 4:] += 0.5 * labels[:, 1:, None]
+    return x, labels
+
+
+def test_a_classifier_learns_several_labels_each_by_itself():
+    model = train_classifier(*halves(256, 0), 2)
+    x, labels = halves(600, 1)
+    assert all(mean_auc(model(x)[:, [k]], labels[:, [k]]) > 0.98 for k in (0, 1))
+    assert classifier_auc(model, x, labels) > 0.98
+    # Neither tells the other, and nothing tells a stranger's.
+    assert classifier_auc(model, x, labels.flip(1)) < 0.8
+    assert abs(classifier_auc(model, x, labels.roll(1, 0)) - 0.5) < 0.1
+
+
+def test_the_mean_area_is_over_labels_that_some_have_and_others_have_not(refused):
+    labels = torch.tensor([[1, 0, 1], [0, 0, 1], [1, 0, 1], [0, 0, 0]])
+    scores = torch.tensor([[0.9, 0.5, 0.1], [0.2, 0.5, 0.1], [0.8, 0.5, 0.1], [0.1, 0.5, 0.1]])
+    assert mean_auc(scores, labels) == pytest.approx((1.0 + 0.5) / 2)
+    assert mean_auc(-scores, labels) == pytest.approx((0.0 + 0.5) / 2)
+    with refused(ValueError, "No label applies to some images and not to others"):
+        mean_auc(scores[:, 1:2], labels[:, 1:2])
+
+
+@pytest.mark.parametrize("labels", [torch.zeros(4, 3), torch.full((4, 2), 0.5), torch.zeros(4, 2, 1)])
+def test_several_labels_are_one_and_zero_for_each_logit(refused, labels):
+    with refused(ValueError, "labels have shape .*expected classes"):
+        train_classifier(torch.rand(4, 1, 8, 8), labels, 2, epochs=1)
 
 
 def spotted(count, seed):

@@ -67,6 +67,20 @@ def test_a_classifier_is_unsure_between_classes_and_sure_within_one():
     assert not model[3].training
 
 
+def test_of_several_labels_one_may_be_sure_of_all():
+    """As classes the same logits would leave every class as likely as any other."""
+    linear = nn.Linear(4, 3)
+    nn.init.zeros_(linear.weight)
+    model, x = nn.Sequential(nn.Flatten(), nn.Dropout(0.3), linear), torch.rand(5, 1, 2, 2)
+    figures = []
+    for logit in (8.0, -8.0, 0.0):
+        nn.init.constant_(linear.bias, logit)
+        figures.append(dropout_uncertainty(model, x, several=True).tolist())
+        assert dropout_uncertainty(model, x).tolist() == pytest.approx([1.0] * 5)
+    sure, too, unsure = figures
+    assert max(sure + too) < 0.01 and unsure == pytest.approx([1.0] * 5)
+
+
 def test_what_cannot_be_measured_is_refused(refused):
     with refused(ValueError, "expected 1 or more"):
         precision_recall(cloud(3, 0), cloud(100, 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 import os
 
 import pytest
@@ -112,6 +113,19 @@ def test_the_budget_is_chosen_when_loading_and_not_written(path):
     label = RandomizedResponse(2.0, num_classes=3)
     assert load_privatizer(path, MECHANISM, label_mechanism=label).guarantee.epsilon == 6.0
     assert load_privatizer(path, MECHANISM, label_epsilon=2.0).guarantee.epsilon == 6.0
+
+
+def test_several_labels_share_their_budget_and_a_network_without_labels_has_none(tmp_path, refused):
+    path = tmp_path / "model.pt"
+    save(privatizer(network("vector")), path)
+    loaded = load_privatizer(path, MECHANISM, label_epsilon=2.0)
+    assert loaded.guarantee.epsilon == 6.0 and loaded.guarantee.public == ()
+    _, labels = loaded.release_with_conditions(torch.rand(400, 1, 4, 4), torch.zeros(400, 2))
+    # Each is answered with epsilon 1, wrongly with probability 1 / (1 + e); outside with probability 1e-5.
+    assert labels.mean() == pytest.approx(1 / (1 + math.e), abs=0.07)
+    save(privatizer(network("none")), path)
+    with refused(ValueError, "takes no labels; leave it out"):
+        load_privatizer(path, MECHANISM, label_epsilon=2.0)
 
 
 def test_options_reach_the_privatizer_and_content_replaces_that_of_the_file(path):

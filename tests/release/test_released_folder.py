@@ -12,10 +12,11 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor
+from monai.data import Dataset, MetaTensor, load_decathlon_datalist
+from monai.transforms import LoadImaged
 from PIL import Image
 
-from monai_cadp.data import join_masks
+from monai_cadp.data import join_masks, open_images
 from monai_cadp.release import ReleasedFolder
 
 CANARY = "Mustermann-1954"
@@ -107,6 +108,7 @@ def test_a_label_that_is_not_released_is_nowhere(tmp_path):
     folder = release(tmp_path / "out", [torch.zeros(1, 4, 4)])
     assert "label" not in json.loads((folder / "release_000001_privacy.json").read_text())
     assert "labels" not in json.loads((folder / "summary.json").read_text())
+    assert not (folder / "datalist.json").exists()
 
 
 def test_the_summary_counts_images_guarantees_and_labels(tmp_path):
@@ -123,9 +125,33 @@ def test_every_image_has_its_card_under_its_number(tmp_path):
     folder = release(tmp_path / "out", marked(12), labels=list(range(12)))
     names = sorted(path.name for path in folder.iterdir())
     numbers = [f"release_{number:06d}" for number in range(1, 13)]
-    assert names == sorted([f"{n}.png" for n in numbers] + [f"{n}_privacy.json" for n in numbers] + ["summary.json"])
+    of_images = [f"{n}{suffix}" for n in numbers for suffix in (".png", "_privacy.json")]
+    assert names == sorted([*of_images, "datalist.json", "summary.json"])
     labels = [json.loads((folder / f"{n}_privacy.json").read_text())["label"] for n in numbers]
     assert labels == order(folder)
+
+
+@pytest.mark.parametrize("labels", [[2, 0, 1], [torch.tensor([1.0, 0.0]), torch.tensor([0.0, 0.0]), [1, 1]]])
+def test_our_readers_and_monais_read_releases_with_their_labels(tmp_path, labels):
+    folder = release(tmp_path / "out", marked(3), labels=labels)
+    items = list(open_images(folder / "datalist.json", split="train", spatial_shape=(4, 4)))
+    theirs = Dataset(
+        load_decathlon_datalist(folder / "datalist.json", is_segmentation=False),
+        LoadImaged(keys="image", ensure_channel_first=True),
+    )
+    assert len(items) == len(theirs) == 3
+    for item, other in zip(items, theirs, strict=True):
+        place = round(float(item["image"].max() * 255))
+        assert float(other["image"].max()) == place
+        assert item["label"].tolist() == other["label"] == torch.as_tensor(labels[place]).tolist()
+
+
+def test_volumes_are_listed_as_files_or_as_folders_of_slices(tmp_path):
+    for volume_format, name in (("nifti", "release_000001.nii.gz"), ("dicom", "release_000001")):
+        with ReleasedFolder(tmp_path / name, num_expected=1, volume_format=volume_format) as folder:
+            folder.write(torch.rand(1, 4, 4, 4), {**GUARANTEE, "unit": "volume"}, label=1)
+        listed = json.loads((tmp_path / name / "datalist.json").read_text())
+        assert listed == {"training": [{"image": name, "label": 1}]} and (tmp_path / name / name).exists()
 
 
 # --- what is not written ----------------------------------------------------------------------------------------------

@@ -165,6 +165,58 @@ def test_attackers_compare_people_who_share_the_attributes_that_stay_public():
     assert len(public_groups(everything)[0].unique()) == 8
 
 
+def test_people_are_compared_with_all_others_where_no_attribute_stays_public():
+    train, test = attributes(TRAIN), attributes(TEST)
+    none = Releases(Variant("none", 1.0, 0.0, "", public_columns=()), train, test, train.x, test.x)
+    assert [len(group.unique()) for group in public_groups(none)] == [1, 1]
+
+
+def test_a_classifier_of_attributes_is_judged_by_the_mean_area_under_the_curve():
+    """Strangers of the same class tell two attributes of three."""
+    train, test = attributes(TRAIN), attributes(TEST)
+    releases = Releases(
+        Variant("strangers", 0.0, 0.0, ""), train, test, STRANGERS.train_released, STRANGERS.test_released
+    )
+    figures = ClassifierUtility(3, epochs=20)(releases, 0)
+    assert figures.keys() == {"auc_p_o", "auc_p_p", "auc_o_p", "uncertainty_p_o"}
+    for setting in ("auc_p_o", "auc_p_p", "auc_o_p"):
+        low, value, high = figures[setting].low, figures[setting].value, figures[setting].high
+        assert 0.75 < low < value < high < 0.9
+    # A third of it is the coin, of which nobody can be sure.
+    assert 0.3 < figures["uncertainty_p_o"] < 0.9
+
+    def classifier(x, y, seed):
+        assert y is train.y
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+
+    private = Releases(Variant("private", 1.0, 0.0, "", classifier=classifier), train, test, None, None)
+    assert ClassifierUtility(3)(private, 0).keys() == {"auc_p_o"}
+
+
+def test_content_is_compared_among_images_that_share_all_attributes():
+    test = attributes(TEST)
+    # A release that is a function of the attributes, and its original, which depends on them.
+    x = test.x * 0.1 + test.y.mean(1)[:, None, None, None]
+    explained = test.y.mean(1)[:, None, None, None].expand_as(x).clone()
+    measurement = ContentKept(first_feature_pair)
+
+    def kept(y, released):
+        split = Split(x, y)
+        return measurement(Releases(Variant("some", 1.0, 0.0, ""), split, split, released, released), 0)
+
+    assert kept(test.y, x)["kept_mean"].value == pytest.approx(1)
+    assert kept(test.y, explained)["kept_mean"].value == 0
+    # Where all images have labels of their own, nothing is claimed.
+    assert kept(torch.rand(len(x), 3), x).keys() == {"pixel_cosine"}
+
+
+def test_realism_needs_no_two_images_with_the_same_attributes():
+    realism = Realism(ClassifierUtility(8, epochs=1))
+    own = [Split(x[:200], (torch.arange(200)[:, None] // 2 ** torch.arange(8) % 2).float()) for x in (TRAIN.x, TEST.x)]
+    figures = realism(Releases(Variant("some", 1.0, 0.0, ""), *own, *(split.x for split in own)), 0)
+    assert figures.keys() == {"frechet_distance", "precision", "recall"}
+
+
 def test_large_images_are_looked_at_from_afar():
     large = torch.nn.functional.interpolate(TEST.x[:100], scale_factor=8)
     split = Split(large, TEST.y[:100] * 0)

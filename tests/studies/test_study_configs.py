@@ -141,6 +141,45 @@ def test_films_that_are_large_enough_for_levels(tmp_path):
     assert {"accuracy_p_o", "kept_lung area", "kept_heart width"} <= figures.keys()
 
 
+def test_films_with_fourteen_findings_of_which_several_apply(tmp_path):
+    """Of the layout of ChestMNIST; here two findings are common, each brightens one side, and twelve nobody has."""
+    generator, arrays = np.random.default_rng(0), {}
+    for split, count in (("train", 80), ("val", 20), ("test", 60)):
+        labels = np.zeros((count, 14), np.uint8)
+        labels[:, [2, 5]] = generator.integers(0, 2, (count, 2))
+        films = generator.normal(90, 15, (count, 16, 16))
+        films[:, :8] += 60 * labels[:, 2, None, None]
+        films[:, :, 8:] += 60 * labels[:, 5, None, None]
+        arrays |= {f"{split}_images": films.clip(0, 255).astype(np.uint8), f"{split}_labels": labels}
+    np.savez(tmp_path / "chestmnist.npz", **arrays)
+    small = {"depths": [1, 1], "num_dense": 1, "dense_width": 32, "spatial_shape": [16, 16], "condition_size": 14}
+    network = {"_target_": "monai_cadp.networks.PaperINN", **small}
+    options = {"published_network": network, "published_epsilons": [1.0], "classifier_epsilons": [8.0], **SHORT}
+    options |= {"spatial_shape": [16, 16], "classifier_epochs": 30, "audit": None}
+    variants = study("chest_mnist", tmp_path, dataset_dir=str(tmp_path / "chestmnist.npz"), **options)
+    assert list(variants) == [
+        "originals",
+        "prior only",
+        "content basis, epsilon 4",
+        "Laplace on all latents, true sensitivity, epsilon 8",
+        "pixel Laplace, epsilon 8",
+        "DP-Pix, cells of 7, epsilon 8",
+        "Gaussian blur",
+        "mosaic",
+        "DP-SGD classifier, epsilon 8",
+        "the paper as published, nominal epsilon 1",
+    ]
+    assert variants["originals"]["figures"]["auc_p_o"]["value"] > 0.85
+    assert variants["DP-SGD classifier, epsilon 8"]["figures"].keys() == {"auc_p_o"}
+    blurred, prior = variants["Gaussian blur"]["figures"], variants["prior only"]["figures"]
+    assert {"auc_p_o", "auc_p_p", "auc_o_p", "uncertainty_p_o", "kept_mean", "frechet_distance"} <= prior.keys()
+    assert {"reidentification_auc", "attribute_gain", "perceptual_similarity_above_class"} <= prior.keys()
+    assert blurred["kept_mean"]["value"] > prior["kept_mean"]["value"] + 0.1
+    assert blurred["reconstruction_success"]["value"] > 0.5 > prior["reconstruction_success"]["value"]
+    page = (tmp_path / "results" / "report.html").read_text()
+    assert "mean AUC over labels" in page and "Which is which?" in page
+
+
 @pytest.mark.parametrize("name", ["acdc", "acdc_slices", "acdc_segmentation"])
 def test_cardiac_mr_as_volumes_as_slices_and_with_masks(tmp_path, files, name):
     generator = np.random.default_rng(0)

@@ -87,7 +87,9 @@ def test_a_class_may_come_as_any_whole_number(label):
     assert transform(condition_key="label", num_classes=3)({"image": image(), "label": label})["image"].shape == SHAPE
 
 
-@pytest.mark.parametrize("vector", [[0.5, 1.0], np.array([0.5, 1.0]), torch.tensor([0.5, 1.0])])
+@pytest.mark.parametrize(
+    "vector", [[0.5, 1.0], np.array([0.5, 1.0]), torch.tensor([0.5, 1.0]), [0, 1], np.array([1, 1], np.uint8)]
+)
 def test_a_vector_may_come_as_any_row_of_numbers(vector):
     released = transform(condition_key="age", condition_size=2)({"image": image(), "age": vector})
     assert released["image"].shape == SHAPE

@@ -86,11 +86,11 @@ def test_a_label_kept_almost_surely_comes_back(inn):
     assert torch.equal(privatizer.release_with_conditions(images(3), labels)[1], labels)
 
 
-@pytest.mark.parametrize(("kind", "default"), [("class", 2), ("vector", [0.5, -1.0])])
+@pytest.mark.parametrize(("kind", "default"), [("class", 2), ("vector", [0.5, -1.0]), ("vector", [1, 0])])
 def test_the_default_condition_is_used_when_none_is_given(networks, kind, default):
     inn = copy.deepcopy(networks[kind])
     privatizer = Privatizer(inn, constant(), basis(inn), condition=default, temperature=0.0)
-    given = torch.as_tensor(default).expand(3, *torch.as_tensor(default).shape)
+    given = torch.tensor([default] * 3, dtype=torch.long if kind == "class" else torch.float)
     released, used = privatizer.release_with_conditions(images(3))
     assert torch.equal(used, given)
     assert torch.equal(released, privatizer(images(3), given))
