@@ -57,7 +57,7 @@ def derived(guarantee: Mapping[str, Any], name: str) -> Derived:
             missing, or the epsilon that they have is above the stated one.
 
     Example:
-        >>> response = {"num_classes": 3, "threshold": 2**63}
+        >>> response = {"num_classes": 3, "threshold": str(2**63)}
         >>> card = {"epsilon": "0.7", "delta": "0.0", "mechanism": "RandomizedResponse", "parameters": response,
         ...         "unit": "image", "relation": "replace-one", "public": [], "training_data": {}}
         >>> float(derived(card, "the card").epsilon)
@@ -152,6 +152,12 @@ def _choices(ratios: list[Fraction], epsilon: Fraction, name: str) -> _Leaf:
     return _Leaf(Derived(min(log_above(ratio), epsilon), Fraction(0), EXACT), None)
 
 
+def _of_text(threshold: Any, name: str) -> int:
+    """Return an integer of 64 bits that a card states as decimal text."""
+    is_text = isinstance(threshold, str) and threshold.isascii() and threshold.isdecimal() and len(threshold) <= 20
+    return integer(int(threshold) if is_text else threshold, name, 1, WORDS - 1)
+
+
 def _ratio(num: Any, size: Any, threshold: Any, name: str) -> Fraction:
     r"""Return the largest ratio of a candidate's probabilities, :math:`T (N - m) / ((2^{64} - T) m)` or its inverse.
 
@@ -159,7 +165,7 @@ def _ratio(num: Any, size: Any, threshold: Any, name: str) -> Fraction:
     """
     num = integer(num, f"{name}: the number of candidates", 2, 2**31)
     size = integer(size, f"{name}: the subset size", 1, num - 1)
-    threshold = integer(threshold, f"{name}: the threshold", 1, WORDS - 1)
+    threshold = _of_text(threshold, f"{name}: the threshold")
     ratio = Fraction(threshold * (num - size), (WORDS - threshold) * size)
     return max(ratio, 1 / ratio)
 
@@ -296,9 +302,9 @@ def _choice(guarantee: Mapping[str, Any]) -> Choice | None:
     """Return the integers of a release that is a single choice, which was derived before; None for anything else."""
     get = guarantee["parameters"].get
     if guarantee["mechanism"] == "RandomizedResponse":
-        return Choice(get("num_classes"), 1, get("threshold"))
+        return Choice(get("num_classes"), 1, int(get("threshold")))
     if guarantee["mechanism"] == "SubsetSelection" and get("num_blocks") == 1:
-        return Choice(get("num_candidates"), get("subset_size")[0], get("thresholds")[0])
+        return Choice(get("num_candidates"), get("subset_size")[0], int(get("thresholds")[0]))
     return None
 
 

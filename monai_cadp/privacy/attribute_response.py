@@ -58,7 +58,7 @@ class AttributeResponse(Mechanism):
 
     def parameters(self) -> dict[str, Any]:
         """Return the number of attributes, which are kept, and the integer by which words are compared."""
-        return {"num_attributes": self.num_attributes, "kept": self.kept, "threshold": self.response.threshold}
+        return {"num_attributes": self.num_attributes, "kept": self.kept, "threshold": str(self.response.threshold)}
 
     def public_part(self, attributes: Tensor) -> Tensor:
         """Return the chosen ones (B, k) of attributes (B, num_attributes)."""

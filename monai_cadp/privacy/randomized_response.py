@@ -47,7 +47,7 @@ class RandomizedResponse(Mechanism):
 
     def parameters(self) -> dict[str, Any]:
         """Return the number of classes, and the integer by which words are compared."""
-        return {"num_classes": self.num_classes, "threshold": self.threshold}
+        return {"num_classes": self.num_classes, "threshold": str(self.threshold)}
 
     def public_part(self, labels: Tensor) -> None:
         """Return None: nothing of labels (B,) is public."""

@@ -302,7 +302,8 @@ class SubsetSelection(Mechanism):
             "seed": self.seed,
             "subset_size": sizes,
             "num_directions": self.num_directions,
-            "thresholds": [block.threshold for block in self._blocks],
+            # As text: a batch of cards becomes tensors, which hold 63 bits.
+            "thresholds": [str(block.threshold) for block in self._blocks],
         }
 
     def _randomize(self, latents: Tensor, generator: torch.Generator | None) -> Tensor:
