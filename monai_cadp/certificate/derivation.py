@@ -24,6 +24,8 @@ LATTICE_BITS = 20
 AGREEMENT = 1.001
 EXACT = "exact rational arithmetic"
 MOST_PARTS = 4096
+# Of a release that hides among others: with more, the chance of it is too small for transforms.
+LARGEST_HIDDEN = 24
 
 
 class Derived(NamedTuple):
@@ -78,6 +80,9 @@ def derived_set(guarantee: Mapping[str, Any], local: Mapping[str, Any], largest:
         largest: how many releases of the folder share their public facts, at least.
         name: of the set's guarantee, for errors.
 
+    Returns:
+        An epsilon that is not above the stated one, and may be below it, for bounds are not tight everywhere.
+
     Raises:
         CertificateError: as for :func:`derived`, or if the set is said to be larger than it is.
     """
@@ -98,12 +103,23 @@ def derived_set(guarantee: Mapping[str, Any], local: Mapping[str, Any], largest:
         raise CertificateError(f"{name} is of releases that are not pure; only pure ones count as shuffled.")
     if epsilon >= number(local["epsilon"], f"{name}.parameters.local.epsilon"):
         return Derived(one.epsilon, delta, "that of a single release")
-    if one.epsilon > 40 or not 0 < delta < 1:
-        raise CertificateError(f"{name} cannot be derived; expected a local epsilon up to 40 and a delta above 0.")
-    found = set_delta(AGREEMENT * float(epsilon), float(one.epsilon), count, _choice(local))
+    if one.epsilon > LARGEST_HIDDEN and AGREEMENT * epsilon >= one.epsilon:
+        return Derived(epsilon, delta, "that of a single release, to a thousandth")
+    if one.epsilon > LARGEST_HIDDEN or not delta:
+        raise CertificateError(
+            f"{name} cannot be derived; expected a delta above 0, and local epsilons up to {LARGEST_HIDDEN}."
+        )
+    choice = _choice(local)
+    found = set_delta(AGREEMENT * float(epsilon), float(one.epsilon), count, choice)
     if found > float(delta):
         raise CertificateError(f"{name} states delta {float(delta):g}, but {count} shuffled releases give {found:.3g}.")
-    return Derived(epsilon, delta, "the privacy blanket of a shuffled set by Fourier transforms, to a thousandth")
+    # Bounds may be loose; which epsilon would have been enough, to a thousandth of the stated one?
+    low, high = Fraction(0), epsilon
+    while high - low > epsilon / 1024:
+        middle = (low + high) / 2
+        enough = set_delta(float(middle), float(one.epsilon), count, choice) <= float(delta)
+        low, high = (low, middle) if enough else (middle, high)
+    return Derived(high, delta, "the privacy blanket of a shuffled set by Fourier transforms, to a thousandth")
 
 
 @lru_cache(maxsize=1024)
@@ -302,10 +318,15 @@ def _choice(guarantee: Mapping[str, Any]) -> Choice | None:
     """Return the integers of a release that is a single choice, which was derived before; None for anything else."""
     get = guarantee["parameters"].get
     if guarantee["mechanism"] == "RandomizedResponse":
-        return Choice(get("num_classes"), 1, int(get("threshold")))
-    if guarantee["mechanism"] == "SubsetSelection" and get("num_blocks") == 1:
-        return Choice(get("num_candidates"), get("subset_size")[0], int(get("thresholds")[0]))
-    return None
+        num, size, threshold = get("num_classes"), 1, int(get("threshold"))
+    elif guarantee["mechanism"] == "SubsetSelection" and get("num_blocks") == 1:
+        num, size, threshold = get("num_candidates"), get("subset_size")[0], int(get("thresholds")[0])
+    else:
+        return None
+    if threshold * (num - size) < (WORDS - threshold) * size:
+        # Marked candidates are the less likely ones; then those that are not marked are chosen.
+        size, threshold = num - size, WORDS - threshold
+    return Choice(num, size, threshold)
 
 
 Derivation = Callable[[Any, Mapping[str, Any], Fraction, Fraction, str], _Leaf]

@@ -76,7 +76,7 @@ def log_above(ratio: Fraction) -> Fraction:
 
     Example:
         >>> log_above(Fraction(2))
-        Fraction(346573591, 500000000)
+        Fraction(693147181, 1000000000)
     """
     unit = 10**DECIMALS
     # Logarithms of integers, for the ratio may be larger than any float: only a proposal.

@@ -51,7 +51,8 @@ def findings(result: Verified) -> dict[str, list[str]]:
         whole = statement["set_guarantee"]
         found.append(
             f"the set of {whole['parameters']['num_releases']}, shuffled, to those who see nothing else: stated "
-            f"epsilon {whole['epsilon']} and delta {whole['delta']}; confirmed by {result.whole.how}"
+            f"epsilon {whole['epsilon']} and delta {whole['delta']}, "
+            f"derived epsilon {decimal_above(result.whole.epsilon)} by {result.whole.how}"
         )
     found += [f"training data {sentence}" for sentence in dict.fromkeys(result.training)]
     public = sorted({fact for kind in statement["guarantees"] for fact in kind["guarantee"]["public"]})

@@ -11,8 +11,8 @@ __all__ = ["Choice", "set_delta"]
 
 # More people than these hide no worse, and are counted as these.
 MOST = 10**7
-# Of the variance, what the grid may add; deviations that the grid reaches; its largest number of points.
-ADDED, REACH, LARGEST = 1e-4, 25, 2**24
+# Of the variance, what the grid may add; the logarithm of how rarely sums leave it; its largest number of points.
+ADDED, REACH, LARGEST = 1e-4, 60, 2**22
 
 
 class Choice(NamedTuple):
@@ -32,7 +32,8 @@ def set_delta(epsilon: float, local_epsilon: float, num_releases: int, choice: C
     spread onto their two neighbours there without a change of the mean, which can only enlarge the mean of a convex
     function. The law is tilted, :math:`p_v \to p_v e^{\lambda v} / M` with the :math:`\lambda` at which its mean is 0,
     convolved n times with itself, and tilted back, :math:`\mathbb{E} S_+ = M^n \, \tilde{\mathbb{E}} (S_+ e^{-\lambda
-    S})`, so that rounding errors stay in proportion to the result. The grid reaches 25 deviations.
+    S})`, so that rounding errors stay in proportion to the result. Sums are above the grid with a probability of
+    :math:`e^{-60}`, tilted; those below it are counted as if they were on it.
 
     Args:
         epsilon: of the set, 0 or more.
@@ -76,31 +77,54 @@ def _positive_mean(values: Sequence[float], chances: Sequence[float], count: int
 
     if max(values) <= 0:
         return 0.0
+    rest = max(1 - sum(chances), 0.0)
     tilt = _tilt(values, chances)
     tilted = [chance * math.exp(tilt * value) for value, chance in zip(values, chances, strict=True)]
-    total = sum(tilted) + 1 - sum(chances)
-    deviation = math.sqrt(sum(t * v * v for t, v in zip(tilted, values, strict=True)) / total)
-    # The likeliest value lies on the grid, and the others are fewer.
-    likeliest = max(range(len(values)), key=lambda index: tilted[index] * (values[index] != 0))
-    rest = (sum(tilted) - tilted[likeliest]) / total
-    wanted = deviation * math.sqrt(4 * ADDED / max(rest, 1e-12))
-    wanted = max(wanted, 2 * REACH * math.sqrt(count) * deviation / LARGEST)
-    step = abs(values[likeliest]) / math.ceil(abs(values[likeliest]) / wanted)
-    points: dict[int, float] = {0: 1 - sum(chances)}
+    weights = [weight / (sum(tilted) + rest) for weight in tilted]
+    limit = _reach(count, _variance(values, weights), max(values))
+    # Whoever draws a lower one takes the sum below 0, whatever the others draw.
+    kept = [index for index, value in enumerate(values) if value > -limit]
+    values, chances, weights = ([numbers[index] for index in kept] for numbers in (values, chances, weights))
+    variance = _variance(values, weights)
+    widest = sum(_reach(count, variance, max(sign * value for value in values)) for sign in (1, -1))
+    step = max(_step(values, weights, math.sqrt(variance)), 4 * widest / LARGEST)
+    points: dict[int, float] = {0: rest}
     for value, chance in zip(values, chances, strict=True):
         below = math.floor(value / step + 1e-9)
         part = min(max(value / step - below, 0.0), 1.0)
         for place, share in ((below, 1 - part), (below + 1, part)):
             points[place] = points.get(place, 0.0) + chance * share
     total = sum(chance * math.exp(tilt * place * step) for place, chance in points.items())
-    reach = REACH * math.sqrt(count) * deviation / step + max(abs(place) for place in points)
-    length = 2 ** math.ceil(math.log2(2 * reach))
+    # In steps. Sums below these come back above 0, and are counted: the safe side.
+    above, below = (
+        math.ceil(_reach(count, variance / step**2, max(sign * place for place in points))) + 1 for sign in (1, -1)
+    )
+    length = 2 ** math.ceil(math.log2(above + below))
     law = np.zeros(length)
     for place, chance in points.items():
         law[place % length] += chance * math.exp(tilt * place * step) / total
-    summed = np.fft.irfft(np.fft.rfft(law) ** count, length)[: length // 2].clip(min=0)
-    sums = np.arange(length // 2) * step
+    summed = np.fft.irfft(np.fft.rfft(law) ** count, length)[:above].clip(min=0)
+    sums = np.arange(above) * step
     return float(np.sum(summed * sums * np.exp(-tilt * sums))) * math.exp(count * math.log(total))
+
+
+def _variance(values: Sequence[float], weights: Sequence[float]) -> float:
+    return sum(weight * value**2 for value, weight in zip(values, weights, strict=True))
+
+
+def _reach(count: int, variance: float, largest: float) -> float:
+    """Return what a sum of numbers up to a largest one exceeds by e^-REACH at most, by Bernstein's inequality."""
+    slope = REACH * max(largest, 0) / 3
+    return min(slope + math.sqrt(slope**2 + 2 * REACH * count * variance), count * max(largest, 0))
+
+
+def _step(values: Sequence[float], weights: Sequence[float], deviation: float) -> float:
+    """Return a step of the grid with which values that are spread add ADDED to the variance at most."""
+    # The likeliest value may lie on the grid; the others are fewer, and the step larger.
+    likeliest = max(range(len(values)), key=lambda index: weights[index] * (values[index] != 0))
+    others = sum(weights) - weights[likeliest]
+    fine, coarse = (deviation * math.sqrt(4 * ADDED / max(part, 1e-12)) for part in (sum(weights), others))
+    return max(fine, abs(values[likeliest]) / math.ceil(abs(values[likeliest]) / coarse))
 
 
 def _tilt(values: Sequence[float], chances: Sequence[float]) -> float:
