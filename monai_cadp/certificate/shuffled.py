@@ -37,7 +37,7 @@ def set_delta(epsilon: float, local_epsilon: float, num_releases: int, choice: C
 
     Args:
         epsilon: of the set, 0 or more.
-        local_epsilon: of every single release, at most 40.
+        local_epsilon: of every single release, at most 24.
         num_releases: n.
         choice: of releases by a single choice; None for any pure mechanism.
 
