@@ -42,9 +42,6 @@ __all__ = ["Privatizer"]
 # By epsilon and the subset size that is fixed, if one is: the subset size, and the threshold of its draws.
 Choices = dict[tuple[float, int | None], tuple[int, int]]
 
-# Parameters of a mechanism that follow from its epsilon and its sizes.
-DERIVED = ("lattice_scale", "threshold", "thresholds")
-
 
 class Privatizer(BaseReleaser, nn.Module):
     r"""Release images in place of images, each with the guarantee of its mechanism.
@@ -176,7 +173,7 @@ class Privatizer(BaseReleaser, nn.Module):
         """Return the guarantee, with its mechanism and the network's fingerprint, and all that is chosen besides."""
         return {
             "releaser": type(self).__name__,
-            "guarantee": self.guarantee.to_dict(),
+            "guarantee": self.guarantee.without_derived().to_dict(),
             "content": self.content.fingerprint(),
             **self.drawing,
         }
@@ -209,7 +206,7 @@ class Privatizer(BaseReleaser, nn.Module):
         ):
             self._described_content = WeightsSnapshot(self.content)
             guarantee = self._describe(fingerprint, TrainingData.of(events))
-            defining = [_without_derived(guarantee.to_dict()), drawing, self.content.fingerprint()]
+            defining = [guarantee.without_derived().to_dict(), drawing, self.content.fingerprint()]
             identity = hashlib.sha256(json.dumps(defining, sort_keys=True).encode()).digest()
             self._description = (state, (guarantee, identity))
         return self._description[1]
@@ -347,12 +344,3 @@ def _after_loading(privatizer: nn.Module, incompatible_keys: object) -> None:
     assert isinstance(privatizer, Privatizer)
     privatizer._tables.clear()
     privatizer._configure()
-
-
-def _without_derived(plain: Any) -> Any:
-    """Leave out what follows from the rest: a ledger knows the releases of versions that did not state it."""
-    if isinstance(plain, list):
-        return [_without_derived(part) for part in plain]
-    if isinstance(plain, dict):
-        return {name: _without_derived(value) for name, value in plain.items() if name not in DERIVED}
-    return plain

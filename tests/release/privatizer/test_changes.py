@@ -62,20 +62,3 @@ def test_a_label_mechanism_that_was_taken_away_is_promised_no_longer(inn):
     privatizer.label_mechanism = None
     assert privatizer.guarantee.epsilon == before.epsilon - 1.0
     assert before.public == () and privatizer.guarantee.public == ("condition",)
-
-
-class WithoutIntegers(SubsetSelection):
-    """The mechanism of a version that did not state the integers by which words are compared."""
-
-    def parameters(self):
-        return {name: value for name, value in super().parameters().items() if name != "thresholds"}
-
-
-def test_a_ledger_knows_the_releases_of_a_version_that_stated_less_of_the_mechanism(inn):
-    content = basis(inn)
-    now, before = (Privatizer(inn, mechanism(4.0), content) for mechanism in (SubsetSelection, WithoutIntegers))
-    # Ledgers know a mechanism by its name.
-    WithoutIntegers.__name__ = SubsetSelection.__name__
-    assert "thresholds" in now.guarantee.parameters and "thresholds" not in before.guarantee.parameters
-    assert now.identity == before.identity
-    assert now.identity != Privatizer(inn, SubsetSelection(4.5), content).identity
