@@ -15,7 +15,17 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from monai_cadp.certificate.derivation import Derived, derived, derived_set
-from monai_cadp.certificate.document import CertificateError, canonical, integer, leaves, number, parsed, sha256
+from monai_cadp.certificate.document import (
+    LARGEST,
+    CertificateError,
+    canonical,
+    integer,
+    leaves,
+    number,
+    parsed,
+    sha256,
+    shown,
+)
 from monai_cadp.certificate.folder import CERTIFICATE, FolderFiles, described
 from monai_cadp.certificate.keys import public_text
 from monai_cadp.certificate.training import derived_training
@@ -27,6 +37,8 @@ PARTS = {"digests", "public_key", "signature", "statement"}
 # What is the signer's word, and no document of the folder says.
 WORDS = {"audit", "certified_with", "format", "issued", "ledger_head", "signer", "version"}
 LIBRARIES = ("monai_cadp", "cryptography", "dp-accounting")
+# Of a certificate, for each file that it names.
+BYTES_PER_FILE = 512
 AUDITED = ("name", "level", "epsilon", "delta", "measured", "ceiling", "contradicted")
 
 
@@ -118,10 +130,13 @@ def read_certificate(folder: str | os.PathLike[str]) -> bytes:
     Raises:
         CertificateError: if there is none.
     """
+    path = Path(folder) / CERTIFICATE
     try:
-        return (Path(folder) / CERTIFICATE).read_bytes()
+        if path.is_file() and not path.is_symlink():
+            return path.read_bytes()
     except OSError:
-        raise CertificateError(f"{CERTIFICATE} is missing, or cannot be read; expected a certified folder.") from None
+        pass
+    raise CertificateError(f"{CERTIFICATE} is missing, a link, or cannot be read; expected a certified folder.")
 
 
 def signed(statement: Mapping[str, Any], key: Ed25519PrivateKey) -> bytes:
@@ -140,7 +155,19 @@ def signed(statement: Mapping[str, Any], key: Ed25519PrivateKey) -> bytes:
 
 def verified(files: FolderFiles, certificate: bytes, public_key: Ed25519PublicKey) -> Verified:
     """Verify a certificate against the files of its folder; see :func:`verify_certificate`."""
-    parts = parsed(certificate, CERTIFICATE)
+    try:
+        return _verified(files, certificate, public_key)
+    except CertificateError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        # Whoever signs may sign anything.
+        raise CertificateError(
+            f"{CERTIFICATE}: a value of the statement is of a kind that no release writes."
+        ) from None
+
+
+def _verified(files: FolderFiles, certificate: bytes, public_key: Ed25519PublicKey) -> Verified:
+    parts = parsed(certificate, CERTIFICATE, LARGEST + BYTES_PER_FILE * len(files.digests))
     if not isinstance(parts, dict) or set(parts) != PARTS or not isinstance(parts["statement"], dict):
         raise CertificateError(f"{CERTIFICATE} has not the parts of a certificate; a name was changed.")
     statement = parts["statement"]
@@ -148,7 +175,7 @@ def verified(files: FolderFiles, certificate: bytes, public_key: Ed25519PublicKe
         raise CertificateError(f"{CERTIFICATE}: statement.files is missing.")
     expected = _digests(statement)
     if parts["digests"] != expected:
-        raise CertificateError(f"{CERTIFICATE}: {_first_change(parts['digests'], expected)} was changed.")
+        raise CertificateError(f"{CERTIFICATE}: {shown(_first_change(parts['digests'], expected))} was changed.")
     text = public_text(public_key)
     if parts["public_key"] != text:
         raise CertificateError(
@@ -166,12 +193,17 @@ def verified(files: FolderFiles, certificate: bytes, public_key: Ed25519PublicKe
     said = _derivable(files)
     for name in sorted(set(said) | WORDS | set(statement)):
         if name not in statement or name not in set(said) | WORDS:
-            raise CertificateError(f"{CERTIFICATE}: {name} is missing, or no part of a statement.")
+            raise CertificateError(f"{CERTIFICATE}: {shown(name)} is missing, or no part of a statement.")
         if name in said and statement[name] != said[name]:
             changed = _first_change(_digests({name: statement[name]}), _digests({name: said[name]}))
-            raise CertificateError(f"{CERTIFICATE}: {changed} is not what the files of the folder say.")
+            raise CertificateError(f"{CERTIFICATE}: {shown(changed)} is not what the files of the folder say.")
     if statement["audit"] is not None:
         _check_audit(statement["audit"])
+    if statement["ledger_head"] is not None:
+        _check_head(statement["ledger_head"], "ledger_head")
+    for name, value in leaves(statement):
+        if isinstance(value, str) and not value.isprintable():
+            raise CertificateError(f"{CERTIFICATE}: {shown(name)} has characters that no page shows; give plain text.")
     return _derive(statement, text)
 
 
@@ -230,17 +262,15 @@ def _audit(content: bytes) -> dict[str, Any]:
     report = parsed(content, "The audit")
     if not isinstance(report, dict) or not isinstance(report.get("audits"), list) or not report["audits"]:
         raise CertificateError("The audit has no results; give the file of 'audit --out'.")
-    rows = [report["audits"], report.get("controls") or []]
-    if not all(isinstance(row, dict) and set(AUDITED) <= set(row) for part in rows for row in part):
-        raise CertificateError("The audit has not the fields of its results; give the file of 'audit --out'.")
-    audits, controls = ([{name: row[name] for name in AUDITED} for row in part] for part in rows)
     found = {
         "sha256": sha256(content),
         "failure_rate": report.get("failure_rate"),
-        "audits": audits,
-        "controls": controls,
+        "audits": report["audits"],
+        "controls": report.get("controls") or [],
     }
     _check_audit(found)
+    for part in ("audits", "controls"):
+        found[part] = [{name: row[name] for name in AUDITED} for row in found[part]]
     return found
 
 
@@ -251,6 +281,8 @@ def _check_audit(audit: Mapping[str, Any]) -> None:
         or not isinstance(audit.get("controls"), list)
     ):
         raise CertificateError("audit is not what an audit has found; expected its results.")
+    if not all(isinstance(row, Mapping) and set(AUDITED) <= set(row) for row in [*audit["audits"], *audit["controls"]]):
+        raise CertificateError("audit has not the fields of its results; give the file of 'audit --out'.")
     for row in audit["audits"]:
         if row["contradicted"] is not False or number(row["measured"], "audit") > number(row["epsilon"], "audit"):
             raise CertificateError("audit: a promise was contradicted by measurement; nothing is certified.")
@@ -260,10 +292,14 @@ def _check_audit(audit: Mapping[str, Any]) -> None:
 
 def _head(content: bytes) -> dict[str, Any]:
     head = parsed(content, "The ledger's head")
+    _check_head(head, "The ledger's head")
+    return dict(head)
+
+
+def _check_head(head: Any, name: str) -> None:
     if not isinstance(head, dict) or set(head) != {"sequence", "code", "signature"}:
-        raise CertificateError("The ledger's head is not usable; give the file of 'ledger head'.")
-    integer(head["sequence"], "The ledger's head: sequence", 0, 2**63)
-    return head
+        raise CertificateError(f"{name} is not usable; give the file of 'ledger head'.")
+    integer(head["sequence"], f"{name}: sequence", 0, 2**63)
 
 
 def _version(name: str) -> str:

@@ -24,6 +24,8 @@ LATTICE_BITS = 20
 AGREEMENT = 1.001
 EXACT = "exact rational arithmetic"
 MOST_PARTS = 4096
+# Of equal parts whose exact composition is derived, the number and the epsilon: its terms have as many digits.
+MOST_EQUAL, LARGEST_LOCAL = 1024, 40
 # Of a release that hides among others: with more, the chance of it is too small for transforms.
 LARGEST_HIDDEN = 24
 
@@ -130,7 +132,7 @@ def _cached(document: bytes, name: str) -> Derived:
 def _leaf(guarantee: Mapping[str, Any], name: str) -> _Leaf:
     epsilon, delta = _stated(guarantee, name)
     mechanism = guarantee["mechanism"]
-    if mechanism not in DERIVATIONS:
+    if not isinstance(mechanism, str) or mechanism not in DERIVATIONS:
         raise CertificateError(
             f"{name}.mechanism is not one whose epsilon can be derived; expected {', '.join(DERIVATIONS)}."
         )
@@ -278,6 +280,8 @@ def _composition(_: Any, parameters: Mapping[str, Any], epsilon: Fraction, delta
         not noises
         and len(set(stated)) == 1
         and stated[0][1] == 0
+        and stated[0][0] <= LARGEST_LOCAL
+        and len(leaves) <= MOST_EQUAL
         and _repeated(stated[0][0], len(leaves), epsilon) <= delta
     ):
         return _Leaf(Derived(epsilon, delta, f"the exact composition of {len(leaves)} equal parts; {how}"), None)

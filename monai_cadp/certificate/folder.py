@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai_cadp.certificate.document import CertificateError, canonical, parsed, sha256
+from monai_cadp.certificate.document import LARGEST, CertificateError, canonical, parsed, sha256, shown
 
 __all__ = ["CERTIFICATE", "FolderFiles", "described"]
 
@@ -47,17 +47,18 @@ class FolderFiles:
             if name == CERTIFICATE:
                 continue
             if path.is_symlink() or not path.is_file():
-                raise CertificateError(f"{name} is no file, or a link; a released folder holds plain files.")
+                raise CertificateError(f"{shown(name)} is no file, or a link; a released folder holds plain files.")
             digest, size, kept = hashlib.sha256(), 0, []
             try:
                 with path.open("rb") as file:
                     while piece := file.read(PIECE):
                         digest.update(piece)
                         size += len(piece)
-                        if name.endswith(".json"):
+                        # A piece more than a document may have; it is refused where it is read.
+                        if name.endswith(".json") and size <= LARGEST + PIECE:
                             kept.append(piece)
             except OSError:
-                raise CertificateError(f"{name} could not be read; check its permissions.") from None
+                raise CertificateError(f"{shown(name)} could not be read; check its permissions.") from None
             digests[name] = {"bytes": size, "sha256": digest.hexdigest()}
             if name.endswith(".json"):
                 documents[name] = b"".join(kept)
@@ -76,12 +77,12 @@ class FolderFiles:
             CertificateError: naming the first of them.
         """
         for name in sorted(set(certified) - set(self.digests)):
-            raise CertificateError(f"{name} is missing; the certificate has it.")
+            raise CertificateError(f"{shown(name)} is missing; the certificate has it.")
         for name in sorted(set(self.digests) - set(certified)):
-            raise CertificateError(f"{name!r} is not in the certificate; it was added or renamed.")
+            raise CertificateError(f"{shown(name)} is not in the certificate; it was added or renamed.")
         for name in sorted(certified):
             if self.digests[name] != certified[name]:
-                raise CertificateError(f"{name} is not the certified file; its content was changed.")
+                raise CertificateError(f"{shown(name)} is not the certified file; its content was changed.")
 
 
 def described(files: FolderFiles) -> dict[str, Any]:
@@ -95,7 +96,7 @@ def described(files: FolderFiles) -> dict[str, Any]:
     """
     for name in files.digests:
         if not NAME.fullmatch(name) or ".." in name:
-            raise CertificateError(f"{name!r} is not a name that a release has; the folder holds something else.")
+            raise CertificateError(f"{shown(name)} is not a name that a release has; the folder holds something else.")
     cards = {name: parsed(files.documents[name], name) for name in files.documents if name.endswith(CARD)}
     for name, card in cards.items():
         if not isinstance(card, dict) or not isinstance(card.get("guarantee"), dict):

@@ -60,7 +60,7 @@ def derived_training(training: Any, name: str) -> str:
     if not isinstance(stated, Mapping) or set(stated) != {"epsilon", "delta", "unit", "relation"}:
         raise CertificateError(f"{name}.guarantee is not usable; expected epsilon, delta, unit and relation.")
     units = {event["guarantee"]["unit"] for event in events if event["guarantee"] is not None}
-    if units != {stated["unit"]} or stated["relation"] != "replace-one":
+    if [stated["unit"]] != list(units) or stated["relation"] != "replace-one":
         raise CertificateError(f"{name}.guarantee has another unit or relation than its trainings.")
     epsilon, delta = _total(events)
     for part, total in (("epsilon", epsilon), ("delta", delta)):
@@ -82,7 +82,12 @@ def derived_training(training: Any, name: str) -> str:
 def _check_event(event: Mapping[str, Any], name: str) -> None:
     if event["protection"] not in PROTECTIONS or (event["guarantee"] is not None) != (event["protection"] == "dp"):
         raise CertificateError(f"{name} has an unknown protection, or a guarantee that does not fit it.")
-    texts = [event["identity"], event["segment"], event["kind"], event["resumes"] or "none"]
+    texts = [
+        event["identity"],
+        event["segment"],
+        event["kind"],
+        *([event["resumes"]] if event["resumes"] is not None else []),
+    ]
     if not all(isinstance(text, str) and text for text in texts):
         raise CertificateError(f"{name} lacks the texts by which it is known; expected them as they were written.")
     if event["guarantee"] is not None:

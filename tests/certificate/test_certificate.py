@@ -205,6 +205,77 @@ def test_a_file_without_a_card_is_not_signed(folder, key):
         make_certificate(folder, key)
 
 
+# What a hostile signer may put anywhere: no kind of value is trusted, though its signature is valid.
+VALUES = ["nothing of the kind", "a\nsignature that fits", None, True, -1, 10**1000, [], {}, [[1]], {"count": []}]
+
+
+def test_any_value_in_any_place_of_a_signed_statement_is_refused_in_a_sentence(certified, key):
+    whole = contents(certified)
+    original = json.loads(whole["certificate.json"])["statement"]
+    words = ("signer", "certified_with", "issued")  # the signer's own
+    places = {path[:length] for path in paths_to_values(original) for length in range(1, len(path) + 1)}
+    for path in sorted(places, key=str):
+        for value in VALUES:
+            statement = json.loads(json.dumps(original))
+            part = statement
+            for name in path[:-1]:
+                part = part[name]
+            if part[path[-1]] == value:
+                continue
+            part[path[-1]] = value
+            said = refused_by({**whole, "certificate.json": signed(statement, key)}, key)
+            assert said is not None or (path[0] in words and value != "a\nsignature that fits"), (path, value)
+            assert said is None or (said.isprintable() and len(said) < 500)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda card: card.replace('"epsilon": 4.0', '"epsilon": NaN'),
+        lambda card: card.replace('"epsilon": 4.0', '"epsilon": 1' + "0" * 5000),
+        lambda card: card.replace('"epsilon": 4.0', '"epsilon": ' + "[" * 100_000),
+        lambda card: card.replace('"epsilon": 4.0', '"epsilon": ' + "[" * 200 + "]" * 200),
+        lambda card: card + " " * 10**8,
+        lambda card: card.replace('"SubsetSelection"', '"Magic"'),
+        lambda card: card.replace('"image"', '"hospital"'),
+        lambda card: card.replace('"replace-one"', '"add-one"'),
+        lambda card: card.replace('"epsilon": 4.0', '"epsilon": 1' + "0" * 400),
+    ],
+    ids="NaN digits brackets nested large mechanism unit relation huge".split(),
+)
+def test_a_card_that_says_what_no_release_says_is_not_signed_and_named(tmp_path, guarantee, key, make):
+    folder = write_release(tmp_path / "made", guarantee.to_dict(), labels=(0,))
+    for path in folder.glob("*.json"):
+        path.write_text(make(path.read_text()))
+    with pytest.raises(CertificateError, match=r"release_000001_privacy\.json|summary\.json|guarantees\.0|guarantee "):
+        make_certificate(folder, key)
+
+
+def test_a_certificate_that_is_a_link_or_a_hundred_megabytes_is_refused(certified, key, tmp_path):
+    certificate = certified / "certificate.json"
+    kept = certificate.read_bytes()
+    assert f"has {10**8 + len(kept)} bytes" in refused_by(
+        {**contents(certified), "certificate.json": kept + b" " * 10**8}, key
+    )
+    certificate.rename(tmp_path / "elsewhere.json")
+    certificate.symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(CertificateError, match=r"certificate\.json is missing, a link"):
+        verify_certificate(certified, key.public_key())
+
+
+def test_a_released_file_that_became_a_link_to_the_same_bytes_is_refused(certified, key, tmp_path):
+    (certified / "release_000001.png").rename(tmp_path / "elsewhere.png")
+    (certified / "release_000001.png").symlink_to(tmp_path / "elsewhere.png")
+    with pytest.raises(CertificateError, match=r"release_000001\.png is no file, or a link"):
+        verify_certificate(certified, key.public_key())
+
+
+def test_a_name_of_a_file_cannot_write_lines_of_its_own(certified, key):
+    (certified / "x\nall is well").write_text("")
+    with pytest.raises(CertificateError, match=r"^'x\\nall is well' is not in"):
+        verify_certificate(certified, key.public_key())
+
+
 # --- audits, ledgers, and what verifies -------------------------------------------------------------------------------
 
 
