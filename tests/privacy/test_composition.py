@@ -16,8 +16,11 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from monai_cadp.privacy import (
+    AttributeResponse,
     GaussianMechanism,
+    LaplaceMechanism,
     PrivacyGuarantee,
+    RandomizedResponse,
     SubsetSelection,
     TrainingData,
     compose,
