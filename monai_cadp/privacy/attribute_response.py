@@ -57,8 +57,8 @@ class AttributeResponse(Mechanism):
         self.response = RandomizedResponse(equal_share(self.epsilon, len(self.randomized)), 2)
 
     def parameters(self) -> dict[str, Any]:
-        """Return the number of attributes, and which are kept."""
-        return {"num_attributes": self.num_attributes, "kept": self.kept}
+        """Return the number of attributes, which are kept, and the integer by which words are compared."""
+        return {"num_attributes": self.num_attributes, "kept": self.kept, "threshold": str(self.response.threshold)}
 
     def public_part(self, attributes: Tensor) -> Tensor:
         """Return the chosen ones (B, k) of attributes (B, num_attributes)."""

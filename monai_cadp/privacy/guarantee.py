@@ -15,6 +15,14 @@ from monai_cadp.privacy.unit import check_unit
 
 __all__ = ["PrivacyGuarantee"]
 
+# Parameters of mechanisms that follow from epsilon and the other ones.
+DERIVED = {
+    "AttributeResponse": "threshold",
+    "LaplaceMechanism": "lattice_scale",
+    "RandomizedResponse": "threshold",
+    "SubsetSelection": "thresholds",
+}
+
 # How version 1 of the schema named what is ``training_data`` now: documents of that version are still read.
 OLDER = "training", "training_guarantee"
 
@@ -126,6 +134,19 @@ class PrivacyGuarantee:
         parameters = {"num_releases": num_releases, "local": self.to_dict()}
         return replace(self, epsilon=epsilon, delta=float(delta), mechanism="shuffle", parameters=parameters)
 
+    def without_derived(self) -> PrivacyGuarantee:
+        """Return the guarantee without the integers of its mechanism that follow from the rest.
+
+        A ledger knows releases by this one: versions that state more of the same mechanism meet their releases again.
+
+        Example:
+            >>> parameters = {"num_classes": 3, "threshold": "9223372036854775808"}
+            >>> guarantee = PrivacyGuarantee(epsilon=0.7, mechanism="RandomizedResponse", parameters=parameters)
+            >>> guarantee.without_derived().parameters
+            {'num_classes': 3}
+        """
+        return replace(self, parameters=_without_derived(self.mechanism, self.parameters))
+
     def to_dict(self) -> dict[str, Any]:
         """Return the guarantee as plain data."""
         plain = {item.name: copy.deepcopy(getattr(self, item.name)) for item in fields(self)}
@@ -218,6 +239,15 @@ class PrivacyGuarantee:
 
     def _local_epsilon(self) -> float:
         return float(self.parameters.get("local", {}).get("epsilon", math.inf))
+
+
+def _without_derived(mechanism: Any, parameters: dict[str, Any]) -> dict[str, Any]:
+    rest = {name: value for name, value in parameters.items() if name != DERIVED.get(mechanism)}
+    if mechanism == "composition" and "parts" in rest:
+        rest["parts"] = [
+            {**part, "parameters": _without_derived(part["mechanism"], part["parameters"])} for part in rest["parts"]
+        ]
+    return rest
 
 
 def _number(name: str, value: Any, limit: float) -> float:

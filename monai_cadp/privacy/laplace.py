@@ -60,8 +60,13 @@ class LaplaceMechanism(Mechanism):
         return math.sqrt(2) * self.scale * self.lattice.step
 
     def parameters(self) -> dict[str, Any]:
-        """Return the clipping bound and the noise."""
-        return {"clipping_bound": self.lattice.clipping_bound, "norm": 1, "noise_deviation": self.noise_deviation}
+        """Return the clipping bound and the noise; its scale in steps of the lattice as well, which is exact."""
+        return {
+            "clipping_bound": self.lattice.clipping_bound,
+            "norm": 1,
+            "noise_deviation": self.noise_deviation,
+            "lattice_scale": self.scale,
+        }
 
     def _randomize(self, latents: Tensor, generator: torch.Generator | None) -> Tensor:
         noisy = lattice_laplace(self.lattice.clip(latents), self.scale, generator)

@@ -46,8 +46,8 @@ class RandomizedResponse(Mechanism):
         self.threshold = acceptance_threshold(self.epsilon, num_classes, 1)
 
     def parameters(self) -> dict[str, Any]:
-        """Return the number of classes."""
-        return {"num_classes": self.num_classes}
+        """Return the number of classes, and the integer by which words are compared."""
+        return {"num_classes": self.num_classes, "threshold": str(self.threshold)}
 
     def public_part(self, labels: Tensor) -> None:
         """Return None: nothing of labels (B,) is public."""

@@ -294,7 +294,7 @@ class SubsetSelection(Mechanism):
         return equal_share(self.epsilon, self.num_blocks)
 
     def parameters(self) -> dict[str, Any]:
-        """Return candidates, blocks and subset sizes."""
+        """Return candidates, blocks, subset sizes, and the integers by which words are compared (threshold.py)."""
         sizes = [block.subset_size for block in self._blocks] or self.subset_size
         return {
             "num_candidates": self.num_candidates,
@@ -302,6 +302,8 @@ class SubsetSelection(Mechanism):
             "seed": self.seed,
             "subset_size": sizes,
             "num_directions": self.num_directions,
+            # As text: a batch of cards becomes tensors, which hold 63 bits.
+            "thresholds": [str(block.threshold) for block in self._blocks],
         }
 
     def _randomize(self, latents: Tensor, generator: torch.Generator | None) -> Tensor:

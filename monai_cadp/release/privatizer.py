@@ -175,7 +175,7 @@ class Privatizer(BaseReleaser, nn.Module):
         """Return the guarantee, with its mechanism and the network's fingerprint, and all that is chosen besides."""
         return {
             "releaser": type(self).__name__,
-            "guarantee": self.guarantee.to_dict(),
+            "guarantee": self.guarantee.without_derived().to_dict(),
             "content": self.content.fingerprint(),
             **self.drawing,
         }
@@ -208,7 +208,7 @@ class Privatizer(BaseReleaser, nn.Module):
         ):
             self._described_content = WeightsSnapshot(self.content)
             guarantee = self._describe(fingerprint, TrainingData.of(events))
-            defining = [guarantee.to_dict(), drawing, self.content.fingerprint()]
+            defining = [guarantee.without_derived().to_dict(), drawing, self.content.fingerprint()]
             identity = hashlib.sha256(json.dumps(defining, sort_keys=True).encode()).digest()
             self._description = (state, (guarantee, identity))
         return self._description[1]

@@ -233,7 +233,8 @@ class RecordedReleaser(BaseReleaser):
         ]
         # A key that is made of the pixels covers them.
         seen = [self.ledger.image_code(key, one) if by_item else None for key, one in zip(keys, pixels, strict=True)]
-        return [ReleaseRequest(*parts) for parts in zip(codes, keys, repeat(guarantee), seen, strict=False)]
+        cost = guarantee.without_derived()
+        return [ReleaseRequest(*parts) for parts in zip(codes, keys, repeat(cost), seen, strict=False)]
 
 
 def _bytes(tensor: Tensor) -> bytes:

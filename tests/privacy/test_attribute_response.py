@@ -82,7 +82,11 @@ def test_kept_attributes_stay_and_the_others_share_epsilon():
     assert torch.equal(released[:, [1, 3]], attributes[:, [1, 3]])
     same = (released == attributes).float().mean(0)[[0, 2]]
     assert same == pytest.approx([1 / (1 + math.exp(-1.0))] * 2, abs=0.05)
-    assert mechanism.parameters() == {"num_attributes": 4, "kept": [1, 3]}
+    assert mechanism.parameters() == {
+        "num_attributes": 4,
+        "kept": [1, 3],
+        "threshold": str(mechanism.response.threshold),
+    }
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,11 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from monai_cadp.privacy import (
+    AttributeResponse,
     GaussianMechanism,
+    LaplaceMechanism,
     PrivacyGuarantee,
+    RandomizedResponse,
     SubsetSelection,
     TrainingData,
     compose,
@@ -190,6 +193,26 @@ def test_the_published_schema_takes_what_is_written_and_nothing_else():
             jsonschema.validate(guarantee().to_dict() | change, schema)
         with pytest.raises(ValueError):
             PrivacyGuarantee.from_dict(guarantee().to_dict() | change)
+
+
+@pytest.mark.parametrize(
+    "mechanism",
+    [
+        SubsetSelection(4.0, num_candidates=64).configured(4),
+        RandomizedResponse(1.0, num_classes=3),
+        AttributeResponse(1.0, num_attributes=3),
+        LaplaceMechanism(1.0, clipping_bound=2.0),
+    ],
+    ids=lambda mechanism: type(mechanism).__name__,
+)
+def test_the_schema_takes_cards_from_before_mechanisms_stated_their_integers(mechanism):
+    schema = json.loads((Path(__file__).parents[2] / "docs" / "privacy_guarantee.schema.json").read_text())
+    now, before = mechanism.guarantee(), mechanism.guarantee().without_derived()
+    assert len(before.parameters) == len(now.parameters) - 1
+    for document in (now, before, compose([before, now]), compose([now, now]).without_derived()):
+        jsonschema.validate(document.to_dict(), schema)
+        assert PrivacyGuarantee.from_json(document.to_json()) == document
+    assert compose([now, now]).without_derived() == compose([before, before])
 
 
 def test_the_schema_of_older_versions_takes_their_documents_still():

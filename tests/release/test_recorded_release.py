@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import sqlite3
 from contextlib import closing
 
@@ -17,6 +18,7 @@ from monai_cadp.privacy import (
     Budget,
     BudgetExceededError,
     GaussianMechanism,
+    LaplaceMechanism,
     LedgerError,
     PriorOnly,
     PrivacyLedger,
@@ -76,6 +78,46 @@ def test_the_same_image_is_returned_from_the_ledger_bit_for_bit_and_paid_for_onc
     assert torch.equal(first, again) and torch.equal(used, used_again) and torch.equal(first, other.flip(0))
     assert ledger.spent("person 0")[0] == release.guarantee.epsilon
     assert ledger.verify() == []
+
+
+def older(mechanism):
+    """The same mechanism, as a version that did not state the integers of its draws."""
+    integers = {"threshold", "thresholds", "lattice_scale"}
+
+    def parameters(self):
+        return {name: value for name, value in super(kind, self).parameters().items() if name not in integers}
+
+    kind = type(type(mechanism).__name__, (type(mechanism),), {"parameters": parameters})
+    copied = copy.copy(mechanism)
+    copied.__class__ = kind
+    return copied
+
+
+@pytest.mark.parametrize("by_item", [True, False])
+@pytest.mark.parametrize(
+    ("mechanism", "label_mechanism"),
+    [
+        (SubsetSelection(2.0, num_candidates=64), None),
+        (SubsetSelection(6.0, num_candidates=64, num_blocks=2), RandomizedResponse(1.0, num_classes=3)),
+        (LaplaceMechanism(2.0, clipping_bound=2.0), RandomizedResponse(1.0, num_classes=3)),
+    ],
+)
+def test_releases_of_a_version_that_stated_less_of_the_mechanism_are_returned(
+    ledger, mechanism, label_mechanism, by_item
+):
+    x, labels, items = images(4), torch.tensor([0, 1, 2, 0]), list("abcd") if by_item else None
+    now = privatizer(mechanism, label_mechanism=label_mechanism)
+    before = privatizer(older(mechanism), label_mechanism=label_mechanism and older(label_mechanism))
+    assert len(before.guarantee.to_json()) < len(now.guarantee.to_json())
+    first, used = recorded_release(before, ledger, x[:3], labels[:3], people(3), items and items[:3])
+    spent = ledger.spent("person 0")
+    # Somebody new comes with them, so that the ledger looks at what the others have cost.
+    again, used_again = recorded_release(now, ledger, x, labels, people(4), items)
+    assert torch.equal(first, again[:3]) and torch.equal(used, used_again[:3])
+    assert ledger.spent("person 0") == spent == ledger.spent("person 3") and ledger.summary()["reserved"] == 4
+    changed = copy.copy(mechanism)
+    changed.epsilon /= 2
+    assert privatizer(changed, label_mechanism=label_mechanism).identity != now.identity
 
 
 def test_another_image_subject_label_mechanism_network_or_temperature_is_another_release(ledger):

@@ -16,18 +16,26 @@ from monai.utils import set_determinism
 
 from monai_cadp import Privatizer
 from monai_cadp.networks import ConditionalINN, ContentBasis, DeclaredContent
-from monai_cadp.privacy import PriorOnly, PrivacyGuarantee, RandomizedResponse, SubsetSelection
+from monai_cadp.privacy import (
+    AttributeResponse,
+    GaussianMechanism,
+    LaplaceMechanism,
+    PriorOnly,
+    PrivacyGuarantee,
+    RandomizedResponse,
+    SubsetSelection,
+)
 from monai_cadp.transforms import Privatize, PrivatizeD, Privatized, PrivatizeDict
 
 CANARY = "Mustermann-1954"
 SHAPE = (1, 4, 4)
 
 
-def privatizer(epsilon=4.0, label_mechanism=None, shape=SHAPE, **condition):
+def privatizer(epsilon=4.0, label_mechanism=None, shape=SHAPE, mechanism=None, **condition):
     inn = ConditionalINN(shape[1:], shape[0], **condition, width=8, num_couplings=2)
     return Privatizer(
         inn,
-        SubsetSelection(epsilon, num_candidates=64),
+        mechanism or SubsetSelection(epsilon, num_candidates=64),
         ContentBasis.leading(inn, 4),
         label_mechanism=label_mechanism,
     )
@@ -188,10 +196,27 @@ def test_invertd_brings_nothing_back():
     assert torch.equal(released["image"], kept)
 
 
-@pytest.mark.parametrize("label_mechanism", [None, RandomizedResponse(1.0, 3)])
-def test_the_guarantee_is_plain_data_and_survives_collation(label_mechanism):
-    step = transform(condition_key="label", num_classes=3, label_mechanism=label_mechanism)
-    data = [{"image": image(seed), "label": 1} for seed in range(4)]
+MECHANISMS = {
+    "one choice": SubsetSelection(4.0, num_candidates=64),
+    "several choices": SubsetSelection(12.0, num_candidates=64, num_blocks=3),
+    "Laplace noise": LaplaceMechanism(2.7, clipping_bound=3.3),
+    "Gaussian noise": GaussianMechanism(2.0, 1e-5, clipping_bound=1.7),
+    "nothing": PriorOnly(),
+}
+LABELS = {
+    "public": ({"num_classes": 3}, None, 1),
+    "randomized": ({"num_classes": 3}, RandomizedResponse(1.0, 3), 1),
+    "attributes": ({"condition_size": 3}, AttributeResponse(1.0, 3, kept=[1]), torch.tensor([0.0, 1.0, 1.0])),
+}
+
+
+@pytest.mark.parametrize("labels", LABELS)
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_the_guarantee_is_plain_data_and_survives_collation(mechanism, labels):
+    condition, label_mechanism, label = LABELS[labels]
+    options = {"mechanism": MECHANISMS[mechanism], "label_mechanism": label_mechanism, **condition}
+    step = transform(condition_key="label", **options)
+    data = [{"image": image(seed), "label": label} for seed in range(4)]
     collated = next(iter(DataLoader(Dataset(data, step), batch_size=4)))
     assert collated["image"].shape == (4, *SHAPE)
     for item in decollate_batch(collated):

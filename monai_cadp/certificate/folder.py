@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A released folder as a certificate sees it: names, digests, and the documents among its files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monai_cadp.certificate.document import LARGEST, CertificateError, canonical, parsed, sha256, shown
+
+__all__ = ["CERTIFICATE", "FolderFiles", "described"]
+
+CERTIFICATE = "certificate.json"
+SUMMARY, DATALIST = "summary.json", "datalist.json"
+CARD = "_privacy.json"
+# Where volumes with masks lie, and their cards.
+PAIRS, CARDS = ("images", "labels"), "cards/"
+LISTED = {"image", "mask", "label"}
+# What a release is called, and its parts: nothing that could be the name of an original's folder.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9][A-Za-z0-9._-]{0,99})?")
+ENDINGS = (".png", ".nii.gz", ".csv", "_preview.png")
+PIECE = 2**20
+
+
+@dataclass(frozen=True)
+class FolderFiles:
+    """All files of a folder but its certificate: digests and sizes by name, and the content of JSON documents."""
+
+    digests: Mapping[str, dict[str, Any]]
+    documents: Mapping[str, bytes]
+
+    @classmethod
+    def read(cls, folder: str | os.PathLike[str]) -> FolderFiles:
+        """Read every file of a folder once.
+
+        Raises:
+            CertificateError: if a file cannot be read, is a link, or has a name that no release has.
+        """
+        digests: dict[str, dict[str, Any]] = {}
+        documents: dict[str, bytes] = {}
+        root = Path(folder)
+        for path in sorted(_entries(root)):
+            name = path.relative_to(root).as_posix()
+            if name == CERTIFICATE:
+                continue
+            if path.is_symlink() or not path.is_file():
+                raise CertificateError(f"{shown(name)} is no file, or a link; a released folder holds plain files.")
+            digest, size, kept = hashlib.sha256(), 0, []
+            try:
+                with path.open("rb") as file:
+                    while piece := file.read(PIECE):
+                        digest.update(piece)
+                        size += len(piece)
+                        # A piece more than a document may have; it is refused where it is read.
+                        if name.endswith(".json") and size <= LARGEST + PIECE:
+                            kept.append(piece)
+            except OSError:
+                raise CertificateError(f"{shown(name)} could not be read; check its permissions.") from None
+            digests[name] = {"bytes": size, "sha256": digest.hexdigest()}
+            if name.endswith(".json"):
+                documents[name] = b"".join(kept)
+        return cls(digests, documents)
+
+    @classmethod
+    def of(cls, contents: Mapping[str, bytes]) -> FolderFiles:
+        """Return what :meth:`read` returns of a folder with these contents."""
+        digests = {name: {"bytes": len(content), "sha256": sha256(content)} for name, content in contents.items()}
+        return cls(digests, {name: content for name, content in contents.items() if name.endswith(".json")})
+
+    def check(self, certified: Mapping[str, Any]) -> None:
+        """Refuse files that are missing, added or changed, by name.
+
+        Raises:
+            CertificateError: naming the first of them.
+        """
+        for name in sorted(set(certified) - set(self.digests)):
+            raise CertificateError(f"{shown(name)} is missing; the certificate has it.")
+        for name in sorted(set(self.digests) - set(certified)):
+            raise CertificateError(f"{shown(name)} is not in the certificate; it was added or renamed.")
+        for name in sorted(certified):
+            if self.digests[name] != certified[name]:
+                raise CertificateError(f"{shown(name)} is not the certified file; its content was changed.")
+
+
+def described(files: FolderFiles) -> dict[str, Any]:
+    """Return what the documents of a folder say together, as plain data for a statement.
+
+    Args:
+        files: of the folder.
+
+    Raises:
+        CertificateError: if a release has no card, or documents contradict each other.
+    """
+    for name in files.digests:
+        if not NAME.fullmatch(name) or ".." in name:
+            raise CertificateError(f"{shown(name)} is not a name that a release has; the folder holds something else.")
+    cards = {name: parsed(files.documents[name], name) for name in files.documents if name.endswith(CARD)}
+    for name, card in cards.items():
+        if not isinstance(card, dict) or not isinstance(card.get("guarantee"), dict):
+            raise CertificateError(f"{name} is not a privacy card; it has no guarantee.")
+    _check_releases(files, cards)
+    if SUMMARY not in files.documents and len(cards) == 1 and "count" in next(iter(cards.values())):
+        (card,) = cards.values()
+        counts: Counter[bytes] = Counter({canonical(card["guarantee"]): card["count"]})
+        summary: dict[str, Any] = {"count": card["count"]}
+    else:
+        counts = Counter(canonical(card["guarantee"]) for card in cards.values())
+        summary = _summary(files, cards, counts)
+    if not isinstance(summary["count"], int) or summary["count"] < 1:
+        raise CertificateError("The number of releases is not stated; expected a count in the summary or the card.")
+    return {
+        "num_releases": summary["count"],
+        "guarantees": [{"count": counts[text], "guarantee": parsed(text, "a card")} for text in sorted(counts)],
+        "set_guarantee": summary.get("set_guarantee"),
+        "smallest_group": min(Counter(canonical(_group(card)) for card in cards.values()).values(), default=0),
+        "drawing": _distinct(card.get("drawing") for card in cards.values()),
+        "software": _distinct(card.get("software") for card in cards.values()),
+    }
+
+
+def _summary(files: FolderFiles, cards: Mapping[str, Any], counts: Counter[bytes]) -> dict[str, Any]:
+    if SUMMARY not in files.documents:
+        raise CertificateError(f"{SUMMARY} is missing; expected a folder as a release has written it.")
+    summary = parsed(files.documents[SUMMARY], SUMMARY)
+    if not isinstance(summary, dict) or summary.get("count") != len(cards) or not cards:
+        raise CertificateError(f"{SUMMARY}: its count is not the number of cards, {len(cards)}.")
+    expected = sorted(({"count": n, "guarantee": parsed(text, "a card")} for text, n in counts.items()), key=canonical)
+    if not isinstance(summary.get("guarantees"), list) or sorted(summary["guarantees"], key=canonical) != expected:
+        raise CertificateError(f"{SUMMARY}: its guarantees are not those of the cards.")
+    labels = Counter(str(card["label"]) for card in cards.values() if type(card.get("label")) is int)
+    if summary.get("labels", {}) != dict(labels):
+        raise CertificateError(f"{SUMMARY}: its labels are not those of the cards.")
+    for name, card in cards.items():
+        for key in ("set_guarantee", "left_out"):
+            if card.get(key) != summary.get(key):
+                raise CertificateError(f"{name} states another {key} than {SUMMARY}.")
+    return summary
+
+
+def _check_releases(files: FolderFiles, cards: Mapping[str, Any]) -> None:
+    known = {_release(name.removesuffix(CARD)): name for name in cards}
+    found: Counter[str] = Counter()
+    for name in files.digests:
+        if name in (SUMMARY, DATALIST) or name.endswith(CARD):
+            continue
+        release = _release(name)
+        if release not in known:
+            raise CertificateError(f"{name} has no privacy card; a release is an image or a table with its card.")
+        if not name.endswith(ENDINGS[-1]):
+            found[release] += name.partition("/")[0] in PAIRS or release not in found
+    for release, card in sorted(known.items()):
+        if found[release] != (len(PAIRS) if card.startswith(CARDS) else 1):
+            raise CertificateError(f"{card} is the card of no release; its image is missing, or its mask.")
+    if DATALIST in files.documents:
+        _check_datalist(files, {release: cards[name] for release, name in known.items()})
+
+
+def _release(name: str) -> str:
+    """Return which release a file belongs to: by its name, or that of its folder."""
+    folder, _, rest = name.partition("/")
+    if rest and folder not in (*PAIRS, CARDS.rstrip("/")):
+        return folder
+    name = rest or name
+    return next((name.removesuffix(ending) for ending in reversed(ENDINGS) if name.endswith(ending)), name)
+
+
+def _check_datalist(files: FolderFiles, cards: Mapping[str, Any]) -> None:
+    """Refuse a list of the releases with other files or labels than there are."""
+    content = parsed(files.documents[DATALIST], DATALIST)
+    entries = content.get("training") if isinstance(content, dict) and len(content) == 1 else None
+    listed: dict[str, Any] = {}
+    for entry in entries if isinstance(entries, list) else ():
+        paths = [entry.get(key) for key in ("image", "mask") if key in entry] if isinstance(entry, dict) else [None]
+        if not all(isinstance(path, str) and _exists(files, path) for path in paths) or set(entry) - LISTED:
+            raise CertificateError(f"{DATALIST}: one of its entries is not about files of the folder.")
+        listed[_release(entry["image"])] = entry.get("label")
+    if len(listed) != len(cards) or any(cards.get(name, {}).get("label") != label for name, label in listed.items()):
+        raise CertificateError(f"{DATALIST}: its images and labels are not those of the cards.")
+
+
+def _exists(files: FolderFiles, path: str) -> bool:
+    return path in files.digests or any(name.startswith(f"{path}/") for name in files.digests)
+
+
+def _group(card: Mapping[str, Any]) -> Any:
+    """Return the public facts that a card states: releases hide among those with the same ones."""
+    public, label = card["guarantee"].get("public"), card.get("label")
+    if not isinstance(public, list) or label is None:
+        return None
+    if "condition" in public:
+        return label
+    kept = [int(fact.split()[1]) for fact in public if re.fullmatch(r"attribute \d{1,6}", str(fact))]
+    return [label[place] for place in kept if isinstance(label, list) and place < len(label)]
+
+
+def _distinct(values: Any) -> list[Any]:
+    texts = {canonical(value) for value in values if value is not None}
+    return [parsed(text, "a card") for text in sorted(texts)]
+
+
+def _entries(root: Path) -> list[Path]:
+    try:
+        if not root.is_dir():
+            raise CertificateError("The folder does not exist; give the folder of a release.")
+        # An empty folder is an entry too, and no file.
+        return [path for path in root.rglob("*") if path.is_symlink() or not path.is_dir() or not any(path.iterdir())]
+    except OSError:
+        raise CertificateError("The folder could not be read; check its permissions.") from None

@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A certificate holds for one folder, and refuses whatever was changed, by name."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from monai_cadp.certificate import CertificateError, make_certificate, verify_certificate
+from monai_cadp.certificate.certificate import read_certificate, signed, verified
+from monai_cadp.certificate.folder import FolderFiles
+from monai_cadp.release import ReleasedFolder
+
+from .conftest import write_release
+
+CHANGES = 10_000
+
+
+@pytest.fixture
+def certified(folder, key):
+    make_certificate(folder, key, signer="A hospital")
+    return folder
+
+
+def contents(folder):
+    names = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in names}
+
+
+def refused_by(contents, key):
+    """What a verification of these files says against them; None if it has nothing."""
+    files = {name: content for name, content in contents.items() if name != "certificate.json"}
+    try:
+        verified(FolderFiles.of(files), contents["certificate.json"], key.public_key())
+    except CertificateError as error:
+        return str(error)
+    return None
+
+
+def test_an_unchanged_folder_is_verified(certified, key):
+    result = verify_certificate(certified, key.public_key())
+    assert [float(one.epsilon) for one in result.guarantees] == [4.0]
+    assert result.statement["num_releases"] == 3 and result.statement["signer"] == "A hospital"
+    assert result.statement["smallest_group"] == 1
+    assert refused_by(contents(certified), key) is None
+
+
+@pytest.mark.slow
+def test_ten_thousand_changes_of_single_bytes_are_refused_and_named(certified, key):
+    draw = random.Random(0)
+    whole = contents(certified)
+    for _ in range(CHANGES):
+        name = draw.choice(sorted(whole))
+        place, content = draw.randrange(len(whole[name])), bytearray(whole[name])
+        content[place] ^= draw.randrange(1, 256)
+        said = refused_by({**whole, name: bytes(content)}, key)
+        assert said is not None and name in said, (name, place, said)
+
+
+def paths_to_values(plain, path=()):
+    """Where every single value of a document is."""
+    items = plain.items() if isinstance(plain, dict) else enumerate(plain) if isinstance(plain, list) else []
+    if not items or not plain:
+        yield path
+    for name, value in items:
+        yield from paths_to_values(value, (*path, name))
+
+
+def another(value, draw):
+    """A value of the same kind that is not the same."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + draw.choice([-1, 1, 10])
+    if isinstance(value, str) and value:
+        place = draw.randrange(len(value))
+        return value[:place] + ("1" if value[place] != "1" else "2") + value[place + 1 :]
+    return draw.choice(["something", 1])
+
+
+@pytest.mark.slow
+def test_ten_thousand_changes_of_single_fields_are_refused_and_named(certified, key):
+    draw = random.Random(1)
+    whole = contents(certified)
+    original = json.loads(whole["certificate.json"])
+    paths = list(paths_to_values(original["statement"]))
+    assert len(paths) > 40
+    for _ in range(CHANGES):
+        changed = json.loads(whole["certificate.json"])
+        path = draw.choice(paths)
+        part = changed["statement"]
+        for name in path[:-1]:
+            part = part[name]
+        part[path[-1]] = another(part[path[-1]], draw)
+        content = json.dumps(changed, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+        said = refused_by({**whole, "certificate.json": content}, key)
+        wanted = path[1] if path[0] == "files" else ".".join(map(str, path))
+        assert said is not None and wanted in said, (path, said)
+
+
+@pytest.mark.parametrize("part", ["digests", "public_key", "signature", "statement"])
+def test_a_part_that_is_missing_from_a_certificate_is_missed(certified, key, part):
+    whole = contents(certified)
+    changed = json.loads(whole["certificate.json"])
+    del changed[part]
+    assert "parts of a certificate" in refused_by({**whole, "certificate.json": json.dumps(changed).encode()}, key)
+
+
+# --- the files of the folder ------------------------------------------------------------------------------------------
+
+
+def test_a_missing_an_added_and_a_renamed_file_are_refused_by_name(certified, key):
+    image = certified / "release_000002.png"
+    kept = image.read_bytes()
+    image.rename(certified / "release_000009.png")
+    with pytest.raises(CertificateError, match=r"release_000002\.png is missing"):
+        verify_certificate(certified, key.public_key())
+    image.write_bytes(kept)
+    with pytest.raises(CertificateError, match=r"release_000009\.png.* is not in the certificate"):
+        verify_certificate(certified, key.public_key())
+    (certified / "release_000009.png").unlink()
+    assert verify_certificate(certified, key.public_key())
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "hidden"])
+def test_nothing_hides_in_a_certified_folder(certified, key, kind):
+    extra = certified / (".extra" if kind == "hidden" else "extra")
+    if kind == "link":
+        extra.symlink_to(certified / "summary.json")
+    elif kind == "folder":
+        extra.mkdir()
+    else:
+        extra.write_text("more")
+    with pytest.raises(CertificateError, match="extra"):
+        verify_certificate(certified, key.public_key())
+
+
+def test_two_files_that_change_places_are_refused(certified, key):
+    whole = contents(certified)
+    whole["release_000001.png"], whole["release_000002.png"] = whole["release_000002.png"], whole["release_000001.png"]
+    assert "release_000001.png is not the certified file" in refused_by(whole, key)
+
+
+def test_another_key_has_not_signed(certified, key):
+    with pytest.raises(CertificateError, match="public_key is not the given one"):
+        verify_certificate(certified, Ed25519PrivateKey.generate().public_key())
+
+
+def test_a_certificate_is_not_overwritten(certified, key):
+    with pytest.raises(CertificateError, match="never overwritten"):
+        make_certificate(certified, key)
+
+
+# --- whoever signs a false statement ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("epsilon", [3.9999, 1.0, 0.0])
+def test_a_folder_with_a_false_epsilon_is_not_signed_and_refused_though_it_was(tmp_path, guarantee, key, epsilon):
+    folder = write_release(tmp_path / "false", {**guarantee.to_dict(), "epsilon": epsilon})
+    with pytest.raises(CertificateError, match=rf"states epsilon {epsilon:g}, but its integers give 4\.$"):
+        make_certificate(folder, key)
+    assert not (folder / "certificate.json").exists()
+    # A hostile signer leaves the check out: cards, summary and statement agree, and the signature is valid.
+    true = write_release(tmp_path / "true", guarantee.to_dict())
+    make_certificate(true, key)
+    statement = json.loads(read_certificate(true))["statement"]
+    files = contents(folder)
+    from monai_cadp.certificate.certificate import _derivable
+
+    hostile = signed({**statement, **_derivable(FolderFiles.of(files))}, key)
+    assert f"states epsilon {epsilon:g}" in refused_by({**files, "certificate.json": hostile}, key)
+
+
+def test_a_statement_that_says_something_else_than_the_cards_is_refused_though_it_is_signed(certified, key):
+    whole = contents(certified)
+    statement = json.loads(whole["certificate.json"])["statement"]
+    statement["guarantees"][0]["guarantee"]["epsilon"] = "1.0"
+    said = refused_by({**whole, "certificate.json": signed(statement, key)}, key)
+    assert "guarantees.0.guarantee.epsilon is not what the files of the folder say" in said
+
+
+def test_cards_that_contradict_the_summary_are_not_signed(folder, key):
+    card = folder / "release_000001_privacy.json"
+    card.write_text(card.read_text().replace('"epsilon": 4.0', '"epsilon": 5.0'))
+    with pytest.raises(CertificateError, match=r"summary\.json: its guarantees"):
+        make_certificate(folder, key)
+
+
+def test_a_name_that_stands_twice_in_a_card_is_not_signed(folder, key):
+    card = folder / "release_000001_privacy.json"
+    card.write_text(card.read_text().replace('"epsilon": 4.0', '"epsilon": 1.0, "epsilon": 4.0'))
+    with pytest.raises(CertificateError, match=r"release_000001_privacy\.json is not a JSON document with one meaning"):
+        make_certificate(folder, key)
+
+
+def test_a_file_without_a_card_is_not_signed(folder, key):
+    (folder / "Mustermann.png").write_bytes(b"an original")
+    with pytest.raises(CertificateError, match=r"Mustermann\.png has no privacy card"):
+        make_certificate(folder, key)
+
+
+@pytest.fixture
+def pairs(tmp_path, guarantee):
+    """Volumes with their masks."""
+    options = {"num_expected": 3, "num_mask_classes": 2, "left_out": 1}
+    with ReleasedFolder(tmp_path / "pairs", **options) as released:
+        for label in (0, 1, 0):
+            released.write(torch.rand(2, 4, 4, 4), guarantee.to_dict(), label, np.zeros((2, 2, 3), np.uint8))
+    return tmp_path / "pairs"
+
+
+def test_volumes_with_masks_are_certified(pairs, key):
+    make_certificate(pairs, key)
+    assert verify_certificate(pairs, key.public_key())
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda folder: (folder / "labels" / "0002.nii.gz").unlink(), r"0002_privacy\.json .* or its mask"),
+        (lambda folder: (folder / "cards" / "0002_privacy.json").unlink(), r"has no privacy card"),
+        (lambda folder: (folder / "images" / "original.nii.gz").touch(), r"original\.nii\.gz has no privacy card"),
+    ],
+)
+def test_a_pair_that_lacks_a_part_or_a_card_is_not_signed(pairs, key, change, match):
+    change(pairs)
+    with pytest.raises(CertificateError, match=match):
+        make_certificate(pairs, key)
+
+
+@pytest.mark.parametrize("change", ["label", "image", "mask", "subject", "fewer"])
+def test_a_datalist_that_contradicts_the_cards_is_not_signed(pairs, key, change):
+    file = pairs / "datalist.json"
+    entries = json.loads(file.read_text())["training"]
+    if change == "fewer":
+        entries.pop()
+    else:
+        entries[0] |= {"label": 7} if change == "label" else {change: "images/original.nii.gz"}
+    file.write_text(json.dumps({"training": entries}))
+    with pytest.raises(CertificateError, match=r"datalist\.json: "):
+        make_certificate(pairs, key)
+
+
+def test_a_card_that_leaves_out_another_number_than_the_summary_is_not_signed(pairs, key):
+    card = pairs / "cards" / "0001_privacy.json"
+    card.write_text(card.read_text().replace('"left_out": 1', '"left_out": 0'))
+    with pytest.raises(CertificateError, match=r"0001_privacy\.json states another left_out than summary\.json"):
+        make_certificate(pairs, key)
+
+
+# What a hostile signer may put anywhere: no kind of value is trusted, though its signature is valid.
+VALUES = ["nothing of the kind", "a\nsignature that fits", None, True, -1, 10**1000, [], {}, [[1]], {"count": []}]
+
+
+def test_any_value_in_any_place_of_a_signed_statement_is_refused_in_a_sentence(certified, key):
+    whole = contents(certified)
+    original = json.loads(whole["certificate.json"])["statement"]
+    words = ("signer", "certified_with", "issued")  # the signer's own
+    places = {path[:length] for path in paths_to_values(original) for length in range(1, len(path) + 1)}
+    for path in sorted(places, key=str):
+        for value in VALUES:
+            statement = json.loads(json.dumps(original))
+            part = statement
+            for name in path[:-1]:
+                part = part[name]
+            if part[path[-1]] == value:
+                continue
+            part[path[-1]] = value
+            said = refused_by({**whole, "certificate.json": signed(statement, key)}, key)
+            assert said is not None or (path[0] in words and value != "a\nsignature that fits"), (path, value)
+            assert said is None or (said.isprintable() and len(said) < 500)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda card: card.replace('"epsilon": 4.0', '"epsilon": NaN'),
+        lambda card: card.replace('"epsilon": 4.0', '"epsilon": 1' + "0" * 5000),
+        lambda card: card.replace('"epsilon": 4.0', '"epsilon": ' + "[" * 100_000),
+        lambda card: card.replace('"epsilon": 4.0', '"epsilon": ' + "[" * 200 + "]" * 200),
+        lambda card: card + " " * 10**8,
+        lambda card: card.replace('"SubsetSelection"', '"Magic"'),
+        lambda card: card.replace('"image"', '"hospital"'),
+        lambda card: card.replace('"replace-one"', '"add-one"'),
+        lambda card: card.replace('"epsilon": 4.0', '"epsilon": 1' + "0" * 400),
+    ],
+    ids="NaN digits brackets nested large mechanism unit relation huge".split(),
+)
+def test_a_card_that_says_what_no_release_says_is_not_signed_and_named(tmp_path, guarantee, key, make):
+    folder = write_release(tmp_path / "made", guarantee.to_dict(), labels=(0,))
+    for name in ("release_000001_privacy.json", "summary.json"):
+        (folder / name).write_text(make((folder / name).read_text()))
+    with pytest.raises(CertificateError, match=r"release_000001_privacy\.json|summary\.json|guarantees\.0|guarantee "):
+        make_certificate(folder, key)
+
+
+def test_a_certificate_that_is_a_link_or_a_hundred_megabytes_is_refused(certified, key, tmp_path):
+    certificate = certified / "certificate.json"
+    kept = certificate.read_bytes()
+    assert f"has {10**8 + len(kept)} bytes" in refused_by(
+        {**contents(certified), "certificate.json": kept + b" " * 10**8}, key
+    )
+    certificate.rename(tmp_path / "elsewhere.json")
+    certificate.symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(CertificateError, match=r"certificate\.json is missing, a link"):
+        verify_certificate(certified, key.public_key())
+
+
+def test_a_released_file_that_became_a_link_to_the_same_bytes_is_refused(certified, key, tmp_path):
+    (certified / "release_000001.png").rename(tmp_path / "elsewhere.png")
+    (certified / "release_000001.png").symlink_to(tmp_path / "elsewhere.png")
+    with pytest.raises(CertificateError, match=r"release_000001\.png is no file, or a link"):
+        verify_certificate(certified, key.public_key())
+
+
+def test_a_name_of_a_file_cannot_write_lines_of_its_own(certified, key):
+    (certified / "x\nall is well").write_text("")
+    with pytest.raises(CertificateError, match=r"^'x\\nall is well' is not in"):
+        verify_certificate(certified, key.public_key())
+
+
+# --- audits, ledgers, and what verifies -------------------------------------------------------------------------------
+
+
+def audit(path, contradicted=False):
+    row = {"name": "Privatizer", "level": "image", "epsilon": 4.0, "delta": 0.0, "measured": 3.1, "ceiling": 3.9}
+    path.write_text(json.dumps({"failure_rate": 1e-6, "audits": [{**row, "contradicted": contradicted}]}))
+    return path
+
+
+def test_an_audit_and_the_head_of_a_ledger_are_stated(folder, key, tmp_path):
+    head = {"sequence": 7, "code": "c0de", "signature": "5160"}
+    (tmp_path / "head.json").write_text(json.dumps(head))
+    made = make_certificate(folder, key, audit=audit(tmp_path / "audit.json"), ledger_head=tmp_path / "head.json")
+    assert made.statement["ledger_head"] == head
+    assert made.statement["audit"]["audits"][0]["measured"] == "3.1"
+
+
+def test_nothing_is_signed_where_an_audit_has_contradicted_a_promise(folder, key, tmp_path):
+    with pytest.raises(CertificateError, match="contradicted by measurement"):
+        make_certificate(folder, key, audit=audit(tmp_path / "audit.json", contradicted=True))
+
+
+def test_no_path_is_in_a_certificate(certified, tmp_path):
+    assert str(tmp_path).encode() not in read_certificate(certified)
+
+
+def test_a_certificate_is_verified_where_neither_torch_nor_monai_nor_numpy_can_be_imported(certified, key, tmp_path):
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    public = tmp_path / "key.pub"
+    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    moved = shutil.copytree(certified, tmp_path / "elsewhere")
+    code = textwrap.dedent(
+        """
+        import sys
+        for name in ("torch", "monai", "numpy", "scipy", "FrEIA", "ignite", "mlflow", "nibabel", "sqlalchemy"):
+            sys.modules[name] = None
+        from monai_cadp.__main__ import main
+        sys.exit(main(["certificate", "verify", *sys.argv[1:]]))
+        """
+    )
+    command = [sys.executable, "-c", code, str(moved), "--public_key", str(public)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "derived epsilon 4" in done.stdout, done.stderr
+    (moved / "release_000003.png").write_bytes(b"another image")
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "release_000003.png is not the certified file" in done.stderr

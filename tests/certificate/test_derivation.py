@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The second derivation finds what the first has stated, and refuses less."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from monai_cadp.certificate.derivation import derived, derived_set
+from monai_cadp.certificate.document import CertificateError, parsed
+from monai_cadp.certificate.shuffled import Choice, set_delta
+from monai_cadp.certificate.training import derived_training
+from monai_cadp.privacy import (
+    AttributeResponse,
+    GaussianMechanism,
+    LaplaceMechanism,
+    PriorOnly,
+    RandomizedResponse,
+    SubsetSelection,
+    TrainingData,
+    compose,
+)
+from monai_cadp.privacy.threshold import acceptance_threshold
+from monai_cadp.privacy.training_accounting import NoisySums, training_epsilon
+
+
+def plain(guarantee):
+    return parsed(guarantee.to_json().encode(), "a card")
+
+
+def subset(epsilon, blocks=None, num=64):
+    return SubsetSelection(epsilon, num_candidates=num, num_blocks=blocks).configured(4).guarantee()
+
+
+GUARANTEES = {
+    "one choice": subset(4.0),
+    "a small epsilon": subset(0.1),
+    "blocks": subset(25.0, blocks=3),
+    "a label": RandomizedResponse(1.0, num_classes=7).guarantee(),
+    "attributes": AttributeResponse(3.0, num_attributes=5, kept=[1]).guarantee(),
+    "Laplace noise": LaplaceMechanism(2.7, clipping_bound=3.3).guarantee(),
+    "Gaussian noise": GaussianMechanism(2.0, 1e-5, clipping_bound=1.7).guarantee(),
+    "an image and its label": compose([subset(4.0), RandomizedResponse(0.3, num_classes=3).guarantee()]),
+    "noise and a label": compose(
+        [GaussianMechanism(8.0, 1e-6, 2.0).guarantee(), RandomizedResponse(1.0, 2).guarantee()]
+    ),
+    "slices": compose([subset(0.5)] * 30, 1e-6, unit="volume"),
+    "noisy slices": compose([GaussianMechanism(1.0, 1e-6, 2.0).guarantee()] * 30, 1e-5, unit="volume"),
+}
+
+
+@pytest.mark.parametrize("name", GUARANTEES)
+def test_what_a_mechanism_states_is_found_again(name):
+    guarantee = GUARANTEES[name]
+    found = derived(plain(guarantee), name)
+    assert found.delta <= guarantee.delta + 1e-15
+    assert 0.9 * guarantee.epsilon < found.epsilon <= float(guarantee.epsilon) * (1 + 1e-15)
+
+
+@pytest.mark.parametrize("name", GUARANTEES)
+def test_a_hundredth_less_is_refused(name):
+    guarantee = GUARANTEES[name]
+    with pytest.raises(CertificateError, match=f"^{name} states"):
+        derived(plain(replace(guarantee, epsilon=0.9 * guarantee.epsilon)), name)
+
+
+def test_nothing_of_the_content_has_an_epsilon_of_0():
+    assert derived(plain(PriorOnly().guarantee()), "card").epsilon == 0
+
+
+@pytest.mark.parametrize("name", ["one choice", "a label", "attributes", "Laplace noise"])
+def test_a_card_without_integers_is_not_certified(name):
+    card = plain(GUARANTEES[name])
+    for key in ("thresholds", "threshold", "lattice_scale"):
+        card["parameters"].pop(key, None)
+    with pytest.raises(CertificateError, match=r"lacks|threshold is not"):
+        derived(card, "card")
+
+
+@pytest.mark.parametrize("size", [50, 400])
+@pytest.mark.parametrize("one", ["one choice", "a label", "an image and its label"])
+def test_the_number_of_a_set_is_found_again_and_less_is_refused(one, size):
+    local = GUARANTEES[one]
+    whole = local.shuffled(size, delta=1e-4)
+    found = derived_set(plain(whole), plain(local), size, "set").epsilon
+    assert 0.99 * whole.epsilon < found <= float(whole.epsilon) * (1 + 1e-15)
+    with pytest.raises(CertificateError, match=f"{size} shuffled releases give"):
+        derived_set(plain(replace(whole, epsilon=0.3 * whole.epsilon)), plain(local), size, "set")
+    with pytest.raises(CertificateError, match=f"there are {size - 1}"):
+        derived_set(plain(whole), plain(local), size - 1, "set")
+
+
+def test_the_bound_of_a_small_set_may_be_loose_and_what_it_needs_is_found():
+    """Where few hide, the first bound lets neighbouring sums share a law, to the safe side; the second one does not."""
+    local = SubsetSelection(8.0, num_candidates=2**14, subset_size=10).configured(4).guarantee()
+    whole = local.shuffled(50, delta=0.01)
+    found = float(derived_set(plain(whole), plain(local), 50, "set").epsilon)
+    choice = Choice(2**14, 10, int(local.parameters["thresholds"][0]))
+    assert delta_by_enumeration(found, choice, 50) <= 0.01 < delta_by_enumeration(0.998 * found, choice, 50)
+    assert 0.98 * whole.epsilon < found < 0.995 * whole.epsilon
+    derived_set(plain(replace(whole, epsilon=found)), plain(local), 50, "set")
+    with pytest.raises(CertificateError, match="50 shuffled releases give"):
+        derived_set(plain(replace(whole, epsilon=0.99 * found)), plain(local), 50, "set")
+
+
+def delta_by_enumeration(epsilon, choice, count):
+    """The mean of the theorem, every outcome listed: how often each of the values of J is drawn."""
+    num, size, threshold = choice
+    ratio, other = math.exp(epsilon), (2**64 - threshold) / (2**64 * (num - size))
+    local, apart = threshold / 2**64 / size / other, min(size, num - size)
+    values = [local - ratio, 1 - ratio * local, (1 - ratio) * (1 if 2 * size <= num else local), 0]
+    chances = [apart * other, apart * other, (num - 2 * apart) * other]
+    chances.append(max(1 - sum(chances), 0.0))
+    total = 0.0
+    for first, second, third in product(range(count + 1), repeat=3):
+        numbers = [first, second, third, count - first - second - third]
+        gain = sum(number * value for number, value in zip(numbers, values, strict=True))
+        if numbers[-1] >= 0 and gain > 0:
+            ways = math.factorial(count) // math.prod(map(math.factorial, numbers))
+            total += gain * ways * math.prod(chance**number for chance, number in zip(chances, numbers, strict=True))
+    return total / count
+
+
+@pytest.mark.parametrize("count", [2, 15])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+@pytest.mark.parametrize(
+    ("local", "num", "size"),
+    [(0.1, 2, 1), (1.0, 7, 1), (1.0, 7, 5), (4.0, 64, 2), (8.0, 2**14, 10), (12.0, 2**24, 3), (20.0, 3, 1)],
+)
+def test_the_delta_of_a_set_is_that_of_all_its_outcomes_and_not_below(local, num, size, share, count):
+    choice = Choice(num, size, acceptance_threshold(local, num, size))
+    exact = delta_by_enumeration(share * local, choice, count)
+    assert (1 - 1e-6) * exact <= set_delta(share * local, local, count, choice) <= 1.03 * exact
+
+
+@pytest.mark.parametrize("local", [25.0, 39.0])
+def test_a_release_that_hardly_hides_is_certified_for_a_set_with_its_own_epsilon_alone(local):
+    one = RandomizedResponse(local, num_classes=7).guarantee()
+    whole = one.shuffled(1000, delta=1e-6)
+    assert 0.999 * whole.epsilon < float(derived_set(plain(whole), plain(one), 1000, "set").epsilon) <= local
+    with pytest.raises(CertificateError, match="local epsilons up to 24"):
+        derived_set(plain(replace(whole, epsilon=0.9 * local)), plain(one), 1000, "set")
+
+
+def test_a_choice_that_prefers_what_is_not_marked_hides_like_its_mirror_image():
+    """The same law, told by the unmarked candidates; taken as it is, it would seem to hide better."""
+    local = subset(4.0)
+    size, threshold = local.parameters["subset_size"][0], int(local.parameters["thresholds"][0])
+    mirrored = {**local.parameters, "subset_size": [64 - size], "thresholds": [str(2**64 - threshold)]}
+    whole = local.shuffled(400, delta=1e-4)
+    other = replace(local, parameters=mirrored)
+    claimed = replace(whole, parameters={"num_releases": 400, "local": other.to_dict()})
+    derived_set(plain(claimed), plain(other), 400, "set")
+    with pytest.raises(CertificateError, match="400 shuffled releases give"):
+        derived_set(plain(replace(claimed, epsilon=0.98 * whole.epsilon)), plain(other), 400, "set")
+
+
+def record(**changes):
+    sums = [NoisySums(4.0, replacement=2**0.5), NoisySums(2.0, 0.04, 20)]
+    stated = {"epsilon": training_epsilon(sums, 1e-5), "delta": 1e-5, "unit": "image", "sums": [list(s) for s in sums]}
+    return parsed(json.dumps(TrainingData.dp(**{**stated, **changes}).to_dict()).encode(), "record")
+
+
+def test_a_private_training_is_found_again():
+    assert "derived by dp_accounting" in derived_training(record(), "record")
+    assert "stated, not derived" in derived_training(record(sums=None), "record")
+
+
+def test_a_training_that_states_less_than_its_sums_is_refused():
+    with pytest.raises(CertificateError, match=r"events\.0\.guarantee states epsilon 1, but its sums give"):
+        derived_training(record(epsilon=1.0), "record")
+
+
+@pytest.mark.parametrize(("name", "value"), [("epsilon", "0.1"), ("delta", "1e-9"), ("unit", "patient")])
+def test_a_record_that_states_less_than_its_events_is_refused(name, value):
+    changed = record()
+    changed["guarantee"][name] = value
+    with pytest.raises(CertificateError, match="record.guarantee"):
+        derived_training(changed, "record")
+
+
+def test_an_unprotected_training_is_not_called_protected():
+    changed = parsed(json.dumps(TrainingData.unprotected().to_dict()).encode(), "record")
+    assert derived_training(changed, "record").startswith("unprotected")
+    with pytest.raises(CertificateError, match="its events are 'unprotected'"):
+        derived_training({**changed, "protection": "public"}, "record")
