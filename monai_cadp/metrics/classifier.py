@@ -122,8 +122,8 @@ def mean_auc(scores: Tensor, labels: Tensor) -> float:
     judged = labels.amin(0) != labels.amax(0)
     if not judged.any():
         raise ValueError("No label applies to some images and not to others; expected one that does, to be judged by.")
-    truths, found = labels[:, judged].cpu().numpy(), scores[:, judged].detach().cpu().numpy()
-    areas = [float(roc_auc_score(truth, score)) for truth, score in zip(truths.T, found.T, strict=True)]
+    truths, told = (x[:, judged].detach().cpu().numpy().T for x in (labels, scores))
+    areas = [float(roc_auc_score(truth, score)) for truth, score in zip(truths, told, strict=True)]
     return sum(areas) / len(areas)
 
 

@@ -73,7 +73,7 @@ class ReleasedFolder:
         ...     with ReleasedFolder(f"{parent}/released", num_expected=1) as folder:
         ...         folder.write(torch.rand(1, 8, 8), guarantee={"epsilon": 8.0, "delta": 0.0}, label=3)
         ...     sorted(os.listdir(f"{parent}/released"))
-        ['release_000001.png', 'release_000001_privacy.json', 'summary.json']
+        ['datalist.json', 'release_000001.png', 'release_000001_privacy.json', 'summary.json']
     """
 
     def __init__(
