@@ -85,7 +85,9 @@ def refit_moments(
     r"""Give the coarse image of a trained network the class means and covariances of other data, in its own subspace.
 
     Augmented images vary more than images do, and so does what a network draws that has learnt from them. The means
-    and covariances of the images as they are put that right: what couplings have learnt is the shape around them.
+    and covariances of the images as they are put that right: what couplings have learnt is the shape around them. A
+    covariance in K dimensions of fewer images says of most directions that nothing varies along them: the covariance
+    that the network has counts as K further images.
 
     Args:
         inn: the network, changed in place.
@@ -96,6 +98,10 @@ def refit_moments(
 
     Raises:
         ValueError: if the data are empty or not finite.
+
+    References:
+        Chen: Bayesian inference for a normal dispersion matrix, Journal of the Royal Statistical Society B 41, 1979
+        (a covariance that is known beforehand counts as further observations).
 
     Example:
         >>> inn = ConditionalINN(spatial_shape=(), in_channels=3)
@@ -108,7 +114,7 @@ def refit_moments(
     coarse = _coarse(inn, on_device_of(inn, batches))
     inside = (((image - layer.mean) @ layer.basis, condition) for image, condition in coarse)
     with inn.learning(training_data, "moments"):
-        _refit(_GroupSums(inn.condition_space, layer.rank), inside, layer.inside, progress)
+        _refit(_GroupSums(inn.condition_space, layer.rank), inside, layer.inside, progress, keeps_covariance=True)
 
 
 @torch.no_grad()
@@ -152,9 +158,13 @@ def refit_subspace(
 
 
 def _refit(
-    sums: _GroupSums, batches: Iterable[tuple[Tensor, Tensor | None]], layer: GroupWhitening, progress: bool
+    sums: _GroupSums,
+    batches: Iterable[tuple[Tensor, Tensor | None]],
+    layer: GroupWhitening,
+    progress: bool,
+    keeps_covariance: bool = False,
 ) -> None:
-    """Give a layer the moments of vectors (B, K) and their conditions."""
+    """Give a layer the moments of vectors (B, K) and their conditions, beside the covariance that it has if asked."""
     with progress_bar(progress) as bar:
         for vectors, condition in batches:
             sums.add(vectors, condition)
@@ -163,7 +173,8 @@ def _refit(
         raise ValueError("No data came to fit the moments of the network; expected at least one batch.")
     if not bool(sums.second.isfinite().all()):
         raise ValueError("The data hold NaN or infinity; expected finite pixels to fit the moments of the network.")
-    sums.fit(layer)
+    factor = layer.factor.cpu().double()
+    sums.fit(layer, (factor @ factor.mT).mean(0) if keeps_covariance else None)
 
 
 def on_device_of(inn: ConditionalINN, batches: Batches) -> Batches:
@@ -336,8 +347,8 @@ class _GroupSums:
         self.second = axes.T @ self.second @ axes
         self.cross = axes.T @ self.cross
 
-    def fit(self, layer: GroupWhitening) -> None:
-        """Give a layer the moments of what was added."""
+    def fit(self, layer: GroupWhitening, earlier: Tensor | None = None) -> None:
+        """Give a layer the moments of what was added; an earlier covariance (K, K) counts as K further vectors."""
         if self.regress:
             design = len(self.gram)
             ridge = 1e-3 * self.count.sum() * torch.eye(design, dtype=torch.float64)
@@ -353,6 +364,11 @@ class _GroupSums:
             layer.mean.copy_(mean)
             scatter = self.second - self.count[:, None, None] * mean[:, :, None] * mean[:, None, :]
             pooled = scatter.sum(0) / self.count.sum()
+            if earlier is not None:
+                pooled = (scatter.sum(0) + len(earlier) * earlier) / (self.count.sum() + len(earlier))
             weight = (self.count / (self.count + mean.shape[1]))[:, None, None]
+            if earlier is not None and len(self.count) == 1:
+                # Of one group, nothing else is known.
+                weight = torch.zeros_like(weight)
             covariances = weight * scatter / self.count.clamp(min=1)[:, None, None] + (1 - weight) * pooled
         layer.set_covariances(covariances)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_cadp.networks import ConditionalINN, fit_moments
+from monai_cadp.networks import ConditionalINN, fit_moments, refit_moments
 
 
 def gaussian(label, count, seed, size=6):
@@ -163,3 +163,14 @@ def test_a_checkpoint_holds_a_factor_and_its_reader_the_inverse(threads):
     finally:
         torch.set_num_threads(before)
     assert (loaded.decode(loaded.encode(x)[0]) - x).abs().max() < 1e-3
+
+
+def test_few_images_refit_what_they_show_and_take_nothing_for_constant():
+    """Of 20 images in 32 dimensions most directions show no variance; the one that the network has counts, too."""
+    generator = torch.Generator().manual_seed(0)
+    inn = ConditionalINN(spatial_shape=(), in_channels=32, rank=32, num_couplings=0)
+    fit_moments(inn, lambda: [(torch.randn(2000, 32, generator=generator), None)])
+    refit_moments(inn, lambda: [(3 + torch.randn(20, 32, generator=generator), None)])
+    z, _ = inn.encode(3 + torch.randn(2000, 32, generator=generator))
+    assert 0.8 < float(z.square().mean()) < 1.5
+    assert float(inn.decode(torch.randn(2000, 32, generator=generator)).detach().mean()) == pytest.approx(3, abs=0.2)
