@@ -94,7 +94,7 @@ def volume_row(volumes: Tensor, real: Tensor) -> dict[str, object]:
     ours, theirs = (torch.cat([found, found.sum(1, keepdim=True)], dim=1) for found in map(features, (volumes, real)))
     for column, name in enumerate((*LABELS, "both")):
         mean, deviation = float(ours[:, column].mean()), float(ours[:, column].std())
-        row[f"{name}, ml"] = f"{mean:.3f} +- {deviation:.3f}"
+        row |= {f"{name}, ml": round(mean, 3), f"{name}, deviation": round(deviation, 3)}
         row[f"{name}, mean beside real"] = round(mean / float(theirs[:, column].mean()), 3)
         row[f"{name}, deviation beside real"] = round(deviation / float(theirs[:, column].std()), 3)
     return row
@@ -168,7 +168,7 @@ def main() -> None:
         {"method": name, **volume_row(found, real)}
         for name, found in (("prior samples", drawn), *released.items(), ("real volumes", real))
     ]
-    print_table([{name: value for name, value in row.items() if "ml" in name or name == "method"} for row in volumes])
+    print_table([{name: value for name, value in row.items() if "beside" not in name} for row in volumes])
     result: dict[str, object] = {
         "split": options.split,
         "volumes": len(real),

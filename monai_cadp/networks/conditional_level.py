@@ -47,6 +47,7 @@ class ConditionalLevel(InvertibleModule):
         width: hidden channels of the couplings.
         context_widths: hidden channels of the U-Net at full, half ... size.
         embedding_size: length of the embedded condition; 0 for none.
+        may_fold: whether details are folded, where sizes are even.
 
     References:
         Yu, Derpanis, Brubaker: Wavelet Flow, NeurIPS 2020 (a flow for the details of every level).
@@ -70,12 +71,13 @@ class ConditionalLevel(InvertibleModule):
         width: int,
         context_widths: Sequence[int],
         embedding_size: int,
+        may_fold: bool = True,
     ) -> None:
         dims = [(channels, *spatial_shape)]
         conditions = [(context_channels, *spatial_shape), (embedding_size,)]
         super().__init__(dims, conditions)
         spatial_dims = len(spatial_shape)
-        self.is_folded = all(size % 2 == 0 for size in spatial_shape)
+        self.is_folded = may_fold and all(size % 2 == 0 for size in spatial_shape)
         cells = 2**spatial_dims if self.is_folded else 1
         size = channels * cells
         conv = Conv[Conv.CONV, spatial_dims]

@@ -83,6 +83,9 @@ class ConditionalINN(InvertibleNetwork):
             first of them predicts mean and scale from the coarser image.
         detail_width: hidden channels of the couplings; without a U-Net at the coarsest level, and every finer level has
             half as many, at least 8. None for as many as the U-Net has, or 16.
+        num_unfolded_levels: of the levels that see the whole coarser image, how many of the coarsest do not fold their
+            details. Cells of a volume have eight times its details, too many for few places: None for all but the
+            finest level of volumes, and 0 in 2D.
         detail_depth: further convolutions where mean and scale are predicted.
         num_maps: learned maps at every detail level, for images that share a space, such as one organ on one grid; 0
             where a place has no meaning.
@@ -117,7 +120,7 @@ class ConditionalINN(InvertibleNetwork):
     spectrum_gains: Tensor
     lowest_value: Tensor
     highest_value: Tensor
-    later_options = MappingProxyType({"dropout": 0.0, "context_width": 0, "refiner_width": 0})
+    later_options = MappingProxyType({"dropout": 0.0, "context_width": 0, "num_unfolded_levels": 0, "refiner_width": 0})
     later_tensors = MappingProxyType(
         {
             "latent_deviations": 1.0,
@@ -142,6 +145,7 @@ class ConditionalINN(InvertibleNetwork):
         context_width: int | None = None,
         num_detail_couplings: int | None = None,
         detail_width: int | None = None,
+        num_unfolded_levels: int | None = None,
         detail_depth: int = 0,
         num_maps: int = 0,
         num_local_couplings: int = 0,
@@ -176,6 +180,10 @@ class ConditionalINN(InvertibleNetwork):
                 f"num_levels is {num_levels}, but the sizes {spatial_shape} are not all multiples of {2**num_levels}; "
                 "pad the images or take fewer levels."
             )
+        if num_unfolded_levels is None:
+            num_unfolded_levels = max(num_levels - 1, 0) if context_width and len(spatial_shape) == 3 else 0
+        if num_unfolded_levels < 0:
+            raise ValueError(f"num_unfolded_levels is {num_unfolded_levels}; expected 0 or more.")
         self.coarse_shape = (in_channels, *(size // 2**num_levels for size in spatial_shape))
         coarse_size = math.prod(self.coarse_shape)
         if num_local_couplings and not (num_maps and all(size % 2 == 0 for size in self.coarse_shape[1:])):
@@ -204,6 +212,7 @@ class ConditionalINN(InvertibleNetwork):
             "context_width": context_width,
             "num_detail_couplings": num_detail_couplings,
             "detail_width": detail_width,
+            "num_unfolded_levels": num_unfolded_levels,
             "detail_depth": detail_depth,
             "num_maps": num_maps,
             "num_local_couplings": num_local_couplings,
@@ -255,6 +264,7 @@ class ConditionalINN(InvertibleNetwork):
                     width=detail_width,
                     context_widths=_context_widths(context_width, half),
                     embedding_size=embedding_size,
+                    may_fold=level >= num_unfolded_levels,
                 )
             else:
                 flow = DetailFlow(

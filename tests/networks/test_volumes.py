@@ -75,3 +75,17 @@ def test_the_filter_looks_at_all_three_axes_and_leaves_the_coarse_volume(network
 def test_its_content_basis_lies_in_the_coarse_volume(network):
     basis = ContentBasis.fit(network, 4, num_samples=4, in_subspace=True)
     assert basis.directions.shape[1] == 4 and basis.directions.shape[0] == 2 * 4 * 6 * 4
+
+
+def test_only_the_finest_level_of_a_volume_folds_its_details():
+    """A cell of 2 x 2 x 2 has eight times the details of a place: too many for the few places of a coarse volume."""
+    inn = ConditionalINN(SHAPE, 1, context_width=16)
+    assert [flow.is_folded for flow in inn.detail_flows] == [False, True]
+    inn = ConditionalINN(SHAPE, 1, context_width=16, num_unfolded_levels=2)
+    assert [flow.is_folded for flow in inn.detail_flows] == [False, False]
+    assert all(flow.is_folded for flow in ConditionalINN((32, 32), 1, context_width=16).detail_flows)
+
+
+def test_a_negative_number_of_levels_is_refused(refused):
+    with refused(ValueError, "num_unfolded_levels is -1"):
+        ConditionalINN(SHAPE, 1, context_width=16, num_unfolded_levels=-1)
