@@ -36,7 +36,7 @@ def shipped_bundles() -> dict[str, Path]:
 
     Example:
         >>> [*shipped_bundles()]
-        ['cadp_2d', 'cadp_brain_mr', 'cadp_chest_xray', 'cadp_tabular']
+        ['cadp_2d', 'cadp_3d', 'cadp_brain_mr', 'cadp_chest_xray', 'cadp_tabular']
     """
     found = shipped_folder("bundles").glob("*/configs/metadata.json")
     return {path.parts[-3]: path.parents[1] for path in sorted(found)}

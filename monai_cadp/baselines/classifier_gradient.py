@@ -40,6 +40,7 @@ def clipped_gradient_sum(
 
     Example:
         >>> from opacus import GradSampleModule
+        >>> from torch import nn
         >>> network = GradSampleModule(nn.Linear(5, 2), loss_reduction="sum")
         >>> lattice = SumLattice(largest_norm=1.0, noise_multiplier=2.0)
         >>> weight, bias = clipped_gradient_sum(network, torch.randn(7, 5), torch.zeros(7).long(), lattice)

@@ -189,7 +189,8 @@ class ReleasedFolder:
         with nameless_errors():
             for path, content in contents.items():
                 draft = self._stage.path / "drafts" / path
-                draft.parent.mkdir(exist_ok=True)
+                if "/" in path:
+                    draft.parent.mkdir(exist_ok=True)
                 draft.write_bytes(content)
         self._numbers.pop()
         self._shape = array.shape

@@ -339,8 +339,10 @@ def test_bad_input_leaves_no_folder_behind(checkpoint, tmp_path):
     (source / f"{CANARY}.png").write_bytes(b"not a picture")
     with pytest.raises(Exception) as caught:
         release(tmp_path / "out", checkpoint, input=str(source), condition=1)
-    assert "could not be decoded" in refusal(caught) and CANARY not in str(caught.value)
-    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+    assert "1 of 2 images cannot be read" in refusal(caught) and CANARY not in str(caught.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out_problems.csv"]
+    (problem,) = (tmp_path / "out_problems.csv").read_text().splitlines()[1:]
+    assert f"{CANARY}.png" in problem and "could not be decoded" in problem
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path):
