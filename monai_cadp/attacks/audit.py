@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -28,7 +29,7 @@ USUAL_TRIALS = 20_000
 TRIALS_ALONE = 500
 # Of the promise: a little above what is wanted, for the luck of the draw.
 AIM, MOST_TRIALS = 0.95, 4_000_000
-MOST_PILOT_TRIALS = 200_000
+NUM_PILOTS, MOST_PILOT_TRIALS = 2, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,8 @@ def audit_mechanism(
 
     Every game is played twice: with many trials in each call, which says much about each row, and with one trial in
     each call, an input and its companion and nothing else, where rows that influence each other show most. Where
-    ``trials`` are not given, the game that has shown most is then played on: first to choose its distinguisher anew and
-    to see what it can do, then as often as it takes to measure nine tenths of the promise.
+    ``trials`` are not given, the two games that promise most are then played on, to choose their distinguishers anew
+    and to see what they can do, and the better one as often as it takes to measure nine tenths of the promise.
 
     Args:
         mechanism: what is attacked.
@@ -239,23 +240,26 @@ def _audit(
         raise ValueError(f"{fewest} trials were asked for; expected {MIN_TRIALS} or more of each kind.")
     bound = promise.bound(share)
     results = []
-    best = None
+    candidates: list[tuple[int, float, Game]] = []
     total = 2 * len(games) * (trials + trials_alone)
     title = f"{promise.name}, {promise.level}, epsilon {promise.epsilon:g}"
     with tqdm(total=total, desc=title, unit=" trials", leave=False, disable=not progress) as bar:
         for game in games:
             for number, per_call in ((trials, trials_per_call), (trials_alone, 1)):
-                counts, guess = play(game, number, per_call, bound, bar.update)
+                counts, _ = play(game, number, per_call, bound, bar.update)
                 results.append(GameResult(game.name, per_call, counts, bound(*counts)))
-                if per_call > 1 and (best is None or results[-1].epsilon > best[0]):
-                    best = results[-1].epsilon, game, guess, counts
-        if goes_on and best is not None:
-            _, game, guess, counts = best
-            # The best of all games has had luck, too: what it can do is seen in trials that count for nothing else.
-            number = min(_trials_for(promise.epsilon, counts, bound), MOST_PILOT_TRIALS)
-            bar.total += 2 * number
-            counts, guess = play(game, number, trials_per_call, bound, bar.update)
-            number = _trials_for(promise.epsilon, counts, bound)
+                if goes_on and per_call > 1:
+                    needed = _trials_for(promise.epsilon, counts, bound)
+                    candidates.append((needed, -results[-1].epsilon, game))
+        if candidates:
+            # The best of all games have had luck, too: what they can do is seen in trials that count for nothing else.
+            pilots = []
+            for needed, _, game in sorted(candidates, key=itemgetter(0, 1))[:NUM_PILOTS]:
+                number = min(needed, MOST_PILOT_TRIALS)
+                bar.total += 2 * number
+                counts, guess = play(game, number, trials_per_call, bound, bar.update)
+                pilots.append((_trials_for(promise.epsilon, counts, bound), -bound(*counts), game, guess))
+            number, _, game, guess = min(pilots, key=itemgetter(0, 1))
             bar.total += 2 * number
             counts = count(guess, game, number, trials_per_call, bar.update)
             results.append(GameResult(game.name, trials_per_call, counts, bound(*counts)))
