@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.mutations.__main__ import sample
 from benchmarks.mutations.changes import mutants
+from benchmarks.mutations.covering import Covering
 
 SOURCE = '''
 """A docstring with a number 7."""
@@ -73,3 +74,12 @@ def test_a_larger_sample_holds_the_smaller_one_and_some_of_every_file():
     small, large = ({mutant.identity for mutant in sample(found, number)} for number in (8, 20))
     assert small < large
     assert {mutant.file for mutant in sample(found, 1)} == {"f.py", "g.py"}
+
+
+def test_tests_that_mirror_a_file_meet_what_runs_at_its_import():
+    """They read an attribute of a class, and run no line of the file for it."""
+    limit = next(mutant for mutant in mutants("privacy/f.py", SOURCE) if mutant.before == "LIMIT = 3")
+    covering = Covering()
+    seconds = {"tests/privacy/test_f.py::test_limit": 0.1, "tests/privacy/test_g.py::test_other": 0.1}
+    covering.add({"failed": [], "seconds": seconds, "lines": {}})
+    assert covering.tests(limit, 10.0) == [["tests/privacy/test_f.py::test_limit"]]

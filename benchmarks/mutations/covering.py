@@ -54,10 +54,13 @@ class Covering:
         for line, tests in rows.items():
             if mutant.lines is None or mutant.lines[0] <= line <= mutant.lines[1]:
                 found |= tests
+        name = Path(mutant.file).stem
+        if mutant.lines is None:
+            # What runs at the import is read by tests that run no line of the file: an attribute of a class is.
+            found |= {test for test in self.seconds if Path(test.split("::")[0]).stem == f"test_{name}"}
         by_file: dict[str, list[str]] = {}
         for test in sorted(found):
             by_file.setdefault(test.split("::")[0], []).append(test)
-        name = Path(mutant.file).stem
         cost = {file: sum(self.seconds[test] for test in tests) for file, tests in by_file.items()}
         order = sorted(by_file, key=lambda file: (name not in Path(file).stem, cost[file]))
         chosen: list[list[str]] = []
