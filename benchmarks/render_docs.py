@@ -410,6 +410,7 @@ RENDERED: dict[str, Callable[[dict[str, Any]], str]] = {
     "brain.json": brain,
     "chest_xray.json": chest_xray,
     "chest_xray_693.json": chest_xray,
+    "chest_xray_693_declared.json": chest_xray,
     "header_fuzz.json": header_fuzz,
     "ledger.json": ledger,
     "memory.json": memory,
