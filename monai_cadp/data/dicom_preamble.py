@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-__all__ = ["is_dicom"]
+__all__ = ["is_dicom", "is_directory"]
 
 # After 128 bytes of any content.
 START, MARK = 128, b"DICM"
+# What a viewer finds the files of a medium by.
+DIRECTORY = "1.2.840.10008.1.3.10"
 
 
 def is_dicom(path: Path) -> bool:
@@ -19,3 +22,12 @@ def is_dicom(path: Path) -> bool:
     """
     with path.open("rb") as file:
         return file.read(START + len(MARK))[START:] == MARK
+
+
+def is_directory(header: Any) -> bool:
+    """Return whether a header that pydicom has read is of the directory of a medium (DICOMDIR), whatever it is called.
+
+    References:
+        DICOM PS3.10, section 8.6 (Media Storage Directory).
+    """
+    return str(header.file_meta.get("MediaStorageSOPClassUID", "")) == DIRECTORY

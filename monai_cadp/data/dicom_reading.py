@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.pixels import apply_color_lut, apply_rescale, pixel_array
 
 from monai_cadp.data.decoded_image import DecodedImage, numeric, to_ras
-from monai_cadp.data.dicom_preamble import is_dicom
+from monai_cadp.data.dicom_preamble import is_dicom, is_directory
 from monai_cadp.data.silence import Refusal, silenced_descriptors
 
 __all__ = ["decode_dicom", "decode_dicom_series"]
@@ -22,8 +22,6 @@ __all__ = ["decode_dicom", "decode_dicom_series"]
 OFTEN_WITH_TEXT = tuple(f"1.2.840.10008.5.1.4.1.1.{number}" for number in (3, 6, 7))
 # Share of the distance of slices by which one may be off its place.
 PLACE_TOLERANCE = 0.05
-# What a viewer finds the files of a medium by.
-DIRECTORY = "1.2.840.10008.1.3.10"
 OF_IMAGES = ("SOPClassUID", "Rows", "Columns", "BitsAllocated", "PhotometricInterpretation")
 OF_SLICES = ("SeriesInstanceUID", "ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing")
 
@@ -36,7 +34,6 @@ def decode_dicom(path: Path) -> DecodedImage:
 def decode_dicom_series(folder: Path) -> DecodedImage:
     """Decode a folder that holds one series of parallel slices at equal distances."""
     paths = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
-    paths = [path for path in paths if path.name.upper() != "DICOMDIR"]
     others = sum(not is_dicom(path) and not _lacks_preamble(path) for path in paths)
     if others:
         raise Refusal(
@@ -44,7 +41,7 @@ def decode_dicom_series(folder: Path) -> DecodedImage:
             "and give every series a folder of its own."
         )
     headers = [_read(path) for path in paths]
-    slices = [_checked(header) for header in headers if not _is_directory(header)]
+    slices = [_checked(header) for header in headers if not is_directory(header)]
     for part in slices:
         _require(part, OF_SLICES)
     if len(slices) < 2 or len({str(part.SeriesInstanceUID) for part in slices}) != 1:
@@ -96,10 +93,6 @@ def _lacks_preamble(path: Path) -> bool:
     except Exception:
         return False
     return bool(header.get("SOPClassUID")) and "Rows" in header
-
-
-def _is_directory(header: FileDataset) -> bool:
-    return str(header.file_meta.get("MediaStorageSOPClassUID", "")) == DIRECTORY
 
 
 def _require(header: Dataset, names: Sequence[str]) -> None:

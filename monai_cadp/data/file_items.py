@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from monai_cadp.data.dicom_preamble import is_dicom
+from monai_cadp.data.dicom_preamble import is_dicom, is_directory
 from monai_cadp.data.silence import silenced
 from monai_cadp.extras import MissingExtraError, extra
 from monai_cadp.privacy import ItemId, check_distinct
@@ -63,23 +63,31 @@ def file_item(path: str | os.PathLike[str], folder: str | os.PathLike[str] | Non
 def _uids(path: Path) -> list[str]:
     """Return the UIDs that name a DICOM image, or a series; none where there is no DICOM, or it lacks one."""
     names: tuple[str, ...] = IMAGE_UIDS
+    files = [path]
     # What pydicom says of a damaged file may hold what stands in it.
     with silenced():
         try:
             if path.is_dir():
                 names = IMAGE_UIDS[:2]
                 files = sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith("."))
-                path = next(one for one in files if one.name.upper() != "DICOMDIR")
-            if not is_dicom(path):
-                return []
-            with extra("dicom", "Reading DICOM"):
-                import pydicom
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(IMAGE_UIDS))
-            uids = [str(header.get(name) or "").strip(" \0") for name in names]
+            return _uids_of_first(files, names)
         except MissingExtraError:
             # By its path it would be another item than by its UIDs, and paid for twice.
             raise
         except Exception:
             # Whatever is wrong with it shows when the image is read.
             return []
-    return uids if all(uids) else []
+
+
+def _uids_of_first(files: Sequence[Path], names: Sequence[str]) -> list[str]:
+    """Return the UIDs of the first file, as the reader of a series counts them: without the directory of a medium."""
+    for file in files:
+        if not is_dicom(file):
+            return []
+        with extra("dicom", "Reading DICOM"):
+            import pydicom
+        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(names))
+        if not is_directory(header):
+            uids = [str(header.get(name) or "").strip(" \0") for name in names]
+            return uids if all(uids) else []
+    return []

@@ -16,6 +16,7 @@ from pydicom.data import get_testdata_file
 
 from monai_cadp.data import PublicGrid, ReadImage, ReadVolume
 from monai_cadp.data.dicom_writing import dicom_series
+from monai_cadp.data.file_items import file_item
 
 VALIDATOR = shutil.which("dciodvfy")
 
@@ -177,6 +178,14 @@ def test_the_index_of_a_viewer_is_counted_and_a_dicomdir_passed_over(series, ref
     (series / "viewer.xml").write_text("<index/>")
     with refused(ValueError, "1 of .* files of a folder are not DICOM, such as the index of a viewer"):
         ReadVolume(GRID)(series)
+
+
+def test_the_directory_of_a_medium_makes_no_other_item_of_a_series(series):
+    """By another item the series would be released a second time, with other noise."""
+    item = file_item(series, None)
+    for name in ("DICOMDIR", "00_index.dcm"):
+        shutil.copy(get_testdata_file("DICOMDIR"), series / name)
+        assert file_item(series, None) == item
 
 
 def test_slices_at_unequal_distances_are_refused_as_such(series, refused):
