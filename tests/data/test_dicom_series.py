@@ -183,7 +183,7 @@ def test_the_index_of_a_viewer_is_counted_and_a_dicomdir_passed_over(series, ref
 def test_the_directory_of_a_medium_makes_no_other_item_of_a_series(series):
     """By another item the series would be released a second time, with other noise."""
     item = file_item(series, None)
-    for name in ("DICOMDIR", "00_index.dcm"):
+    for name in ("DICOMDIR", "+index.dcm"):
         shutil.copy(get_testdata_file("DICOMDIR"), series / name)
         assert file_item(series, None) == item
 
