@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from monai_cadp.data import PublicGrid, image_grid, keep_pieces, outlined_slices, save_image_grid
-from monai_cadp.privacy import BudgetExceededError, PrivacyLedger
-from monai_cadp.release.problems import subjects_over_cap, unreadable_items, write_problems
+from monai_cadp.privacy import PrivacyLedger
+from monai_cadp.release.problems import listed_problems, readable_items
 from monai_cadp.release.release_loop import check_class_names, check_conditions, recorded_in, release_items
 from monai_cadp.release.released_folder import ReleasedFolder
 from monai_cadp.release.releaser import BaseReleaser, Releaser
@@ -106,120 +106,68 @@ def release_folder(
             no ledger, or the whole set exceeds ``set_epsilon``.
         BudgetExceededError: if a subject would be over its cap.
     """
-    left_out = 0
-    if skip_unreadable and (unreadable := unreadable_items(images)):
-        write_problems(list(unreadable.values()), output_dir)
-        left_out, count = len(unreadable), len(images)  # type: ignore[arg-type]
-        if left_out == count:
-            raise ValueError(f"None of {count} images can be read; expected one at least.")
-        images = Subset(images, [index for index in range(count) if index not in unreadable])
-    try:
-        return _release_folder(
-            privatizer,
-            images,
+    images, left_out = readable_items(images, output_dir) if skip_unreadable else (images, 0)
+    with listed_problems(images, output_dir, ledger) as images:
+        releaser = recorded_in(privatizer, ledger, images, batch_size)
+        if idist.get_world_size() > 1 and not releaser.needs_subjects:
+            raise ValueError(
+                "Several processes came without a ledger, by which they know of one another; give them one."
+            )
+        check_conditions(releaser, images)
+        if set_epsilon is not None and set_delta is None:
+            raise ValueError("set_epsilon was given without set_delta; give both.")
+        if num_pieces is not None and (num_mask_classes is None or num_pieces < 1):
+            raise ValueError(f"num_pieces is {num_pieces}; expected 1 or more, for images with num_mask_classes.")
+        guarantee = releaser.guarantee.to_dict()
+        whole = None if set_delta is None else set_guarantee(releaser, images, set_delta, set_epsilon)
+        if whole is not None:
+            # A smaller last batch may differ in its last bits, and would show who came last.
+            images = Subset(images, secrets.SystemRandom().sample(range(len(images)), len(images)))  # type: ignore[arg-type]
+        # Chosen and ordered at random: the first ones would show which release belongs to which place in the source.
+        count = len(images)  # type: ignore[arg-type]
+        chosen = set(secrets.SystemRandom().sample(range(count), min(num_preview, count)))
+        shown: list[Tensor] = []
+        seen = 0
+        affine = None if grid is None else grid.affine
+        drawing = None if releaser.core is None else releaser.core.drawing
+        folder = ReleasedFolder(
             output_dir,
-            batch_size=batch_size,
-            num_preview=num_preview,
-            ledger=ledger,
-            grid=grid,
+            num_expected=count,
+            affine=affine,
             volume_format=volume_format,
-            set_delta=set_delta,
-            set_epsilon=set_epsilon,
-            num_mask_classes=num_mask_classes,
-            num_pieces=num_pieces,
+            drawing=drawing,
             left_out=left_out,
+            set_guarantee=None if whole is None else whole.to_dict(),
+            num_mask_classes=num_mask_classes,
         )
-    except BudgetExceededError as error:
-        assert ledger is not None
-        if not (over := subjects_over_cap(images, ledger, error.codes)):
-            raise
-        name = write_problems(over, output_dir)
-        raise BudgetExceededError(
-            f"{str(error).removesuffix('.')}, who are named in {name} beside the output.", error.codes
-        ) from None
-    except ValueError:
-        unreadable = unreadable_items(images)
-        if not unreadable:
-            raise
-        name = write_problems(list(unreadable.values()), output_dir)
-        raise ValueError(
-            f"{len(unreadable)} of {len(images)} images cannot be read, and nothing was released; they and what is "  # type: ignore[arg-type]
-            f"wrong with them are named in {name} beside the output: mend them, or leave them out by skip_unreadable."
-        ) from None
-
-
-def _release_folder(
-    privatizer: Releaser,
-    images: Dataset,
-    output_dir: str | Path,
-    *,
-    batch_size: int,
-    num_preview: int,
-    ledger: PrivacyLedger | None,
-    grid: PublicGrid | None,
-    volume_format: str,
-    set_delta: float | None,
-    set_epsilon: float | None,
-    num_mask_classes: int | None,
-    num_pieces: int | None,
-    left_out: int,
-) -> Path:
-    releaser = recorded_in(privatizer, ledger, images, batch_size)
-    if idist.get_world_size() > 1 and not releaser.needs_subjects:
-        raise ValueError("Several processes came without a ledger, by which they know of one another; give them one.")
-    check_conditions(releaser, images)
-    if set_epsilon is not None and set_delta is None:
-        raise ValueError("set_epsilon was given without set_delta; give both.")
-    if num_pieces is not None and (num_mask_classes is None or num_pieces < 1):
-        raise ValueError(f"num_pieces is {num_pieces}; expected 1 or more, for images with num_mask_classes.")
-    guarantee = releaser.guarantee.to_dict()
-    whole = None if set_delta is None else set_guarantee(releaser, images, set_delta, set_epsilon)
-    if whole is not None:
-        # A smaller last batch may differ in its last bits, and would show who came last.
-        images = Subset(images, secrets.SystemRandom().sample(range(len(images)), len(images)))  # type: ignore[arg-type]
-    # Chosen and ordered at random: the first ones would show which release belongs to which place in the source.
-    count = len(images)  # type: ignore[arg-type]
-    chosen = set(secrets.SystemRandom().sample(range(count), min(num_preview, count)))
-    shown: list[Tensor] = []
-    seen = 0
-    affine = None if grid is None else grid.affine
-    drawing = None if releaser.core is None else releaser.core.drawing
-    folder = ReleasedFolder(
-        output_dir,
-        num_expected=count,
-        affine=affine,
-        volume_format=volume_format,
-        drawing=drawing,
-        left_out=left_out,
-        set_guarantee=None if whole is None else whole.to_dict(),
-        num_mask_classes=num_mask_classes,
-    )
-    if idist.get_world_size() > 1:
-        part: Subset = Subset(images, range(idist.get_rank(), count, idist.get_world_size()))
-        for _ in _clipped(releaser, part, batch_size):
-            pass
-        idist.barrier()
-        if idist.get_rank() > 0:
-            return Path(output_dir)
-    with folder:
-        for released, condition in _clipped(releaser, images, batch_size):
-            if num_mask_classes is not None and num_pieces is not None:
-                released = keep_pieces(released, num_mask_classes, num_pieces)
-            for index, image in enumerate(released):
-                pictured = image[None] if num_mask_classes is None else outlined_slices(image[None], num_mask_classes)
-                picture = image_grid(pictured, columns=1) if image.ndim == 4 else None
-                folder.write(image, guarantee, None if condition is None else condition[index], picture)
-                if index + seen in chosen:
-                    shown.append(pictured[0])
-            seen += len(released)
-    output_dir = Path(output_dir)
-    secrets.SystemRandom().shuffle(shown)
-    if shown:
-        preview = output_dir.with_name(output_dir.name + "_preview.png")
-        save_image_grid(torch.stack(shown), preview, columns=8)
-    together = "" if whole is None else f"epsilon {whole.epsilon:.3g} to those who see the set alone, "
-    print(f"{count} images released with {together}epsilon {guarantee['epsilon']:g} each: {output_dir}")
-    return output_dir
+        if idist.get_world_size() > 1:
+            part: Subset = Subset(images, range(idist.get_rank(), count, idist.get_world_size()))
+            for _ in _clipped(releaser, part, batch_size):
+                pass
+            idist.barrier()
+            if idist.get_rank() > 0:
+                return Path(output_dir)
+        with folder:
+            for released, condition in _clipped(releaser, images, batch_size):
+                if num_mask_classes is not None and num_pieces is not None:
+                    released = keep_pieces(released, num_mask_classes, num_pieces)
+                for index, image in enumerate(released):
+                    pictured = (
+                        image[None] if num_mask_classes is None else outlined_slices(image[None], num_mask_classes)
+                    )
+                    picture = image_grid(pictured, columns=1) if image.ndim == 4 else None
+                    folder.write(image, guarantee, None if condition is None else condition[index], picture)
+                    if index + seen in chosen:
+                        shown.append(pictured[0])
+                seen += len(released)
+        output_dir = Path(output_dir)
+        secrets.SystemRandom().shuffle(shown)
+        if shown:
+            preview = output_dir.with_name(output_dir.name + "_preview.png")
+            save_image_grid(torch.stack(shown), preview, columns=8)
+        together = "" if whole is None else f"epsilon {whole.epsilon:.3g} to those who see the set alone, "
+        print(f"{count} images released with {together}epsilon {guarantee['epsilon']:g} each: {output_dir}")
+        return output_dir
 
 
 def _clipped(

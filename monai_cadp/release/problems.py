@@ -6,7 +6,8 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
 from monai_cadp.data import WithMasks
-from monai_cadp.privacy import PrivacyLedger
+from monai_cadp.privacy import BudgetExceededError, PrivacyLedger
 from monai_cadp.privacy.private_files import new_private
 
-__all__ = ["Problem", "problems_file", "subjects_over_cap", "unreadable_items", "write_problems"]
+__all__ = ["Problem", "listed_problems", "problems_file", "readable_items"]
 
 SECONDS_WITHOUT_BAR = 5.0
 
@@ -28,45 +29,98 @@ Problem = tuple[str, str]
 def problems_file(output: str | os.PathLike[str]) -> Path:
     """Return the file for problems of a release: beside its output, so that nobody shares it with the output.
 
+    Args:
+        output: the folder, or the CSV file.
+
     Example:
-        >>> problems_file("released").name
-        'released_problems.csv'
+        >>> [problems_file(output).name for output in ("released.v2", "released.csv")]
+        ['released.v2_problems.csv', 'released_problems.csv']
     """
     output = Path(output)
-    return output.with_name(f"{output.stem}_problems.csv")
+    return output.with_name(f"{output.name.removesuffix('.csv')}_problems.csv")
 
 
-def write_problems(problems: Sequence[Problem], output: str | os.PathLike[str]) -> str:
-    """Write problems into their file, which its owner alone may read, and return its name without its folder.
+@contextmanager
+def listed_problems(items: Dataset, output: str | os.PathLike[str], ledger: PrivacyLedger | None) -> Iterator[Dataset]:
+    """Release items in this context, and their problems are listed for the curator; what is raised names nobody.
 
     Args:
-        problems: one or more.
+        items: to be released.
+        output: folder or file of the release.
+        ledger: that pays for them; None for none.
+
+    Yields:
+        The items.
+
+    Raises:
+        ValueError: in place of one that an item has raised when it was read: says how many cannot be.
+        BudgetExceededError: in place of one that names no file.
+    """
+    watched = _Watched(items)
+    try:
+        yield watched
+    except BudgetExceededError as error:
+        over = [] if ledger is None else _over_cap(items, ledger, error.codes)
+        if not over:
+            raise
+        name = _write(over, output)
+        raise BudgetExceededError(
+            f"{str(error).removesuffix('.')}, who are named in {name} beside the output.", error.codes
+        ) from None
+    except ValueError:
+        unreadable = _unreadable(items) if watched.has_failed else {}
+        if not unreadable:
+            raise
+        name = _write(list(unreadable.values()), output)
+        raise ValueError(
+            f"{len(unreadable)} of {len(watched)} images cannot be read, and nothing was released; they and what is "
+            f"wrong with them are named in {name} beside the output: mend them, or leave them out by skip_unreadable."
+        ) from None
+
+
+def readable_items(items: Dataset, output: str | os.PathLike[str]) -> tuple[Dataset, int]:
+    """Read all items, list those that cannot be read, and return the others and how many are left out.
+
+    Args:
+        items: to be released.
         output: folder or file of the release.
 
     Raises:
-        OSError: if the file could not be written; the error names no file.
-    """
-    file, rows = problems_file(output), io.StringIO()
-    csv.writer(rows).writerows([("what", "problem"), *problems])
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with new_private(file) as content:
-            content.write(rows.getvalue().encode("utf-8", "surrogateescape"))
-    except OSError:
-        raise OSError("The list of problems could not be written beside the output; check its folder.") from None
-    return file.name
-
-
-def unreadable_items(items: Dataset) -> dict[int, Problem]:
-    """Read every item of a data set, and return those that cannot be read, by their places.
-
-    Args:
-        items: of which those that cannot be read raise ValueError.
+        ValueError: if none is left.
 
     Example:
-        >>> unreadable_items([1, 2, 3])
-        {}
+        >>> readable_items([1, 2, 3], "released")
+        ([1, 2, 3], 0)
     """
+    unreadable, count = _unreadable(items), len(items)  # type: ignore[arg-type]
+    if not unreadable:
+        return items, 0
+    name = _write(list(unreadable.values()), output)
+    if len(unreadable) == count:
+        raise ValueError(f"None of {count} images can be read; {name} beside the output says what is wrong with them.")
+    return Subset(items, [index for index in range(count) if index not in unreadable]), len(unreadable)
+
+
+class _Watched(Subset):
+    """Items, and whether one of them could not be read."""
+
+    def __init__(self, items: Dataset) -> None:
+        super().__init__(items, range(len(items)))  # type: ignore[arg-type]
+        self.has_failed = False
+
+    def __getitem__(self, index: Any) -> Any:
+        try:
+            return super().__getitem__(index)
+        except ValueError:
+            self.has_failed = True
+            raise
+
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        return [self[index] for index in indices]
+
+
+def _unreadable(items: Dataset) -> dict[int, Problem]:
+    """Read every item of a data set, and return those that raise ValueError, by their places."""
     found: dict[int, Problem] = {}
     count = len(items)  # type: ignore[arg-type]
     for index in tqdm(range(count), desc="checking", unit="image", delay=SECONDS_WITHOUT_BAR):
@@ -77,16 +131,23 @@ def unreadable_items(items: Dataset) -> dict[int, Problem]:
     return found
 
 
-def subjects_over_cap(items: Dataset, ledger: PrivacyLedger, codes: Collection[str]) -> list[Problem]:
-    """Return the subjects of items whom a ledger knows by these codes, those of a :class:`BudgetExceededError`.
-
-    Args:
-        items: with a "subject".
-        ledger: that refused a release.
-        codes: of subjects in it.
-    """
+def _over_cap(items: Dataset, ledger: PrivacyLedger, codes: Collection[str]) -> list[Problem]:
+    """Return the subjects of items whom a ledger knows by these codes."""
     subjects = dict.fromkeys(str(items[index]["subject"]) for index in range(len(items)))  # type: ignore[arg-type]
     return [(subject, "over the cap of its budget") for subject in subjects if ledger.subject(subject) in codes]
+
+
+def _write(problems: Sequence[Problem], output: str | os.PathLike[str]) -> str:
+    """Write problems into their file, which its owner alone may read, and return its name without its folder."""
+    file, rows = problems_file(output), io.StringIO()
+    csv.writer(rows).writerows([("what", "problem"), *problems])
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with new_private(file) as content:
+            content.write(rows.getvalue().encode("utf-8", "surrogateescape"))
+    except OSError:
+        raise OSError("The list of problems could not be written beside the output; check its folder.") from None
+    return file.name
 
 
 def _name(items: Any, index: int) -> str:

@@ -18,6 +18,7 @@ from torch import Tensor
 from monai_cadp.data import TableRows, TableSchema
 from monai_cadp.data.stage import Stage
 from monai_cadp.privacy import PrivacyLedger
+from monai_cadp.release.problems import listed_problems
 from monai_cadp.release.release_loop import check_conditions, recorded_in, release_items
 from monai_cadp.release.released_folder import nameless_errors, software_versions
 from monai_cadp.release.releaser import Releaser
@@ -80,7 +81,8 @@ def release_table(
     Beside ``released.csv`` lies ``released_privacy.json`` with the guarantee of every row and the public schema. The
     file holds the columns of the schema and nothing else: no subject, no item, no place in the source. Both files are
     collected in a hidden folder and appear when they are complete; if anything fails, there is none. With a ledger a
-    second attempt meets the releases of the first again, and spends only what is missing.
+    second attempt meets the releases of the first again, and spends only what is missing. Subjects who are over their
+    caps are named in ``released_problems.csv``, which its owner alone may read.
 
     Args:
         privatizer: the privatizer, or any other releaser.
@@ -126,8 +128,9 @@ def release_table(
         stage = Stage(output)
     try:
         rows: list[dict[str, Any]] = []
-        for released, condition in release_rows(releaser, table, batch_size):
-            rows += table.schema.decode(released, condition)
+        with listed_problems(table, output, ledger):
+            for released, condition in release_rows(releaser, table, batch_size):
+                rows += table.schema.decode(released, condition)
         secrets.SystemRandom().shuffle(rows)
         contents = {output: _csv(table.schema, rows), card: _card(table.schema, len(rows), guarantee, drawing)}
         with nameless_errors():

@@ -199,6 +199,17 @@ def test_images_that_cannot_be_read_are_named_in_a_file_for_the_curator_alone(tm
     assert "17.png" not in "".join(capfd.readouterr())
 
 
+def test_files_are_read_once_more_only_where_one_could_not_be_read(tmp_path, mixed, refused):
+    intact = Subset(mixed, [0, 1, 2])
+    (tmp_path / "released").mkdir()
+    (tmp_path / "released" / "something").touch()
+    read = []
+    mixed.read_image, plain = lambda path: read.append(path) or plain(path), mixed.read_image
+    with refused(ValueError, "not empty"):
+        release_folder(small_privatizer(), intact, tmp_path / "released")
+    assert len(read) < 3 and not (tmp_path / "released_problems.csv").exists()
+
+
 def test_the_others_are_released_where_unreadable_images_may_be_left_out(tmp_path, mixed):
     release_folder(small_privatizer(), mixed, tmp_path / "released", skip_unreadable=True)
     assert len(list((tmp_path / "released").glob("*.png"))) == 18

@@ -131,9 +131,13 @@ def test_a_ledger_needs_subjects(privatizer, ledger, tmp_path, refused):
 
 def test_over_the_cap_there_is_no_file(privatizer, ledger, tmp_path):
     ledger.set_budget(f"{CANARY} 19", 3.0)
-    with pytest.raises(BudgetExceededError):
+    with pytest.raises(BudgetExceededError, match=r"who are named in released_problems\.csv") as caught:
         release_table(privatizer, cohort(), tmp_path / "released.csv", ledger=ledger)
-    assert [path.name for path in tmp_path.iterdir()] == ["ledger"]
+    assert CANARY not in str(caught.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ledger", "released_problems.csv"]
+    problems = tmp_path / "released_problems.csv"
+    assert problems.stat().st_mode & 0o777 == 0o600
+    assert problems.read_text().splitlines()[1:] == [f"{CANARY} 19,over the cap of its budget"]
 
 
 def test_a_second_table_holds_the_same_rows_and_costs_nothing(privatizer, ledger, tmp_path):
