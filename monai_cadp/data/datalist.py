@@ -17,7 +17,7 @@ from monai_cadp.data.file_items import file_items
 from monai_cadp.data.image_reading import ReadImage
 from monai_cadp.privacy import SubjectId
 
-__all__ = ["ImageList", "checked_entries", "label_of", "load_datalist"]
+__all__ = ["ImageList", "checked_entries", "labels_of", "load_datalist"]
 
 
 class ImageList(Dataset):
@@ -69,10 +69,8 @@ class ImageList(Dataset):
         entries = checked_entries(datalist)
         self._paths = [os.path.join(base_dir or "", entry["image"]) for entry in entries]
         self._items = file_items(self._paths, base_dir or None, "entries of the datalist, in their order,")
-        self._labels = [label_of(entry["label"]) for entry in entries if "label" in entry]
+        self._labels = labels_of(entries)
         self._subjects = [entry["subject"] for entry in entries if "subject" in entry]
-        if len({(label.dtype, label.shape) for label in self._labels}) > 1:
-            raise ValueError("The datalist mixes kinds of labels; expected class indices, or lists of one length.")
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -126,8 +124,15 @@ def checked_entries(datalist: Any, paths: Sequence[str] = ("image",)) -> Sequenc
     return datalist
 
 
-def label_of(value: Any) -> Tensor:
-    """Return a label as a tensor: a class index () or a vector (K,); raises ValueError if it is neither."""
+def labels_of(entries: Sequence[Mapping[str, Any]]) -> list[Tensor]:
+    """Return the labels of entries that have any, class indices () or vectors (K,); raises ValueError for others."""
+    labels = [_label(entry["label"]) for entry in entries if "label" in entry]
+    if len({(label.dtype, label.shape) for label in labels}) > 1:
+        raise ValueError("The datalist mixes kinds of labels; expected class indices, or lists of one length.")
+    return labels
+
+
+def _label(value: Any) -> Tensor:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return torch.tensor(value)
     if isinstance(value, list | tuple) and value and all(isinstance(entry, int | float) for entry in value):

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from monai_cadp.data.datalist import checked_entries, label_of, load_datalist
+from monai_cadp.data.datalist import checked_entries, labels_of, load_datalist
 from monai_cadp.data.file_items import file_items
 from monai_cadp.data.labelled_volume_reading import ReadLabelledVolume
 from monai_cadp.data.silence import Refusal, read_silently
@@ -77,10 +77,8 @@ class LabelledVolumes(Dataset):
                 raise ValueError('A subject_pattern was given, but a datalist has "subject"; leave the pattern out.')
             entries = checked_entries(load_datalist(path, datalist_key), PAIR)
             base, pairs = path.parent, [(str(entry["image"]), str(entry["mask"])) for entry in entries]
-            self._labels = [label_of(entry["label"]) for entry in entries if "label" in entry]
+            self._labels = labels_of(entries)
             self._subjects = [entry["subject"] for entry in entries if "subject" in entry]
-            if len({(label.dtype, label.shape) for label in self._labels}) > 1:
-                raise ValueError("The datalist mixes kinds of labels; expected class indices, or lists of one length.")
         self._pairs = [(os.path.join(base, image), os.path.join(base, mask)) for image, mask in pairs]
         order = "files in the order of their names," if is_folder else "entries of the datalist, in their order,"
         self._items = file_items([image for image, _ in self._pairs], base, order)

@@ -54,13 +54,14 @@ class NestedRuns:
         self.parent = TrackedRun(tracking_uri, experiment, run_name, store_dir, {KEY: key})
 
     def __enter__(self) -> NestedRuns:
-        client, experiment = self.parent.open_store()
-        earlier = client.search_runs([experiment], f"tags.`{KEY}` = '{self.key}'", max_results=1)
-        if earlier:
-            self.parent.run_id = earlier[0].info.run_id
-            for child in self._children():
-                if child.info.status == "RUNNING":
-                    client.set_terminated(child.info.run_id, "FAILED")
+        with self.parent.refusals():
+            client, experiment = self.parent.open_store()
+            earlier = client.search_runs([experiment], f"tags.`{KEY}` = '{self.key}'", max_results=1)
+            if earlier:
+                self.parent.run_id = earlier[0].info.run_id
+                for child in self._children():
+                    if child.info.status == "RUNNING":
+                        client.set_terminated(child.info.run_id, "FAILED")
         self.parent.__enter__()
         return self
 

@@ -9,7 +9,7 @@ import os
 import secrets
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -78,17 +78,22 @@ class TrackedRun:
         return self._client is not None
 
     def __enter__(self) -> TrackedRun:
-        try:
+        with self.refusals():
             self._begin()
+        self._recorded.clear()
+        return self
+
+    @contextlib.contextmanager
+    def refusals(self) -> Iterator[None]:
+        """Say in one sentence that MLflow cannot begin, whose own errors may hold the store's address and password."""
+        try:
+            yield
         except Exception as error:
-            # What MLflow says may hold the address of the store, with its password.
             raise ValueError(
                 f"MLflow could not begin a run in the experiment {self.experiment!r} ({type(error).__name__}); check "
                 "that its server runs, that the experiment was not deleted and that tracking_uri is no plain folder, "
                 "or leave tracking_uri out for a file in the output folder."
             ) from None
-        self._recorded.clear()
-        return self
 
     def _begin(self) -> None:
         client, number = self.open_store()

@@ -15,7 +15,7 @@ from monai.data import DataLoader, Dataset
 from monai.handlers import MLFlowHandler, StatsHandler, ValidationHandler
 
 from monai_cadp.engines import FlowEvaluator, FlowTrainer
-from monai_cadp.handlers import MLflowTracking, TrackedRun, tracked_run
+from monai_cadp.handlers import MLflowTracking, NestedRuns, TrackedRun, tracked_run
 from monai_cadp.networks import ConditionalINN
 
 
@@ -222,6 +222,12 @@ def test_a_store_that_cannot_begin_is_refused_in_one_sentence_before_anything_is
     with refused(ValueError, "could not begin a run in the experiment 'tests' .*; check"):
         training.run()
     assert training.state.iteration == 0
+
+
+def test_a_study_is_refused_like_a_training_where_its_store_cannot_begin(tmp_path, refused):
+    runs = NestedRuns("key", tracking_uri=str(tmp_path / "mlruns"), experiment="tests", store_dir=tmp_path)
+    with refused(ValueError, "could not begin a run in the experiment 'tests' .*; check"):
+        runs.__enter__()
 
 
 def test_the_store_of_the_environment_is_used_where_none_is_given(monkeypatch, tmp_path):
