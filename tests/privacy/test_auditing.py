@@ -247,3 +247,12 @@ def test_counts_of_a_training_show_its_epsilon_and_that_of_a_control_of_half_the
 
 def test_counts_that_say_nothing_bound_nothing():
     assert training_epsilon_lower_bound(500, 1000, 500, 1000, [NoisySums(2.0)], 1e-5) == 0.0
+
+
+@pytest.mark.parametrize("hits", [(9_950, 8_000), (2_000, 50), (9_000, 1_000)])
+def test_it_does_not_matter_which_kind_of_canary_is_called_the_first(hits):
+    """Two kinds that could replace each other: exchanging them, and guesses with them, says the same."""
+    claim = [NoisySums(noise_multiplier=1.0)]
+    one = training_epsilon_lower_bound(hits[0], 10_000, hits[1], 10_000, claim, 1e-5)
+    other = training_epsilon_lower_bound(10_000 - hits[1], 10_000, 10_000 - hits[0], 10_000, claim, 1e-5)
+    assert one == pytest.approx(other, rel=1e-9) and one > 0.5

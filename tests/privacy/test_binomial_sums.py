@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from decimal import Decimal, localcontext
 from fractions import Fraction as F
 
 import numpy as np
@@ -52,6 +53,20 @@ def test_the_exact_mean_of_a_few_lies_between_the_bounds(law, factor, count):
     low, high = (positive_mean(law, math.log(factor), count, upper=upper) for upper in (False, True))
     assert low <= exact * (1 + 1e-14) and exact <= high * (1 + 1e-14) + 1e-15
     assert high - low <= 4e-3 * exact + 1e-12
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_bounds_stay_on_their_sides_where_a_difference_loses_all_but_three_digits(count):
+    """High and e^epsilon low next to each other, and the exponential to fifty digits."""
+    for index in range(1, 60):
+        epsilon = index / 37
+        with localcontext() as context:
+            context.prec = 50
+            factor = F(Decimal(epsilon).exp())
+        law = LossLaw(factor * (1 + F(1, 2**40)), F(1), F(1, 4))
+        exact = exactly(law, factor, count)
+        low, high = (positive_mean(law, epsilon, count, upper=upper, lost=1e-200) for upper in (False, True))
+        assert F(low) <= exact <= F(high)
 
 
 def test_a_mean_of_too_small_a_chance_or_of_one_more_is_not_enclosed():

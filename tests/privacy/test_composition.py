@@ -168,6 +168,13 @@ def test_a_person_in_the_training_set_has_the_guarantee_of_training_and_release_
     assert include_training(replaced, unit="patient").delta == 1e-6
 
 
+def test_both_parts_of_what_a_trained_network_releases_name_its_weights():
+    trained = TrainingData.dp(0.5, 1e-6, "patient")
+    both = include_training(guarantee(2.0, unit="patient", training_data=trained, fingerprint="f" * 64))
+    assert [part["fingerprint"] for part in both.parameters["parts"]] == ["f" * 64] * 2
+    assert both.fingerprint == "f" * 64
+
+
 def test_training_that_nothing_covers_is_refused_and_public_training_costs_nothing(refused):
     with refused(ValueError, "no guarantee covers"):
         include_training(guarantee())

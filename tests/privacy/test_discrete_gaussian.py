@@ -101,3 +101,17 @@ def test_words_that_do_not_decide_are_decided_by_further_ones(monkeypatch):
         found.append(int(discrete_gaussian._from_table(1, None)[0]))
         assert not answers
     assert found == [place - REACH, place - REACH + 1]
+
+
+def test_every_bit_of_the_further_words_takes_part_in_the_decision(monkeypatch):
+    _, upper = discrete_gaussian._table()
+    place, words = REACH + 3, []
+    monkeypatch.setattr(discrete_gaussian, "_place", lambda _, word: words.append(word) or place)
+    drawn = [np.array([1 << bit, 0], dtype=np.uint64).view(np.int64) for bit in range(63)]
+    drawn += [np.array([0, 1 << bit], dtype=np.uint64).view(np.int64) for bit in range(63)]
+    for lower in drawn:
+        answers = [np.array([upper[place]]), lower]
+        monkeypatch.setattr(discrete_gaussian, "stream_words", lambda count, _, answers=answers: answers.pop(0))
+        discrete_gaussian._from_table(1, None)
+    below = [word - (int(upper[place]) << (TABLE_BITS - 63)) for word in words]
+    assert sorted(below) == [2**bit for bit in range(TABLE_BITS - 63)]

@@ -141,3 +141,8 @@ def test_an_unusable_part_is_refused_in_one_sentence(change):
 def test_other_text_is_refused(text):
     with pytest.raises(ValueError, match="This is not a guarantee"):
         PrivacyGuarantee.from_json(text)
+
+
+def test_public_facts_are_a_tuple_whatever_list_they_came_in():
+    listed = PrivacyGuarantee(1.0, "x", public=["class", "age"])
+    assert listed.public == ("class", "age") and hash(listed) == hash(PrivacyGuarantee(1.0, "x", public=listed.public))

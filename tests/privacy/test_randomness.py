@@ -9,6 +9,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from scipy import stats
 
 from monai_cadp.privacy.randomness import (
@@ -75,6 +76,21 @@ def test_normal_noise_is_standard_normal():
     noise = random_normal(torch.zeros(40_000, 2))
     assert noise.dtype == torch.float32
     assert stats.kstest(noise.flatten().double().numpy(), "norm").pvalue > ALPHA
+
+
+def test_normal_noise_is_the_box_muller_transform_of_the_stream(monkeypatch):
+    """Computed again in 64 bits, from the streams of known keys."""
+    keys = [os.urandom(32) for _ in range(3)]
+    queue = list(keys)
+    monkeypatch.setattr(os, "urandom", lambda count: queue.pop(0))
+    noise = random_normal(torch.zeros(3, 7)).double().numpy()
+    for key, row in zip(keys, noise, strict=True):
+        cipher = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+        words = np.frombuffer(cipher.update(bytes(32)), dtype=np.int32).astype(np.float64)
+        length = np.sqrt(-2 * np.log((words[:4] + 2**31 + 0.5) / 2**32))
+        angle = 2 * np.pi * words[4:] / 2**32
+        expected = np.concatenate([length * np.cos(angle), length * np.sin(angle)])[:7]
+        assert row == pytest.approx(expected, abs=1e-5)
 
 
 def test_uniform_noise_is_uniform_and_below_one():

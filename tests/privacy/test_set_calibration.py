@@ -78,3 +78,9 @@ def test_one_epsilon_is_stated_that_of_a_release_or_that_of_a_set(refused):
         SubsetSelection.stated(set_epsilon=1.0, set_delta=1e-6)
     with refused(ValueError, "epsilon"):
         SubsetSelection.stated()
+
+
+@pytest.mark.parametrize("num_candidates", [2, 3, 5])
+def test_among_few_candidates_the_marked_set_has_a_member_still(num_candidates):
+    epsilon, size = fit_to_set(6.0, 2, 1e-9, num_candidates=num_candidates)
+    assert size == 1 and epsilon >= 6.0

@@ -192,3 +192,13 @@ def test_only_pure_guarantees_are_shuffled(refused):
     with refused(ValueError, "only pure releases"):
         GaussianMechanism(1.0, 1e-6, 1.0).guarantee().shuffled(10_000, 1e-6)
     assert PriorOnly().guarantee().shuffled(10, 1e-6).epsilon == 0.0
+
+
+@pytest.mark.parametrize("exponent", range(1, 60))
+def test_a_delta_that_covers_all_of_it_leaves_an_epsilon_of_nothing(exponent):
+    """Where the set gives away less than delta without any epsilon, about a delta that is just enough for that, too."""
+    delta = 10 ** (-exponent / 30)
+    found = shuffled_epsilon(0.5, 1_000, delta, Subset(64, 6))
+    assert 0 <= found <= 0.5
+    lower = attained_epsilon(0.5, 1_000, delta, Subset(64, 6))
+    assert lower <= found

@@ -11,7 +11,7 @@ import pytest
 from dp_accounting.pld import PLDAccountant
 from scipy.stats import norm
 
-from monai_cadp.privacy.training_accounting import noise_multiplier_for, sgd_epsilon
+from monai_cadp.privacy.training_accounting import LEAST_MULTIPLIER, noise_multiplier_for, sgd_epsilon
 
 RUNS = [(8.0, 0.04, 200), (2.0, 0.04, 300), (1.0, 0.001, 2000), (1.5, 1.0, 3), (0.6, 0.5, 2)]
 
@@ -88,6 +88,12 @@ def test_the_noise_is_enough_and_a_thousandth_less_is_not(epsilon):
 def test_impossible_numbers_are_refused(make, refused):
     with refused(ValueError, "expected"):
         make()
+
+
+def test_an_epsilon_that_hardly_needs_noise_gets_the_least_that_is_accounted_for():
+    multiplier = noise_multiplier_for(5_000.0, 1e-5, sampling_rate=0.04, steps=20)
+    assert LEAST_MULTIPLIER <= multiplier < 2 * LEAST_MULTIPLIER
+    assert sgd_epsilon(multiplier, 0.04, 20, 1e-5) <= 5_000.0
 
 
 def test_too_small_an_epsilon_is_refused(refused):

@@ -89,6 +89,7 @@ def test_the_card_states_guarantee_label_shape_and_software_and_no_more(tmp_path
     card = json.loads((folder / "release_000001_privacy.json").read_text())
     assert sorted(card) == ["guarantee", "label", "shape", "software"]
     assert card["guarantee"] == GUARANTEE and card["label"] == 3 and card["shape"] == [1, 4, 6]
+    assert sorted(card["software"]) == ["FrEIA", "monai", "monai_cadp", "torch"] and all(card["software"].values())
     assert card["software"]["torch"] == torch.__version__
 
 

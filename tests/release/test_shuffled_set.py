@@ -134,6 +134,21 @@ def test_what_has_no_number_for_the_set_is_refused(inn, tmp_path, refused, case,
     assert not (tmp_path / "out").exists()
 
 
+def test_two_hide_behind_each_other(inn, tmp_path):
+    images = TwoOfAClass()
+    folder = release_folder(
+        privatizer(inn, SubsetSelection(2.0, num_candidates=64)), images, tmp_path / "out", set_delta=DELTA
+    )
+    assert json.loads((folder / "summary.json").read_text())["set_guarantee"]["parameters"]["num_releases"] == 2
+
+
+class TwoOfAClass(People):
+    """The class 2 has two."""
+
+    def __getitem__(self, index):
+        return super().__getitem__(index) | {"label": torch.tensor(2 if index in (7, 9) else 0)}
+
+
 class OneOfAClass(People):
     """Nobody else of the class 2."""
 

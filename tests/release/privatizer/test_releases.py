@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from monai_cadp import Privatizer
+from monai_cadp.networks import ContentBasis
 from monai_cadp.privacy import (
     PriorOnly,
 )
@@ -43,6 +44,23 @@ def test_hostile_images_are_released_as_finite_images(setting, value, content, n
     x[2, :, :2] = value
     x[3, :, 0] = -value
     assert torch.isfinite(privatizer(x, condition)).all()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_latent_that_is_no_number_is_in_the_middle_of_the_prior(setting, monkeypatch, value):
+    inn, condition = setting
+    seen, encode = [], inn.encode
+
+    def encode_badly(x, condition):
+        z, log_det = encode(x, condition)
+        z[:, ::2] = value
+        return z, log_det
+
+    monkeypatch.setattr(inn, "encode", encode_badly)
+    project = ContentBasis.project
+    monkeypatch.setattr(ContentBasis, "project", lambda self, z: seen.append(z) or project(self, z))
+    Privatizer(inn, PriorOnly(), basis(inn))(images(6), condition)
+    assert not seen[0][:, ::2].any() and seen[0][:, 1::2].all()
 
 
 def test_the_original_is_not_touched(inn):
