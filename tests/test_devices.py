@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import copy
 import importlib
+import json
 
 import numpy as np
 import pytest
 import torch
 from monai.data import DataLoader, Dataset
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from monai_cadp.attacks import audit_releaser, reidentification, train_verification
-from monai_cadp.engines import FlowEvaluator, FlowTrainer, GaussianNoise, LevelTrainer
+from monai_cadp.data import open_schema, open_table
+from monai_cadp.engines import ColumnNoise, FlowEvaluator, FlowTrainer, GaussianNoise, LevelTrainer
 from monai_cadp.metrics import (
     chest_features,
     classifier_auc,
@@ -52,6 +54,29 @@ from monai_cadp.privacy import (
 from monai_cadp.privacy.ledger import write_secret
 from monai_cadp.release import Privatizer, RecordedReleaser, SliceWiseReleaser, release_folder
 from monai_cadp.release.checkpoint import load_privatizer, save_model
+from monai_cadp.studies import (
+    AttributeInference,
+    CellNoise,
+    ClassifierUtility,
+    ColumnHistograms,
+    ContentKept,
+    LatentLaplace,
+    NearestCandidate,
+    NetworkContent,
+    NetworkMembership,
+    NetworkTraining,
+    PrivateTraining,
+    PublishedMethod,
+    Realism,
+    Reidentification,
+    ReleaseAudit,
+    ReleaseStrip,
+    RowUtility,
+    Study,
+    UserContent,
+    WhichIsWhich,
+    WithoutGuarantee,
+)
 from monai_cadp.transforms import Privatized
 
 # The one device besides the processor for which every build of PyTorch can compute gradients.
@@ -336,3 +361,76 @@ def test_metrics_are_computed_where_the_images_are(second):
     masks = (x > 0.5).long()
     segmentation = train_segmentation(there, masks.to(second), 2, epochs=1)
     assert segmentation_dice(segmentation, there, masks.to(second)).shape[0] == 16
+
+
+class Negative(nn.Module):
+    """Something that is called anonymisation."""
+
+    def forward(self, x, y):
+        return 1 - x
+
+
+@pytest.mark.slow
+def test_a_study_runs_where_it_is_told(second, tmp_path, monkeypatch):
+    """Every method, measurement and picture of images with classes, on the second device."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    items = [{"image": image, "label": label} for image, label in zip(images(24), torch.arange(24) % 2, strict=True)]
+    training = NetworkTraining(network("neighbourhood"), "public", max_epochs=1, batch_size=8, num_directions=4)
+    utility = ClassifierUtility(2, epochs=1, num_dropouts=2)
+    study = Study(
+        "Elsewhere",
+        training,
+        items,
+        items,
+        items,
+        tmp_path / "out",
+        [
+            NetworkContent([2.0]),
+            UserContent(shape_features, [2.0]),
+            LatentLaplace([2.0]),
+            CellNoise([2.0], cell=4),
+            WithoutGuarantee("negative", Negative()),
+            PublishedMethod(network("paper"), [1.0], max_minutes=0.05),
+            PrivateTraining(2, [8.0], 1e-3, epochs=1),
+        ],
+        [
+            utility,
+            ContentKept(shape_features, ["area", "slant", "width", "height"]),
+            Realism(utility),
+            Reidentification(epochs=1),
+            NearestCandidate(num_candidates=4),
+            AttributeInference(shape_features, 1),
+        ],
+        [ReleaseStrip(), WhichIsWhich()],
+        membership=NetworkMembership(num_overfitted=4, epochs=1),
+        audit=ReleaseAudit(trials=100, trials_alone=20),
+        device=second,
+        quick=True,
+    )
+    results = json.loads((study.run().parent / "results.json").read_text())
+    assert len(results["variants"]) == 9 and all(row["figures"] for row in results["variants"])
+    assert load_privatizer(tmp_path / "out" / "model.pt", PriorOnly()).device == torch.device("cpu")
+
+
+@pytest.mark.slow
+def test_a_study_of_rows_runs_where_it_is_told(second, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    rows, schema = open_table("breast_cancer", "val"), open_schema("breast_cancer")
+    inn = ConditionalINN((), schema.width, num_classes=schema.num_classes, num_couplings=2, width=8)
+    study = Study(
+        "Rows elsewhere",
+        NetworkTraining(inn, "public", max_epochs=1, noise=ColumnNoise(schema.steps, 0.01), num_directions=4),
+        rows,
+        rows,
+        rows,
+        tmp_path / "out",
+        [NetworkContent([2.0]), LatentLaplace([2.0])],
+        [RowUtility(schema), ContentKept(nn.Identity()), NearestCandidate(num_candidates=4)],
+        [ColumnHistograms([column.name for column in schema.encoded])],
+        audit=ReleaseAudit(trials=100, trials_alone=20),
+        device=second,
+        unit="row",
+        quick=True,
+    )
+    results = json.loads((study.run().parent / "results.json").read_text())
+    assert len(results["variants"]) == 4 and all(row["figures"] for row in results["variants"])

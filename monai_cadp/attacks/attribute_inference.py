@@ -94,6 +94,12 @@ def attribute_inference(
         )
     with extra("studies", "Attribute inference"):
         import sklearn  # noqa: F401
+    # scikit-learn works on the CPU.
+    shadow_releases, shadow_attributes, releases, attributes = (
+        x.cpu() for x in (shadow_releases, shadow_attributes, releases, attributes)
+    )
+    if labels is not None and shadow_labels is not None:
+        shadow_labels, labels = shadow_labels.cpu(), labels.cpu()
     # Folds of the cross-validation are neighbours; people may have come sorted.
     order = torch.randperm(len(shadow_releases), generator=torch.Generator().manual_seed(seed))
     known, truth = shadow_attributes[order].numpy(), attributes.numpy()

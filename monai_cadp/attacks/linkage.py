@@ -131,7 +131,7 @@ def edge_features(images: Tensor) -> Tensor:
         raise ValueError(f"The images have shape {tuple(images.shape)}; expected (B, 1, H, W).")
     cell = tuple(max(1, size * CELL // 128) for size in images.shape[2:])
     rows = [
-        hog(image.numpy(), orientations=ORIENTATIONS, pixels_per_cell=cell, cells_per_block=CELLS_OF_BLOCK)
+        hog(image.cpu().numpy(), orientations=ORIENTATIONS, pixels_per_cell=cell, cells_per_block=CELLS_OF_BLOCK)
         for image in images[:, 0].double().cpu()
     ]
     features = torch.from_numpy(np.stack(rows))

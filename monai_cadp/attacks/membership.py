@@ -137,7 +137,7 @@ def _auc(members: Tensor, others: Tensor) -> float:
     with extra("studies", "Membership inference"):
         from sklearn.metrics import roc_auc_score
     truth = torch.cat([torch.ones(len(members)), torch.zeros(len(others))])
-    return float(roc_auc_score(truth.numpy(), torch.cat([members, others]).numpy()))
+    return float(roc_auc_score(truth.numpy(), torch.cat([members, others]).cpu().numpy()))
 
 
 def _true_positives(members: Tensor, others: Tensor, false_positives: float) -> float:

@@ -100,7 +100,7 @@ def nearest_candidate(
         (1.0, 0.1)
     """
     limit = success_limit(epsilon, num_candidates)
-    labels = torch.zeros(len(originals), dtype=torch.long) if labels is None else labels
+    labels = torch.zeros(len(originals), dtype=torch.long, device=originals.device) if labels is None else labels
     if originals.shape != releases.shape or labels.shape != originals.shape[:1]:
         raise ValueError(
             f"Originals, releases and labels came in the shapes {tuple(originals.shape)}, {tuple(releases.shape)} and "
@@ -114,7 +114,7 @@ def nearest_candidate(
         )
     x, y = originals.flatten(1).double(), releases.flatten(1).double()
     generator = torch.Generator().manual_seed(seed)
-    similarity = torch.empty(len(x), num_candidates, dtype=torch.float64)
+    similarity = torch.empty(len(x), num_candidates, dtype=torch.float64, device=x.device)
     for label in classes:
         members = (labels == label).nonzero()[:, 0]
         for place, index in enumerate(members.tolist()):
@@ -122,7 +122,7 @@ def nearest_candidate(
             others = torch.randperm(len(members) - 1, generator=generator)[: num_candidates - 1]
             candidates = torch.cat([torch.tensor([place]), others + (others >= place)])
             similarity[index] = -(x[members[candidates]] - y[index]).square().sum(1)
-    success = among_nearest(similarity, torch.zeros(len(x), dtype=torch.long))
+    success = among_nearest(similarity, torch.zeros(len(x), dtype=torch.long, device=x.device))
     return NearestCandidateResult(
         bootstrap_mean(success, num_bootstraps=num_bootstraps, seed=seed), 1 / num_candidates, limit
     )
@@ -163,7 +163,7 @@ def expected_releases(
         (torch.Size([20, 1, 4]), True)
     """
     groups, shadow_groups = (
-        torch.zeros(len(images), dtype=torch.long) if of is None else of
+        torch.zeros(len(images), dtype=torch.long) if of is None else of.cpu()
         for images, of in ((originals, labels), (shadow_originals, shadow_labels))
     )
     if (
@@ -179,8 +179,10 @@ def expected_releases(
         )
     with extra("studies", "The attack by ridge regression"):
         from sklearn.linear_model import RidgeCV
-    shadows, released, x = (images.flatten(1).double() for images in (shadow_originals, shadow_releases, originals))
-    released, x, shadows = released.clone(), x.clone(), shadows.clone()
+    # scikit-learn works on the CPU.
+    shadows, released, x = (
+        images.flatten(1).double().cpu().clone() for images in (shadow_originals, shadow_releases, originals)
+    )
     expected = torch.empty(len(x), released.shape[1], dtype=torch.float64)
     for label in shadow_groups.unique():
         of, among = shadow_groups == label, groups == label
@@ -190,4 +192,4 @@ def expected_releases(
         shadows[of] -= shadows[of].mean(0)
     model = RidgeCV(STRENGTHS, fit_intercept=False).fit(shadows.numpy(), released.numpy())
     expected += torch.from_numpy(model.predict(x.numpy()).reshape(expected.shape))
-    return expected.reshape(len(x), *shadow_releases.shape[1:]).to(shadow_releases.dtype)
+    return expected.reshape(len(x), *shadow_releases.shape[1:]).to(originals.device, shadow_releases.dtype)

@@ -97,7 +97,8 @@ def train_private_classifier(
     may round differently where the batch has one image more. Not covered either is the time that training takes.
 
     Args:
-        images: originals (n, C, \*spatial), in two or three dimensions; intensities are clipped to 0 to 1, NaN is 0.
+        images: originals (n, C, \*spatial), in two or three dimensions, on the device that trains; intensities
+            are clipped to 0 to 1, NaN is 0.
         labels: classes (n,), integers from 0, or yes-or-no labels (n, num_classes) of 1 and 0, of which several may
             apply. They are protected with their image.
         num_classes: number of classes, or of labels, public.
@@ -155,7 +156,7 @@ def train_private_classifier(
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = PrivateClassifier(tuple(images.shape[1:]), num_classes, guarantee)
+        model = PrivateClassifier(tuple(images.shape[1:]), num_classes, guarantee).to(images.device)
     model.train()
     hooked = GradSampleModule(model, loss_reduction="sum")
     optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=MOMENTUM)

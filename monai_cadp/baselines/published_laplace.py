@@ -60,5 +60,5 @@ class PublishedLaplace(nn.Module):
         z, _ = self.inn.encode(x, condition)
         bound = min(self.epsilon / 2, LARGEST_BOUND)
         z = z / (torch.linalg.matrix_norm(z, ord=1) / bound).clamp(min=1.0)
-        noise = torch.distributions.Laplace(0.0, bound / self.epsilon).sample(z.shape)
+        noise = torch.distributions.Laplace(torch.zeros_like(z), bound / self.epsilon).sample()
         return self.inn.decode(z + noise, condition)

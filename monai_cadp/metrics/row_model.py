@@ -57,5 +57,5 @@ def row_model_score(
         ("forest", False): RandomForestClassifier(random_state=0),
     }
     fitted = make_pipeline(StandardScaler(), estimators[model, train_target.is_floating_point()])
-    fitted.fit(train_features.numpy(), train_target.numpy())
-    return float(fitted.score(test_features.numpy(), test_target.numpy()))
+    fitted.fit(train_features.cpu().numpy(), train_target.cpu().numpy())
+    return float(fitted.score(test_features.cpu().numpy(), test_target.cpu().numpy()))

@@ -97,7 +97,7 @@ class TrainedModel:
                 basis.directions.copy_(basis.directions.half())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return tensors and plain data; what half precision holds exactly is stored in it."""
+        """Return tensors of the CPU and plain data; what half precision holds exactly is stored in it."""
         state: dict[str, Any] = {f"inn.{name}": _compact(value) for name, value in self.network.state_dict().items()}
         parts = {name: _stored(basis) for name, basis in self.bases.items()}
         first, *others = parts
@@ -139,7 +139,8 @@ def _stored(basis: ContentBasis) -> dict[str, Tensor]:
 
 
 def _compact(value: Any) -> Any:
-    """Return a tensor in half precision, if it loses nothing."""
+    """Return a tensor on the CPU, which every reader has, and in half precision if it loses nothing."""
+    value = value.cpu() if isinstance(value, Tensor) else value
     if not isinstance(value, Tensor) or value.dtype != torch.float32 or value.numel() < SMALL:
         return value
     half = value.half()

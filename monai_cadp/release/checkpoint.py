@@ -58,7 +58,12 @@ def write_file(content: dict[str, Any], path: str | Path) -> None:
         torch.save(content, file)
 
 
-def load_model(path: str | Path, sha256: str | None = None, stated: Mapping[str, Any] | None = None) -> TrainedModel:
+def load_model(
+    path: str | Path,
+    sha256: str | None = None,
+    stated: Mapping[str, Any] | None = None,
+    device: torch.device | str = "cpu",
+) -> TrainedModel:
     """Read a trained model; the file says which network to build.
 
     Args:
@@ -66,13 +71,14 @@ def load_model(path: str | Path, sha256: str | None = None, stated: Mapping[str,
         sha256: of the file, where it is known: any other file is refused before it is read; None or "any" for no check.
         stated: options by their names, of which those that describe the network (``spatial_shape``, ``num_classes``,
             ``num_directions``, ``inn#rank`` ...) must be those of the file; all others are passed over.
+        device: where the network works.
 
     Returns:
         The model.
 
     Raises:
         ValueError: if the file is missing, damaged, not a model's, not the one with this SHA-256, or holds another
-            network than is stated.
+            network than is stated, or if the device cannot be used.
     """
     if sha256 not in (None, ANY_FILE) and _sha256(Path(path)) != sha256:
         raise ValueError(
@@ -91,6 +97,12 @@ def load_model(path: str | Path, sha256: str | None = None, stated: Mapping[str,
             "The checkpoint could not be read; expected an undamaged file that this package has written."
         ) from None
     _check_stated(stated or {}, model.network, model.content)
+    try:
+        model.network.to(device)
+    except (RuntimeError, AssertionError):
+        raise ValueError(
+            f"device is {str(device)!r}, which cannot be used here; expected cpu, cuda or the like."
+        ) from None
     return model
 
 
@@ -137,18 +149,12 @@ def load_privatizer(
         >>> load_privatizer(path, SubsetSelection(epsilon=2.0)).guarantee.epsilon
         2.0
     """
-    model = load_model(path, sha256, stated)
+    model = load_model(path, sha256, stated, device)
     _check_names(model, class_names)
     if class_names is not None:
         model = TrainedModel(model.network, model.bases, condition_names=class_names)
     if label_epsilon is not None:
         options["label_mechanism"] = _label_mechanism(model.network.condition_space, label_epsilon)
-    try:
-        model.network.to(device)
-    except (RuntimeError, AssertionError):
-        raise ValueError(
-            f"device is {str(device)!r}, which cannot be used here; expected cpu, cuda or the like."
-        ) from None
     return Privatizer(model, mechanism, **options)
 
 

@@ -56,6 +56,11 @@ class Releases(NamedTuple):
     train_released: Tensor | None
     test_released: Tensor | None
 
+    def to(self, device: torch.device | str) -> Releases:
+        """Return the same on a device."""
+        released = (None if x is None else x.to(device) for x in (self.train_released, self.test_released))
+        return Releases(self.variant, self.train.to(device), self.test.to(device), *released)
+
 
 class Measurement(Protocol):
     """Anything that a study can measure."""

@@ -101,6 +101,7 @@ class NetworkMembership:
             weight_decay=0.0,
             noise=copy.deepcopy(training.noise),
             averaging=0.0,
+            device=few.x.device,
         )
         trainer.run()
         return network
@@ -109,7 +110,7 @@ class NetworkMembership:
 @torch.no_grad()
 def _scores(network: InvertibleNetwork, split: Split, count: int | None = None) -> Tensor:
     parts = zip(split.x[:count].split(256), split.y[:count].split(256), strict=True)
-    return torch.cat([network.log_prob(x, y) for x, y in parts])
+    return torch.cat([network.log_prob(x, y) for x, y in parts]).cpu()
 
 
 def _figures(members: Tensor, others: Tensor) -> dict[str, Any]:

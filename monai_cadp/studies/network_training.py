@@ -80,7 +80,7 @@ class NetworkTraining:
         """Train, and write ``model.pt``.
 
         Args:
-            train: images to learn from.
+            train: images to learn from; the network is trained where they are.
             val: images that choose the best epoch.
             output_dir: folder of the checkpoint, and of the state from which an interrupted training goes on.
             tracked: open MLflow run.
@@ -101,6 +101,7 @@ class NetworkTraining:
             "noise": self.noise,
             "averaging": self.averaging,
             "training_data": self.training_data,
+            "device": train.x.device,
         }
         if isinstance(self.network, ConditionalINN) and self.network.knows_noise:
             trainer: FlowTrainer = LevelTrainer(
@@ -108,7 +109,7 @@ class NetworkTraining:
             )
         else:
             trainer = FlowTrainer(self.network, loader, **options)
-        evaluator = FlowEvaluator(trainer.averaged, val.loader(256), noise=self.noise)
+        evaluator = FlowEvaluator(trainer.averaged, val.loader(256), noise=self.noise, device=train.x.device)
         export = ExportPrivatizer(
             output_dir / "model.pt",
             evaluator=evaluator,

@@ -47,6 +47,7 @@ class PublishedMethod:
 
         def release(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
             self._train(context)
+            self.network.to(x.device)
             return in_batches(published)(x, y).clamp(0, 1)
 
         name = "the paper as published"
@@ -64,7 +65,7 @@ class PublishedMethod:
     def _train(self, context: StudyContext) -> None:
         trained = context.state_dir / "paper.pt"
         if trained.exists():
-            self.network.load_state_dict(torch.load(trained, weights_only=True))
+            self.network.load_state_dict(torch.load(trained, map_location="cpu", weights_only=True))
             return
         torch.manual_seed(0)
         trainer = FlowTrainer(
@@ -75,8 +76,9 @@ class PublishedMethod:
             learning_rate=self.learning_rate,
             noise=GaussianNoise(NOISE),
             averaging=0.99,
+            device=context.train.x.device,
         )
         trainer.attach_all([TrainingCheckpoint(context.state_dir / "paper_last.pt", resume=True), ProgressBar()])
         trainer.run()
         self.network.load_state_dict(trainer.averaged_network.state_dict())
-        torch.save(self.network.state_dict(), trained)
+        torch.save(self.network.cpu().state_dict(), trained)

@@ -70,6 +70,7 @@ class Study:
         unit: what one image is in guarantees: "image", "volume" or "patient".
         seeds: of classifiers and attackers; every variant is run once for each.
         tracking_uri: MLflow's store; None for the environment's, or an SQLite file in ``output_dir``.
+        device: where networks are trained, images released, and figures computed.
         quick: a short run on a few images, to see whether everything works; its figures mean nothing.
 
     Raises:
@@ -96,6 +97,7 @@ class Study:
         unit: str = "image",
         seeds: Sequence[int] = (0,),
         tracking_uri: str | None = None,
+        device: torch.device | str = "cpu",
         quick: bool = False,
     ) -> None:
         if not seeds:
@@ -106,7 +108,7 @@ class Study:
         self.membership, self.audit = membership, audit
         self.num_released, self.num_test = num_released, num_test
         self.temperature, self.unit, self.seeds = temperature, check_unit(unit), [int(seed) for seed in seeds]
-        self.tracking_uri, self.quick = tracking_uri, quick
+        self.tracking_uri, self.device, self.quick = tracking_uri, torch.device(device), quick
 
     def run(self) -> Path:
         """Run what is not finished yet, and return the path of the page."""
@@ -115,7 +117,9 @@ class Study:
             import matplotlib  # noqa: F401
             import sklearn  # noqa: F401
         limits = (QUICK_TRAIN, QUICK_TEST, QUICK_TEST) if self.quick else (None, None, self.num_test)
-        train, val, test = (_split(images, limit) for images, limit in zip(self.images, limits, strict=True))
+        train, val, test = (
+            _split(images, limit).to(self.device) for images, limit in zip(self.images, limits, strict=True)
+        )
         states = self.output_dir / "state"
         self.output_dir.mkdir(parents=True, exist_ok=True)
         # Networks and figures that no guarantee covers.
@@ -129,7 +133,7 @@ class Study:
             network = self._train(runs, train, val, state_dir)
             shutil.copyfile(state_dir / "model.pt", self.output_dir / "model.pt")
             released = _first(train, self.num_released)
-            model = load_model(state_dir / "model.pt")
+            model = load_model(state_dir / "model.pt", device=self.device)
             context = StudyContext(model, self.temperature, self.unit, released, state_dir, self.quick)
             variants = list(self._variants(context))
             rows = [
@@ -162,7 +166,7 @@ class Study:
                 ]
             figures, page = self.output_dir / "results.json", self.output_dir / "report.html"
             figures.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-            public = (released, test) if self.training.training_data == "public" else None
+            public = (released.to("cpu"), test.to("cpu")) if self.training.training_data == "public" else None
             write_report(page, results, self.illustrations, partial(_picture_path, state_dir), public)
             for artifact in (figures, page):
                 runs.parent.artifact(artifact)
@@ -222,8 +226,9 @@ class Study:
             figures |= measurement(releases, seed)
         child.metrics({name: _value(figure) for name, figure in figures.items()})
         if self._may_draw(variant):
+            shown = releases.to("cpu")
             for illustration in self.illustrations:
-                picture = illustration(releases)
+                picture = illustration(shown)
                 if picture is not None:
                     path = _picture_path(state_dir, variant.name, illustration)
                     path.parent.mkdir(exist_ok=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from monai.data import DataLoader, Dataset
 from torch import Tensor, nn
 
@@ -31,6 +32,10 @@ class Split(NamedTuple):
 
     x: Tensor
     y: Tensor
+
+    def to(self, device: torch.device | str) -> Split:
+        """Return the same on a device."""
+        return Split(self.x.to(device), self.y.to(device))
 
     def loader(
         self, batch_size: int, shuffle: bool = False, transform: Sequence[Callable[..., Any]] = ()
