@@ -70,6 +70,7 @@ from monai_cadp.studies import (
     Realism,
     Reidentification,
     ReleaseAudit,
+    ReleaseEvaluation,
     ReleaseStrip,
     RowUtility,
     Study,
@@ -361,6 +362,15 @@ def test_metrics_are_computed_where_the_images_are(second):
     masks = (x > 0.5).long()
     segmentation = train_segmentation(there, masks.to(second), 2, epochs=1)
     assert segmentation_dice(segmentation, there, masks.to(second)).shape[0] == 16
+
+
+def test_an_evaluation_trains_and_measures_where_it_is_told(second):
+    items = [{"image": image, "label": label} for image, label in zip(images(), LABELS, strict=True)]
+    inn = fitted().to(second)
+    evaluation = ReleaseEvaluation(items, items, device=second, epochs=1)
+    assert evaluation.originals()["accuracy"] >= 0
+    (row,) = evaluation.run(TrainedModel(inn, ContentBasis.leading(inn, 4)), ContentBasis.leading(inn, 4), [])
+    assert -1 <= row["kept_mean"] <= 1
 
 
 class Negative(nn.Module):

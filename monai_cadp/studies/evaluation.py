@@ -12,7 +12,6 @@ from typing import Any
 from monai_cadp.networks import ContentBasis, InvertibleNetwork, TrainedModel
 from monai_cadp.privacy import Mechanism, PriorOnly, SubsetSelection
 from monai_cadp.release import Privatizer, Releaser
-from monai_cadp.release.checkpoint import load_model
 from monai_cadp.reports import text_table
 
 __all__ = ["Evaluation"]
@@ -57,21 +56,20 @@ class Evaluation(ABC):
             results.append({"name": name, "epsilon": epsilon, "delta": delta, **self.measure(privatizer, name)})
         return results
 
-    def write(self, checkpoint: str | Path, epsilons: Sequence[float] | None, path: str | Path) -> None:
+    def write(self, model: TrainedModel, epsilons: Sequence[float] | None, path: str | Path) -> None:
         """Measure subset selection at several epsilons with a trained network, print a table, and write it as JSON.
 
         Args:
-            checkpoint: file of :func:`~monai_cadp.release.checkpoint.save_model`.
+            model: that releases, such as one of :func:`~monai_cadp.release.checkpoint.load_model`.
             epsilons: budgets of one image or row; there are no others unless they are given.
             path: of the JSON file.
 
         Raises:
-            ValueError: if an epsilon is not usable or the checkpoint cannot be read; nothing is written then.
+            ValueError: if an epsilon is not usable; nothing is written then.
         """
         if not epsilons:
             raise ValueError("No epsilons were given; choose the budgets to compare, such as --epsilons [1.0,4.0,8.0].")
         mechanisms = [SubsetSelection(float(epsilon)) for epsilon in epsilons]
-        model = load_model(checkpoint)
         results = self.run(model, model.content, mechanisms)
         rows = [{"name": "originals", **self.originals()}, *results]
         Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -32,14 +32,16 @@ class ReleaseEvaluation(Evaluation):
     Args:
         train_images: labelled originals whose releases the classifier learns from.
         test_images: labelled originals, never seen by the network.
+        device: where classifiers are trained and content is measured.
         epochs: of the classifier.
     """
 
-    def __init__(self, train_images: Dataset, test_images: Dataset, *, epochs: int = 12) -> None:
+    def __init__(
+        self, train_images: Dataset, test_images: Dataset, *, device: torch.device | str = "cpu", epochs: int = 12
+    ) -> None:
         self.train_images, self.test_images = train_images, test_images
-        self.epochs = epochs
-        self.original = _stack(train_images)
-        self.test = _stack(test_images)
+        self.device, self.epochs = device, epochs
+        self.original, self.test = _stack(train_images, device), _stack(test_images, device)
         labels = torch.cat([self.original[1], self.test[1]])
         self.num_classes = int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1]
 
@@ -53,8 +55,8 @@ class ReleaseEvaluation(Evaluation):
 
         No content is counted where hardly any two test images share all their labels.
         """
-        train, labels = _release(releaser, self.train_images, f"{name}: training images")
-        released, _ = _release(releaser, self.test_images, f"{name}: test images")
+        train, labels = self._release(releaser, self.train_images, f"{name}: training images")
+        released, _ = self._release(releaser, self.test_images, f"{name}: test images")
         model = train_classifier(train, labels, self.num_classes, epochs=self.epochs)
         return self._judged(model) | self._kept(released)
 
@@ -74,12 +76,14 @@ class ReleaseEvaluation(Evaluation):
             return {"accuracy": round(classifier_accuracy(model, *self.test), 4)}
         return {"auc": round(classifier_auc(model, *self.test), 4)}
 
+    def _release(self, releaser: Releaser, images: Dataset, description: str) -> tuple[Tensor, Tensor]:
+        parts = list(release_batches(releaser, images, batch_size=256, description=description))
+        released, labels = torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts if y is not None])
+        return released.to(self.device), labels.to(self.device)
 
-def _stack(images: Dataset) -> tuple[Tensor, Tensor]:
+
+def _stack(images: Dataset, device: torch.device | str) -> tuple[Tensor, Tensor]:
     items = [images[index] for index in range(len(images))]  # type: ignore[arg-type]
-    return torch.stack([item["image"] for item in items]), torch.stack([item["label"] for item in items])
-
-
-def _release(releaser: Releaser, images: Dataset, description: str) -> tuple[Tensor, Tensor]:
-    parts = list(release_batches(releaser, images, batch_size=256, description=description))
-    return torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts if y is not None])
+    both = (torch.stack([item[key] for item in items]) for key in ("image", "label"))
+    x, labels = (tensor.to(device) for tensor in both)
+    return x, labels

@@ -26,6 +26,7 @@ class SegmentationEvaluation(Evaluation):
         test_images: further ones, never seen by the network.
         num_mask_classes: with the background.
         spacing: of the public grid, in millimetres.
+        device: where segmentation networks are trained and content is measured.
         epochs: of the segmentation.
     """
 
@@ -38,13 +39,14 @@ class SegmentationEvaluation(Evaluation):
         *,
         num_mask_classes: int,
         spacing: float,
+        device: torch.device | str = "cpu",
         epochs: int = 40,
     ) -> None:
         self.train_images, self.test_images = train_images, test_images
-        self.num_mask_classes, self.epochs = num_mask_classes, epochs
+        self.num_mask_classes, self.device, self.epochs = num_mask_classes, device, epochs
         names = [f"{kind}_{label}" for label in range(1, num_mask_classes) for kind in ("volume", "intensity")]
         self.features = MaskFeatures(names, num_mask_classes, spacing)
-        self.original, self.test = _stack(train_images), _stack(test_images)
+        self.original, self.test = _stack(train_images).to(device), _stack(test_images).to(device)
 
     def originals(self) -> dict[str, float]:
         """Return what originals reach: the ceiling."""
@@ -52,12 +54,16 @@ class SegmentationEvaluation(Evaluation):
 
     def measure(self, releaser: Releaser, name: str) -> dict[str, float]:
         """Return the Dice on originals, and the correlation of volume and intensity of every class."""
-        train = _release(releaser, self.train_images, f"{name}: training volumes")
-        released = _release(releaser, self.test_images, f"{name}: test volumes")
-        one_class = torch.zeros(len(released), dtype=torch.long)
+        train = self._release(releaser, self.train_images, f"{name}: training volumes")
+        released = self._release(releaser, self.test_images, f"{name}: test volumes")
+        one_class = torch.zeros(len(released), dtype=torch.long, device=released.device)
         kept = within_class_correlation(self.features(self.test), self.features(released), one_class).tolist()
         figures = {f"kept_{feature}": round(value, 3) for feature, value in zip(self.features.names, kept, strict=True)}
         return {"dice": self._dice(train)} | figures
+
+    def _release(self, releaser: Releaser, images: Dataset, description: str) -> Tensor:
+        parts = release_batches(releaser, images, batch_size=BATCH_SIZE, description=description)
+        return torch.cat([released for released, _ in parts]).to(self.device)
 
     def _dice(self, volumes: Tensor) -> float:
         images, masks = split_masks(volumes, self.num_mask_classes)
@@ -69,8 +75,3 @@ class SegmentationEvaluation(Evaluation):
 
 def _stack(images: Dataset) -> Tensor:
     return torch.stack([images[index]["image"] for index in range(len(images))])  # type: ignore[arg-type]
-
-
-def _release(releaser: Releaser, images: Dataset, description: str) -> Tensor:
-    parts = release_batches(releaser, images, batch_size=BATCH_SIZE, description=description)
-    return torch.cat([released for released, _ in parts])

@@ -67,4 +67,5 @@ class TableEvaluation(Evaluation):
 def _release(releaser: Releaser, table: TableRows, description: str) -> tuple[Tensor, Tensor | None]:
     parts = list(release_rows(releaser, table, description=description))
     labels = [condition for _, condition in parts if condition is not None]
-    return torch.cat([rows for rows, _ in parts]), torch.cat(labels) if labels else None
+    # Rows are few, and scikit-learn works on the CPU.
+    return torch.cat([rows for rows, _ in parts]).cpu(), torch.cat(labels).cpu() if labels else None

@@ -16,8 +16,9 @@ from monai.bundle import ckpt_export, run, verify_metadata, verify_net_in_out
 from PIL import Image
 
 from monai_cadp.data import Digits, open_images
+from monai_cadp.networks import ConditionalINN, ContentBasis, TrainedModel
 from monai_cadp.privacy import SubsetSelection, TrainingData
-from monai_cadp.release.checkpoint import load_network, load_privatizer
+from monai_cadp.release.checkpoint import load_network, load_privatizer, save_model
 
 pytestmark = pytest.mark.slow
 
@@ -225,6 +226,29 @@ def test_the_evaluation_names_originals_prior_only_and_every_epsilon(checkpoint,
     rows = json.loads((tmp_path / "evaluation.json").read_text())
     assert [row["name"] for row in rows] == ["originals", "prior only", "epsilon 8"]
     assert all(0 <= row["accuracy"] <= 1 for row in rows)
+
+
+def test_the_evaluation_knows_class_folders_by_the_names_of_the_model(tmp_path):
+    """Of four classes a hospital has two, and the network has four outputs still."""
+    generator = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for index in range(8):
+            folder = tmp_path / "images" / split / ("class_3", "class_7")[index % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(generator.integers(0, 255, (8, 8), np.uint8)).save(folder / f"{index}.png")
+    inn = ConditionalINN((8, 8), 1, num_classes=4)
+    names = ["class_1", "class_3", "class_5", "class_7"]
+    save_model(TrainedModel(inn, ContentBasis.leading(inn, 2), condition_names=names), tmp_path / "model.pt")
+    options = {"config_file": str(CONFIGS / "evaluate.yaml"), "bundle_root": str(BUNDLE), "epsilons": [8.0]}
+    options |= {"checkpoint": str(tmp_path / "model.pt"), "dataset_dir": str(tmp_path / "images")}
+    run(**options, output_file=str(tmp_path / "evaluation.json"))
+    assert len(json.loads((tmp_path / "evaluation.json").read_text())) == 3
+    for split in ("train", "test"):
+        (tmp_path / "images" / split / "class_7").rename(tmp_path / "images" / split / "other")
+    with pytest.raises(Exception) as caught:
+        run(**options, output_file=str(tmp_path / "other.json"))
+    assert "not among the classes class_1, class_3, class_5, class_7" in str(caught.value.__cause__ or caught.value)
+    assert not (tmp_path / "other.json").exists()
 
 
 def findings(folder, count=60, num_labels=14):
