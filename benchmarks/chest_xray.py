@@ -104,19 +104,26 @@ def nearest(images: Tensor, among: Tensor) -> float:
     return float(torch.cdist(one, other).amin(1).mean())
 
 
-def auc_over_patients(
+def utility(
     models: Sequence[torch.nn.Module], images: Tensor, labels: Tensor, patients: np.ndarray
-) -> Estimate:
-    """Return the mean AUC of classifiers; patients are drawn again with all their films for the interval."""
+) -> dict[str, Estimate]:
+    """Return the mean AUC and accuracy of classifiers; patients are drawn again with all their films for intervals."""
     logits = [classifier_logits(model, images) for model in models]
     margins = [(scores[:, 1] - scores[:, 0]).numpy() for scores in logits]
     films = [np.flatnonzero(patients == patient) for patient in np.unique(patients)]
 
-    def figure(drawn: Tensor) -> float:
-        index = np.concatenate([films[person] for person in drawn.tolist()])
-        return float(np.mean([roc_auc_score(labels.numpy()[index], margin[index]) for margin in margins]))
+    def mean(figure: Callable[[np.ndarray, np.ndarray], float]) -> Callable[[Tensor], float]:
+        def of_drawn(drawn: Tensor) -> float:
+            index = np.concatenate([films[person] for person in drawn.tolist()])
+            return float(np.mean([figure(labels.numpy()[index], margin[index]) for margin in margins]))
 
-    return bootstrap(figure, len(films), num_bootstraps=500)
+        return of_drawn
+
+    def accuracy(truth: np.ndarray, margin: np.ndarray) -> float:
+        return float(((margin > 0) == truth).mean())
+
+    figures = {"auc": roc_auc_score, "accuracy": accuracy}
+    return {name: bootstrap(mean(figure), len(films), num_bootstraps=500) for name, figure in figures.items()}
 
 
 @torch.no_grad()
@@ -210,7 +217,7 @@ def main() -> None:
         },
     }
     if options.utility:
-        aucs = {}
+        found = {}
         for name, seen in (
             ("originals", train),
             *(
@@ -221,11 +228,13 @@ def main() -> None:
             classifiers = [
                 train_residual_classifier(seen, train_labels, 2, seed=seed, progress=True) for seed in CLASSIFIER_SEEDS
             ]
-            aucs[name] = auc_over_patients(classifiers, films, labels, patients).to_dict(3)
-        result["auc_on_originals_of_a_classifier_trained_on"] = aucs
-        print_table(
-            [{"trained on": name, "AUC": figure["value"], "95 %": figure["interval"]} for name, figure in aucs.items()]
-        )
+            found[name] = utility(classifiers, films, labels, patients)
+        for figure in ("auc", "accuracy"):
+            of_sets = {name: figures[figure].to_dict(3) for name, figures in found.items()}
+            result[f"{figure}_on_originals_of_a_classifier_trained_on"] = of_sets
+            print_table(
+                [{"trained on": name, figure: one["value"], "95 %": one["interval"]} for name, one in of_sets.items()]
+            )
     # Films that show nobody, as the pictures are for everybody.
     shown, shown_labels = sample_films(model.network.spatial_shape)
     strips = [shown]

@@ -35,7 +35,12 @@ def test_every_figure_of_the_benchmark_is_made_with_every_option(tmp_path, monke
         "real films",
     ]
     assert list(result["membership_auc_by_likelihood"]) == ["the whole film", "coarse image", "level to 32 pixels"]
-    aucs = [*result["auc_on_originals_of_a_classifier_trained_on"].values()]
+    aucs = [
+        one
+        for figure in ("auc", "accuracy")
+        for one in result[f"{figure}_on_originals_of_a_classifier_trained_on"].values()
+    ]
+    assert len(aucs) == 6
     for figure in (*aucs, *result["membership_auc_by_likelihood"].values()):
         low, high = figure["interval"]
         assert low <= figure["value"] <= high
