@@ -174,6 +174,8 @@ def check_options(needs: Mapping[str, str | Sequence[str]] | None = None) -> dic
     * an option that the files have, but nothing of what is run uses, as where an overlay has replaced its user;
     * a number where text is meant, for MONAI's command line turns ``1_12`` and ``2024`` into numbers, and text where a
       number is meant;
+    * text that MONAI or the shell would have read as something else: a ``#``, a ``~`` at its beginning, or an ``@``
+      there before the name of no option;
     * an option without the one that it needs.
 
     MONAI's ``--tracking`` writes the whole configuration, with the paths and names in it, before anything is checked,
@@ -204,11 +206,14 @@ def check_options(needs: Mapping[str, str | Sequence[str]] | None = None) -> dic
     given, own = parser.get(), _as_written(parser, files)
     # Where one option takes the place of what uses another, both may be given.
     used = _used(given) | _used(own)
-    stated = _named_by_the_command(given, own) | dict(_differences(given, own))
+    typed = _typed_in_the_command()
+    with_own_value = {id: _at(given, id) for id in typed if _stands(own, id) and id not in META}
+    stated = with_own_value | dict(_differences(given, own))
     for id, value in stated.items():
         if runs and id.split(ReferenceResolver.sep)[0] == NETWORK:
             raise ValueError(_without_effect(id))
         _check_known(id, given, own, used)
+        _check_text(id, typed.get(id), given, _kind(id, own))
         _check_kind(id, value, _kind(id, own))
     for name, kind in KINDS.items():
         # What a file has computed is no option that was given.
@@ -327,16 +332,16 @@ def _caller() -> tuple[ConfigParser, Any, bool]:
     return parser, None if folder is None else _files_in(folder, parser.get()), folder is not None
 
 
-def _named_by_the_command(given: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of the command that is running which have the very value of the files, by their ids."""
-    named: set[str] = set()
+def _typed_in_the_command() -> dict[str, Any]:
+    """Return the options of the command that is running, by their ids, as they came and before MONAI reads them."""
+    found: dict[str, Any] = {}
     for here, module in _frames():
         if module in READERS:
             # Names of MONAI's commands for all their arguments, and of our own for those that go to a configuration.
             for options in (here.get("_args"), here.get("override"), here.get("overrides")):
-                named |= {*map(str, options)} if isinstance(options, Mapping) else set()
-    ids = map(ReferenceResolver.normalize_id, named)
-    return {id: _at(given, id) for id in ids if _stands(own, id) and id not in META}
+                if isinstance(options, Mapping):
+                    found |= {ReferenceResolver.normalize_id(str(id)): value for id, value in options.items()}
+    return found
 
 
 def _files_in(folder: Path, given: Mapping[str, Any]) -> list[str]:
@@ -482,6 +487,29 @@ def _arguments(target: Any) -> list[str] | None:
         if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
             return names
     return None
+
+
+def _check_text(id: str, value: Any, given: dict[str, Any], kind: str | None) -> None:
+    """Refuse text that MONAI, or the shell, reads as something else."""
+    if not isinstance(value, str) or value.startswith(("$", "%")):
+        return
+    name, before_it = _typed(id), "put ./ before a file or folder that is called so"
+    if value.startswith("@"):
+        if not _stands(given, ReferenceResolver.normalize_id(value[1:])):
+            raise ValueError(
+                f"The option {name!r} begins with @, by which MONAI finds another option, and none has this name; "
+                f"{before_it}."
+            )
+    elif kind == TEXT and "#" in value:
+        raise ValueError(
+            f"The option {name!r} holds a #, for which MONAI puts two colons into every text of a configuration; give "
+            "the file or folder another name, or a link without one."
+        )
+    elif kind == TEXT and value.startswith("~"):
+        raise ValueError(
+            f"The option {name!r} begins with ~, which the shell has left as it is; give the whole path, or "
+            f"{before_it}."
+        )
 
 
 def _kind(id: str, own: dict[str, Any]) -> str | None:

@@ -214,6 +214,33 @@ def test_whatever_the_command_line_makes_of_text_is_refused(typed):
     assert "text is meant" in refusal(begin, [INFERENCE], input=typed)
 
 
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("films#2", "holds a #"),
+        ("sqlite:///a#b/ledger.db", "holds a #"),
+        ("~/films", "begins with ~"),
+        ("@films", "begins with @"),
+        ("@images##films", "begins with @"),
+    ],
+)
+@pytest.mark.parametrize("option", ["input", "output", "checkpoint", "ledger", "secret_file", "subject_pattern"])
+def test_a_path_that_would_be_read_as_another_is_refused(option, path, why):
+    """MONAI makes films#2 to films::2: a release would be written, or a ledger looked for, where nobody expects it."""
+    needed = {"ledger": {"secret_file": "s"}}.get(option, {"ledger": "l"})
+    assert f"The option '{option}' {why}" in refusal(begin, [INFERENCE], **needed, **{option: path})
+
+
+@pytest.mark.parametrize("path", ["a@b", "a~b", "./~", "./@a", "a::b", "a%2Fb", "ä ö", "a=b", "[a]", "-a"])
+def test_any_other_path_is_taken_as_it_is(path):
+    begin([INFERENCE], input=path)
+
+
+@pytest.mark.parametrize("value", ["@bundle_root", "$@bundle_root + '/a'", "@images::source"])
+def test_references_and_expressions_are_what_they_are_for_monai(value):
+    begin([INFERENCE], checkpoint=value)
+
+
 @everywhere
 def test_text_where_a_number_is_meant_is_refused(files):
     refused = WITHOUT_EFFECT.get(" ".join([files[0].parts[-3], *(path.stem for path in files)]), set())
