@@ -44,7 +44,7 @@ class TrackedRun:
         run_id: of an earlier run that goes on; None for a new one.
 
     Raises:
-        ValueError: on entering, if MLflow cannot begin a run.
+        ValueError: if the path of the embedded store has a ? or %; on entering, if MLflow cannot begin a run.
 
     Example:
         >>> run = TrackedRun(experiment="doctest", run_name="fit")
@@ -64,7 +64,13 @@ class TrackedRun:
         self.store_dir = Path(store_dir)
         chosen = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
         self._embedded = chosen is None
-        self.tracking_uri = chosen or f"sqlite:///{(self.store_dir / 'mlflow.db').resolve()}"
+        self.tracking_uri = chosen or self._embedded_uri()
+        if self._embedded and any(sign in self.tracking_uri for sign in "?%"):
+            # The store would lie in another folder than the one that was named.
+            raise ValueError(
+                "The output folder has a ? or % in its path, which MLflow reads as a part of the address of its store; "
+                "choose another folder, or give tracking_uri."
+            )
         self.experiment = experiment
         self.name = f"{run_name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
         self.tags = dict(tags or {})
@@ -179,6 +185,9 @@ class TrackedRun:
                     stacklevel=3,
                 )
 
+    def _embedded_uri(self) -> str:
+        return f"sqlite:///{(self.store_dir / 'mlflow.db').resolve()}"
+
     def _fall_back(self, why: str) -> None:
         warnings.warn(
             f"MLflow did not take what was to be recorded ({why}), and the run goes on; all of it is in mlflow.db in "
@@ -186,7 +195,7 @@ class TrackedRun:
             stacklevel=4,
         )
         self._embedded, self.run_id = True, None
-        self.tracking_uri = f"sqlite:///{(self.store_dir / 'mlflow.db').resolve()}"
+        self.tracking_uri = self._embedded_uri()
         entries, self._recorded = self._recorded, []
         try:
             self._begin()

@@ -224,6 +224,16 @@ def test_a_store_that_cannot_begin_is_refused_in_one_sentence_before_anything_is
     assert training.state.iteration == 0
 
 
+@pytest.mark.parametrize("name", ["a?b=c", "100%", "a%41"])
+def test_a_folder_that_mlflow_would_read_as_another_is_refused_before_anything_is_written(tmp_path, refused, name):
+    with refused(ValueError, "has a \\? or %"):
+        TrackedRun(store_dir=tmp_path / name)
+    assert not any(tmp_path.iterdir())
+    with TrackedRun(store_dir=tmp_path / "x#1 ü~&;"):
+        pass
+    assert (tmp_path / "x#1 ü~&;" / "mlflow.db").is_file() and len(list(tmp_path.iterdir())) == 1
+
+
 def test_a_study_is_refused_like_a_training_where_its_store_cannot_begin(tmp_path, refused):
     runs = NestedRuns("key", tracking_uri=str(tmp_path / "mlruns"), experiment="tests", store_dir=tmp_path)
     with refused(ValueError, "could not begin a run in the experiment 'tests' .*; check"):
