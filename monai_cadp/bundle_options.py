@@ -62,6 +62,7 @@ KINDS = (
             "split",
             "subject_column",
             "subject_pattern",
+            "subgroups",
             "subjects",
             "target",
             "title",

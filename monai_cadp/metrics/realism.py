@@ -56,10 +56,13 @@ def precision_recall(originals: Tensor, releases: Tensor, neighbours: int = 3) -
             f"{neighbours} neighbours were asked for among {len(originals)} originals and {len(releases)} releases; "
             "expected 1 or more, and less than there are points."
         )
-    return _share(releases, originals, neighbours), _share(originals, releases, neighbours)
+    shares = (lies_among(*sets, neighbours) for sets in ((releases, originals), (originals, releases)))
+    precision, recall = (float(share.float().mean()) for share in shares)
+    return precision, recall
 
 
-def _share(points: Tensor, among: Tensor, neighbours: int) -> float:
+def lies_among(points: Tensor, among: Tensor, neighbours: int = 3) -> Tensor:
+    """Return which of the points (n, k) lie among others (m, k), as :func:`precision_recall` counts them (n,)."""
     # A point is its own nearest neighbour.
     radius = torch.cdist(among, among).kthvalue(neighbours + 1, dim=1).values
-    return float((torch.cdist(points, among) <= radius).any(dim=1).float().mean())
+    return (torch.cdist(points, among) <= radius).any(dim=1)

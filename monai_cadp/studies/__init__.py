@@ -23,6 +23,7 @@ from monai_cadp.studies.row_measurements import RowUtility
 from monai_cadp.studies.segmentation_evaluation import SegmentationEvaluation
 from monai_cadp.studies.segmentation_utility import SegmentationUtility
 from monai_cadp.studies.study import Study
+from monai_cadp.studies.subgroups import Subgroups
 from monai_cadp.studies.table_evaluation import TableEvaluation
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "SegmentationEvaluation",
     "SegmentationUtility",
     "Study",
+    "Subgroups",
     "TableEvaluation",
     "UserContent",
     "WhichIsWhich",

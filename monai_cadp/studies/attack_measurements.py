@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from monai_cadp.attacks import (
     attribute_inference,
@@ -16,7 +16,7 @@ from monai_cadp.attacks import (
     reidentification,
     train_verification,
 )
-from monai_cadp.studies.measurements import Figures, Releases, in_groups_of, public_groups
+from monai_cadp.studies.measurements import Figures, LearnedMeasurement, Releases, in_groups_of, public_groups
 
 __all__ = ["AttributeInference", "NearestCandidate", "Reidentification"]
 
@@ -24,7 +24,7 @@ __all__ = ["AttributeInference", "NearestCandidate", "Reidentification"]
 LARGEST_SIDE = {2: 32, 3: 16}
 
 
-class Reidentification:
+class Reidentification(LearnedMeasurement):
     """A verification network, retrained on releases, tells who is who among images of one class.
 
     It learns from pairs of a release and another image of the same person; where a data set has one image of everybody,
@@ -40,12 +40,16 @@ class Reidentification:
     def __init__(self, num_learning: int = 2000, num_attacked: int = 1000, epochs: int = 20) -> None:
         self.num_learning, self.num_attacked, self.epochs = num_learning, num_attacked, epochs
 
-    def __call__(self, releases: Releases, seed: int) -> Figures:
-        """Return the AUC with its interval, beside the most that the guarantee allows."""
+    def learn(self, releases: Releases, seed: int) -> Callable[[Releases], Figures]:
+        """Train the attacker; figures are the AUC with its interval, beside the most that the guarantee allows."""
         if releases.train_released is None or releases.test_released is None:
-            return {}
+            return lambda part: {}
         gallery, probes = releases.train_released[: self.num_learning], releases.train.x[: self.num_learning]
         model = train_verification(gallery, probes, epochs=self.epochs, seed=seed, progress=True)
+        return lambda part: self._attacked(model, part, seed)
+
+    def _attacked(self, model: nn.Module, releases: Releases, seed: int) -> Figures:
+        assert releases.test_released is not None
         _, groups = public_groups(releases)
         attacked = in_groups_of(groups, 2)[: self.num_attacked]
         if len(attacked) == 0:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -24,6 +25,7 @@ from monai_cadp.metrics import (
     within_class_correlation,
 )
 from monai_cadp.metrics.classifier import classifier_logits
+from monai_cadp.metrics.realism import lies_among
 from monai_cadp.studies.paper_settings import PaperSettings
 from monai_cadp.studies.variant import Split, Variant
 
@@ -31,6 +33,7 @@ __all__ = [
     "ClassifierUtility",
     "ContentKept",
     "Figures",
+    "LearnedMeasurement",
     "Measurement",
     "Realism",
     "Releases",
@@ -56,6 +59,12 @@ class Releases(NamedTuple):
     train_released: Tensor | None
     test_released: Tensor | None
 
+    def part(self, members: Tensor) -> Releases:
+        """Return the same with some of the test images, by their indices (m,)."""
+        test = Split(self.test.x[members], self.test.y[members])
+        released = None if self.test_released is None else self.test_released[members]
+        return self._replace(test=test, test_released=released)
+
     def to(self, device: torch.device | str) -> Releases:
         """Return the same on a device."""
         released = (None if x is None else x.to(device) for x in (self.train_released, self.test_released))
@@ -69,7 +78,19 @@ class Measurement(Protocol):
         """Return figures by name; an empty dictionary where there is nothing to measure."""
 
 
-class ClassifierUtility:
+class LearnedMeasurement(ABC):
+    """A measurement that learns what it needs, and can then measure any part of the test images."""
+
+    @abstractmethod
+    def learn(self, releases: Releases, seed: int) -> Callable[[Releases], Figures]:
+        """Learn from training images, and return what gives figures of test images, all of them or a part."""
+
+    def __call__(self, releases: Releases, seed: int) -> Figures:
+        """Return figures by name; an empty dictionary where there is nothing to measure."""
+        return self.learn(releases, seed)(releases)
+
+
+class ClassifierUtility(LearnedMeasurement):
     """A classifier in the settings of the paper (:class:`~monai_cadp.studies.paper_settings.PaperSettings`).
 
     Beside each stands the mean uncertainty by Monte-Carlo dropout of p/o. Images of one class are judged by accuracy,
@@ -95,19 +116,24 @@ class ClassifierUtility:
         self._of_classes = PaperSettings("accuracy", self._train, _accuracy)
         self._of_labels = PaperSettings("auc", self._train, _mean_auc)
 
-    def __call__(self, releases: Releases, seed: int) -> Figures:
-        """Return accuracies or areas with their intervals, and the uncertainty."""
-        train, test = releases.train, releases.test
+    def learn(self, releases: Releases, seed: int) -> Callable[[Releases], Figures]:
+        """Train the classifier; figures are accuracies or areas with their intervals, and the uncertainty."""
+        train = releases.train
         settings = self._settings(train)
         if releases.variant.classifier is not None:
-            model = releases.variant.classifier(train.x, train.y, seed)
-            return {f"{settings.measure}_p_o": settings.test(model, *test)}
-        figures, model = settings(releases, seed)
+            released = releases.variant.classifier(train.x, train.y, seed)
+            return lambda part: {f"{settings.measure}_p_o": settings.test(released, *part.test)}
+        model = settings.of_releases(releases, seed)
         if model is None:
-            return {}
-        several = train.y.ndim > 1
-        uncertainty = dropout_uncertainty(model, test.x, num_samples=self.num_dropouts, seed=seed, several=several)
-        return figures | {"uncertainty_p_o": float(uncertainty.mean())}
+            return lambda part: {}
+
+        def measured(part: Releases) -> Figures:
+            uncertainty = dropout_uncertainty(
+                model, part.test.x, num_samples=self.num_dropouts, seed=seed, several=train.y.ndim > 1
+            )
+            return settings.figures(model, part, seed) | {"uncertainty_p_o": float(uncertainty.mean())}
+
+        return measured
 
     def _train(self, x: Tensor, y: Tensor, seed: int) -> nn.Module:
         return self.train_with(x, y, self.num_classes, epochs=self.epochs, seed=seed, progress=True)
@@ -120,7 +146,7 @@ class ClassifierUtility:
         return self._of_classes if train.y.ndim == 1 else self._of_labels
 
 
-class ContentKept:
+class ContentKept(LearnedMeasurement):
     r"""Correlation within a class of every feature between original and release, and the cosine of pixels.
 
     Where images have several labels, those with the same ones are a class; where hardly any two share them, there
@@ -134,8 +160,11 @@ class ContentKept:
     def __init__(self, features: Callable[[Tensor], Tensor] | None = None, names: Sequence[str] = ()) -> None:
         self.features, self.names = features, list(names)
 
-    def __call__(self, releases: Releases, seed: int) -> Figures:
-        """Return the correlations, their mean with its interval, and the cosine."""
+    def learn(self, releases: Releases, seed: int) -> Callable[[Releases], Figures]:
+        """Return what gives the correlations, their mean with its interval, and the cosine; nothing is learnt."""
+        return lambda part: self._kept(part, seed)
+
+    def _kept(self, releases: Releases, seed: int) -> Figures:
         if releases.test_released is None:
             return {}
         test, released = releases.test, releases.test_released
@@ -156,7 +185,7 @@ class ContentKept:
         return {**{f"kept_{name}": value for name, value in named}, "kept_mean": mean_kept, **cosine}
 
 
-class Realism:
+class Realism(LearnedMeasurement):
     """Frechet distance, precision and recall of the last features of a classifier that was trained on originals.
 
     By the same features, how alike an original and its release look, above any two images of a class.
@@ -169,20 +198,23 @@ class Realism:
     def __init__(self, utility: ClassifierUtility, num_images: int = 2000) -> None:
         self.utility, self.num_images = utility, num_images
 
-    def __call__(self, releases: Releases, seed: int) -> Figures:
+    def learn(self, releases: Releases, seed: int) -> Callable[[Releases], Figures]:
         """Compare releases of test images with training originals, which no release was made from."""
         if releases.test_released is None:
-            return {}
+            return lambda part: {}
         model = self.utility.of_originals(releases.train, seed)
         features = nn.Sequential(*list(model.children())[:-1])
+        return lambda part: self._compared(features, part, seed)
+
+    def _compared(self, features: nn.Module, releases: Releases, seed: int) -> Figures:
+        assert releases.test_released is not None
         sets = releases.train.x[: self.num_images], releases.test_released[: self.num_images]
         with torch.no_grad():
             one, other = (torch.cat([features(part) for part in x.split(256)]) for x in sets)
-        precision, recall = precision_recall(one, other)
         figures: Figures = {
             "frechet_distance": frechet_distance(one, other),
-            "precision": precision,
-            "recall": recall,
+            "precision": bootstrap_mean(lies_among(other, one)),
+            "recall": precision_recall(one, other)[1],
         }
         groups = public_groups(releases)[1][: self.num_images]
         members = in_groups_of(groups, 2)

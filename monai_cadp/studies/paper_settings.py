@@ -42,18 +42,27 @@ class PaperSettings:
         self.measure, self.train, self.test = measure, train, test
         self._of_originals: dict[int, Any] = {}
 
-    def __call__(self, releases: Releases, seed: int) -> tuple[Figures, Any]:
-        """Return the figures in every setting, and the model of p/o; no figures and None where nothing was released."""
-        train, test = releases.train, releases.test
+    def __call__(self, releases: Releases, seed: int) -> Callable[[Releases], Figures]:
+        """Train, and return what gives the figures of test images; there are none where nothing was released."""
+        model = self.of_releases(releases, seed)
+        return lambda part: {} if model is None else self.figures(model, part, seed)
+
+    def of_releases(self, releases: Releases, seed: int) -> Any:
+        """Return the model of p/o; None where nothing was released."""
         if releases.train_released is None or releases.test_released is None:
-            return {}, None
-        model = self.train(releases.train_released, train.y, seed)
+            return None
+        return self.train(releases.train_released, releases.train.y, seed)
+
+    def figures(self, model: Any, releases: Releases, seed: int) -> Figures:
+        """Return the figures of a model of p/o in every setting, on test images and their releases."""
+        test = releases.test
+        assert releases.test_released is not None
         figures: Figures = {f"{self.measure}_p_o": self.test(model, test.x, test.y)}
         if not releases.variant.is_original:
             figures[f"{self.measure}_p_p"] = self.test(model, releases.test_released, test.y)
-            originals = self.of_originals(train, seed)
+            originals = self.of_originals(releases.train, seed)
             figures[f"{self.measure}_o_p"] = self.test(originals, releases.test_released, test.y)
-        return figures, model
+        return figures
 
     def of_originals(self, train: Split, seed: int) -> Any:
         """Return the model of originals, which is trained once."""

@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from monai_cadp.data import split_masks
 from monai_cadp.metrics import Estimate, bootstrap_mean, segmentation_dice, train_segmentation
-from monai_cadp.studies.measurements import Figures, Releases
+from monai_cadp.studies.measurements import Figures, LearnedMeasurement, Releases
 from monai_cadp.studies.paper_settings import PaperSettings
 
 __all__ = ["SegmentationUtility"]
 
 
-class SegmentationUtility:
+class SegmentationUtility(LearnedMeasurement):
     """A segmentation network in the settings of the paper (:class:`~monai_cadp.studies.paper_settings.PaperSettings`).
 
     Images hold their masks as further channels (:class:`~monai_cadp.data.WithMasks`), so that
@@ -29,9 +31,9 @@ class SegmentationUtility:
         self.num_mask_classes, self.epochs = num_mask_classes, epochs
         self._settings = PaperSettings("dice", self._train, self._dice)
 
-    def __call__(self, releases: Releases, seed: int) -> Figures:
-        """Return the mean Dice over test images with its interval, in every setting."""
-        return self._settings(releases, seed)[0]
+    def learn(self, releases: Releases, seed: int) -> Callable[[Releases], Figures]:
+        """Train the network; figures are the mean Dice over test images with its interval, in every setting."""
+        return self._settings(releases, seed)
 
     def _train(self, joined: Tensor, y: Tensor, seed: int) -> nn.Module:
         images, masks = split_masks(joined, self.num_mask_classes)

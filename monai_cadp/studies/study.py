@@ -26,12 +26,13 @@ from monai_cadp.privacy import check_unit
 from monai_cadp.release.checkpoint import load_model
 from monai_cadp.studies.description import code_of
 from monai_cadp.studies.illustrations import Illustration
-from monai_cadp.studies.measurements import Measurement, Releases
+from monai_cadp.studies.measurements import Figures, LearnedMeasurement, Measurement, Releases
 from monai_cadp.studies.methods import control_variants
 from monai_cadp.studies.network_membership import NetworkMembership
 from monai_cadp.studies.network_training import NetworkTraining
 from monai_cadp.studies.release_audit import ReleaseAudit
 from monai_cadp.studies.study_report import write_report
+from monai_cadp.studies.subgroups import SMALLEST_GROUP, Subgroup, Subgroups
 from monai_cadp.studies.variant import Method, Split, StudyContext, Variant
 
 __all__ = ["Study"]
@@ -40,6 +41,8 @@ EXPERIMENT = "cadp studies"
 # A short run, to see whether everything works.
 QUICK_TRAIN, QUICK_TEST = 200, 100
 SECONDS_WITHOUT_BAR = 5.0
+# Training and test images, and groups of the latter.
+MeasuredOn = tuple[Split, Split, list[Subgroup]]
 
 
 class Study:
@@ -64,6 +67,7 @@ class Study:
         illustrations: what is drawn of every variant.
         membership: attack on the network; None for none.
         audit: of the promises; None for none.
+        subgroups: of test images, by whose they are; their figures stand on the page, too. None for none.
         num_released: training images that are released for classifiers; None for all.
         num_test: test images that are used; None for all.
         temperature: of the completion.
@@ -74,7 +78,7 @@ class Study:
         quick: a short run on a few images, to see whether everything works; its figures mean nothing.
 
     Raises:
-        ValueError: if a number is not usable.
+        ValueError: if a number is not usable, or subgroups are asked for of images that do not say whose they are.
     """
 
     def __init__(
@@ -91,6 +95,7 @@ class Study:
         *,
         membership: NetworkMembership | None = None,
         audit: ReleaseAudit | None = None,
+        subgroups: Subgroups | None = None,
         num_released: int | None = None,
         num_test: int | None = None,
         temperature: float = 1.0,
@@ -105,7 +110,7 @@ class Study:
         self.title, self.training, self.output_dir = title, training, Path(output_dir)
         self.images = (train_images, val_images, test_images)
         self.methods, self.measurements, self.illustrations = list(methods), list(measurements), list(illustrations)
-        self.membership, self.audit = membership, audit
+        self.membership, self.audit, self.subgroups = membership, audit, subgroups
         self.num_released, self.num_test = num_released, num_test
         self.temperature, self.unit, self.seeds = temperature, check_unit(unit), [int(seed) for seed in seeds]
         self.tracking_uri, self.device, self.quick = tracking_uri, torch.device(device), quick
@@ -117,14 +122,15 @@ class Study:
             import matplotlib  # noqa: F401
             import sklearn  # noqa: F401
         limits = (QUICK_TRAIN, QUICK_TEST, QUICK_TEST) if self.quick else (None, None, self.num_test)
-        train, val, test = (
-            _split(images, limit).to(self.device) for images, limit in zip(self.images, limits, strict=True)
-        )
+        splits = [_split(images, limit) for images, limit in zip(self.images, limits, strict=True)]
+        train, val, test = (split.to(self.device) for split, _ in splits)
+        groups = self._groups(splits[-1][1])
         states = self.output_dir / "state"
         self.output_dir.mkdir(parents=True, exist_ok=True)
         # Networks and figures that no guarantee covers.
         states.mkdir(mode=0o700, exist_ok=True)
-        key = self.key(_salt(states), train, val, test)
+        salt = _salt(states)
+        key = self.key(salt, train, val, test)
         # Of this study only: another network, or images that may be shown, must never be read from here.
         state_dir = states / key
         state_dir.mkdir(exist_ok=True)
@@ -136,8 +142,10 @@ class Study:
             model = load_model(state_dir / "model.pt", device=self.device)
             context = StudyContext(model, self.temperature, self.unit, released, state_dir, self.quick)
             variants = list(self._variants(context))
+            # Under the salt, for it says who is in which group.
+            grouped = code_of(salt, self.subgroups)
             rows = [
-                self._finished(runs, variant, seed, released, test, state_dir)
+                self._finished(runs, variant, seed, (released, test, groups), state_dir, grouped)
                 for variant in variants
                 for seed in self.seeds
             ]
@@ -182,10 +190,18 @@ class Study:
         chosen = [self.title, self.training, self.temperature, self.unit, self.quick]
         return code_of(salt, importlib.metadata.version("monai_cadp"), chosen, [tuple(split) for split in splits])
 
-    def _variant_key(self, variant: Variant, seed: int) -> str:
+    def _groups(self, subjects: Sequence[str] | None) -> list[Subgroup]:
+        if self.subgroups is None:
+            return []
+        if subjects is None:
+            raise ValueError("Subgroups were given, but the test images do not say whose they are; leave them out.")
+        return list(self.subgroups.of(subjects))
+
+    def _variant_key(self, variant: Variant, seed: int, grouped: str) -> str:
         measured = [*self.measurements, *self.illustrations]
         budget = [variant.epsilon, variant.nominal_epsilon, variant.delta]
-        return code_of(variant.name, budget, variant.settings, seed, measured, self.num_released, self.num_test)
+        sizes = [self.num_released, self.num_test]
+        return code_of(variant.name, budget, variant.settings, seed, measured, *sizes, grouped)
 
     def _train(self, runs: NestedRuns, train: Split, val: Split, state_dir: Path) -> dict[str, Any]:
         result = runs.result("network")
@@ -202,28 +218,37 @@ class Study:
             yield from method.variants(context)
 
     def _finished(
-        self, runs: NestedRuns, variant: Variant, seed: int, train: Split, test: Split, state_dir: Path
+        self, runs: NestedRuns, variant: Variant, seed: int, measured_on: MeasuredOn, state_dir: Path, grouped: str
     ) -> dict[str, Any]:
-        key, name = self._variant_key(variant, seed), f"{variant.name}, seed {seed}"
+        key, name = self._variant_key(variant, seed, grouped), f"{variant.name}, seed {seed}"
         result = runs.result(key)
         if result is None:
             print(f"\n{name}")
             with runs.child(key, name) as child:
-                result = self._measured(variant, seed, train, test, child, state_dir)
+                result = self._measured(variant, seed, measured_on, child, state_dir)
                 runs.store_result(child, result)
         return result
 
     def _measured(
-        self, variant: Variant, seed: int, train: Split, test: Split, child: TrackedRun, state_dir: Path
+        self, variant: Variant, seed: int, measured_on: MeasuredOn, child: TrackedRun, state_dir: Path
     ) -> dict[str, Any]:
+        train, test, groups = measured_on
         budget = {"epsilon": variant.epsilon, "nominal_epsilon": variant.nominal_epsilon, "delta": variant.delta}
         child.parameters({"method": variant.method, "seed": seed, **{k: v for k, v in budget.items() if v is not None}})
         torch.manual_seed(seed)
         released = [None if variant.release is None else variant.release(*split) for split in (train, test)]
         releases = Releases(variant, train, test, *released)
-        figures: dict[str, Any] = {}
+        figures: Figures = {}
+        of_groups: list[Figures] = [{} for _ in groups]
         for measurement in self.measurements:
-            figures |= measurement(releases, seed)
+            if not isinstance(measurement, LearnedMeasurement):
+                figures |= measurement(releases, seed)
+                continue
+            measured = measurement.learn(releases, seed)
+            figures |= measured(releases)
+            for group, found in zip(groups, of_groups, strict=True):
+                if group.people >= SMALLEST_GROUP:
+                    found |= measured(releases.part(group.members))
         child.metrics({name: _value(figure) for name, figure in figures.items()})
         if self._may_draw(variant):
             shown = releases.to("cpu")
@@ -240,10 +265,12 @@ class Study:
             "seed": seed,
             **{name: _plain(value) for name, value in budget.items()},
             "explanation": variant.explanation,
-            "figures": {
-                name: figure.to_dict() if isinstance(figure, Estimate) else round(float(figure), 4)
-                for name, figure in figures.items()
-            },
+            "figures": _plain_figures(figures),
+            "subgroups": [
+                {"column": group.column, "value": group.value, "figures": _plain_figures(found)}
+                | ({"people": group.people} if found else {})
+                for group, found in zip(groups, of_groups, strict=True)
+            ],
         }
 
     def _stored(
@@ -285,15 +312,22 @@ def _plain(value: float | None) -> float | str | None:
     return "infinite" if value is not None and math.isinf(value) else value
 
 
+def _plain_figures(figures: Figures) -> dict[str, Any]:
+    return {
+        name: figure.to_dict() if isinstance(figure, Estimate) else round(float(figure), 4)
+        for name, figure in figures.items()
+    }
+
+
 def _value(figure: float | Estimate) -> float:
     return figure.value if isinstance(figure, Estimate) else float(figure)
 
 
-def _split(images: Dataset, limit: int | None) -> Split:
-    """Read images in random order, which is always the same: data sets often come sorted by class."""
+def _split(images: Dataset, limit: int | None) -> tuple[Split, list[str] | None]:
+    """Read images, and whose they are, in a random order that is always the same, for many sets are sorted by class."""
     count = len(images)  # type: ignore[arg-type]
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:limit].tolist()
-    labels = []
+    labels, subjects = [], []
     for place, index in enumerate(tqdm(order, desc="reading", unit="image", delay=SECONDS_WITHOUT_BAR)):
         item = images[index]
         image = torch.as_tensor(item["image"])
@@ -301,7 +335,8 @@ def _split(images: Dataset, limit: int | None) -> Split:
             x = torch.empty(len(order), *image.shape)
         x[place] = image
         labels.append(torch.as_tensor(item["label"]))
-    return Split(x, torch.stack(labels))
+        subjects += [item["subject"]] if "subject" in item else []
+    return Split(x, torch.stack(labels)), subjects if len(subjects) == len(order) else None
 
 
 def _first(split: Split, count: int | None) -> Split:

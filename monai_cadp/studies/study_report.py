@@ -12,6 +12,7 @@ from typing import Any
 from monai_cadp.reports import Picture, Point, Section, curves, study_page
 from monai_cadp.studies.illustrations import Illustration, WhichIsWhich
 from monai_cadp.studies.measurements import Releases
+from monai_cadp.studies.subgroups import SMALLEST_GROUP, gaps
 from monai_cadp.studies.variant import ORIGINALS, Split, Variant
 
 __all__ = ["write_report"]
@@ -50,6 +51,22 @@ CURVES = {
     "kept_mean": "content kept, within-class correlation",
     "reidentification_auc": "AUC of re-identification",
 }
+# Of a group of people: what does not depend on how many they are.
+BY_GROUP = (
+    *("accuracy_p_o", "auc_p_o", "dice_p_o", "r2_p_o"),
+    *("kept_mean", "precision", "reidentification_auc", "reidentification_precision_at_1"),
+)
+WHO_PAYS = (
+    "The same figures for groups of test people, as the table of subgroups names them: what releases are good for, "
+    "what they keep, how many look real, what attackers get. Classifiers and attackers learnt from everybody. Groups "
+    f"of fewer than {SMALLEST_GROUP} people are withheld. These figures are averages over originals, and not "
+    "themselves private."
+)
+GAPS = (
+    "Groups whose 95 % intervals do not meet. The row of the originals tells what is so without any release. Among "
+    "many pairs a few differ by chance."
+)
+NO_GAPS = "The 95 % intervals of all groups of a column meet: no gap is larger than chance explains."
 MEMBERSHIP = (
     "Membership inference. No guarantee of a release covers this: it is about the people of the training "
     "set. True positives are the members that are found while 1 or 0.1 percent of others are taken for members."
@@ -96,6 +113,8 @@ def write_report(
         ]
         if rows:
             sections.append(Section(title, text=text, rows=rows, pictures=drawn))
+    if any(variant.get("subgroups") for variant in variants):
+        sections += _who_pays(variants)
     names = list(dict.fromkeys(variant["name"] for variant in variants))
     puzzles = [part for part in illustrations if isinstance(part, WhichIsWhich)]
     shown = [part for part in illustrations if part not in puzzles]
@@ -124,6 +143,26 @@ def write_report(
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     sections.append(Section("Versions", text=versions))
     study_page(path, results["title"], sections)
+
+
+def _who_pays(variants: Sequence[Mapping[str, Any]]) -> list[Section]:
+    rows, differences = [], []
+    for variant in variants:
+        method = {"method": variant["method"], "epsilon": _epsilon(variant)}
+        for group in variant["subgroups"]:
+            row: dict[str, object] = {**method, "group": f"{group['column']}: {group['value']}"}
+            row["people"] = group.get("people", f"under {SMALLEST_GROUP}")
+            rows.append(row | {name: _text(figure) for name, figure in group["figures"].items() if name in BY_GROUP})
+        shown = [{**group, "figures": _chosen(group["figures"])} for group in variant["subgroups"]]
+        differences += [
+            {**method, **{name: text.replace("_", " ") for name, text in gap.items()}} for gap in gaps(shown)
+        ]
+    found = Section("Where groups differ", text=GAPS if differences else NO_GAPS, rows=differences)
+    return [Section("Who pays", text=WHO_PAYS, rows=rows), found]
+
+
+def _chosen(figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: figure for name, figure in figures.items() if name in BY_GROUP}
 
 
 def _introduction(results: Mapping[str, Any], public: bool) -> str:

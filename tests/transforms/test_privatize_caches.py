@@ -121,9 +121,7 @@ def test_an_image_that_was_augmented_before_its_release_is_not_released_a_second
     assert ledger.spent("person 0") == (2.0, 0.0)
 
 
-def test_the_guarantee_stays_with_a_release_where_a_cache_keeps_meta_data(
-    privatizer, ledger, items, tmp_path
-):
+def test_the_guarantee_stays_with_a_release_where_a_cache_keeps_meta_data(privatizer, ledger, items, tmp_path):
     options = {"track_meta": True, "weights_only": False}
     for _ in range(2):
         dataset = PersistentDataset(items, steps(privatizer, ledger), tmp_path / "cache", **options)
