@@ -10,6 +10,7 @@ import argparse
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ __all__ = ["Outcome", "outcome"]
 
 # The middle voxel of the grid is that of the volume.
 MIDDLE = (np.array(GRID.spatial_shape) - 1) // 2
+# Brighter than the body, and darker than the weakest marker.
+BETWEEN = 450
 READ_PAIR = ReadLabelledVolume(GRID, num_mask_classes=2, percentiles=(0, 100))
 READ_SCAN = ReadVolume(GRID, bright=0.5)
 
@@ -61,9 +64,7 @@ def outcome(variant: Variant, folder: Path) -> Outcome:
         image, classes = (part[0].numpy() for part in READ_PAIR(path, mask))
         errors.append(_apart(_markers(image), MARKERS, MIDDLE))
         errors.append(float(np.abs(np.argwhere(classes).mean(0) - MIDDLE - MARKERS[-1] / GRID.spacing).max()))
-        affine = np.diag([GRID.spacing] * 3 + [1.0])
-        affine[:3, 3] = CENTRE - GRID.spacing * MIDDLE
-        correlation = float(np.corrcoef(image.ravel(), phantom(places(affine, image.shape)).ravel())[0, 1])
+        correlation = float(np.corrcoef(image.ravel(), _truth().ravel())[0, 1])
     except ValueError as refusal:
         refusals.append(str(refusal))
     try:
@@ -77,17 +78,17 @@ def outcome(variant: Variant, folder: Path) -> Outcome:
 
 def _markers(image: np.ndarray) -> np.ndarray:
     """Return the places of what is brighter than anything else, in voxels (n, 3)."""
-    # Halfway from the body to the weakest marker, by the ranks of which voxels there are.
-    share = np.mean(phantom(_grid_places()) > 520)
-    bright = np.clip(image - np.quantile(image, 1 - share), 0, None)
+    bright = np.clip(image - np.quantile(image, 1 - np.mean(_truth() > BETWEEN)), 0, None)
     pieces, count = label(bright > 0)
     return np.array(center_of_mass(bright, pieces, range(1, count + 1))).reshape(-1, 3)
 
 
-def _grid_places() -> np.ndarray:
+@cache
+def _truth() -> np.ndarray:
+    """Return the phantom at the voxels of the grid."""
     affine = np.diag([GRID.spacing] * 3 + [1.0])
     affine[:3, 3] = CENTRE - GRID.spacing * MIDDLE
-    return places(affine, GRID.spatial_shape)
+    return phantom(places(affine, GRID.spatial_shape))
 
 
 def _apart(found: np.ndarray, markers: np.ndarray, middle: np.ndarray) -> float:

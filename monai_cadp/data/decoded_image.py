@@ -15,6 +15,7 @@ __all__ = ["DecodedImage", "numeric", "to_ras"]
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Volume of a voxel, as a share of that of a box with the same edges; 0.1 is a shear of 84 degrees.
 FLATTEST = 0.1
+FLAT = "A volume has no usable geometry; expected three axes of different directions in its header."
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def to_ras(voxels: np.ndarray, affine: np.ndarray, *, lps: bool = True) -> tuple
     affine = LPS_TO_RAS @ affine if lps else np.asarray(affine, dtype=float)
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if not (np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > FLATTEST * lengths.prod()):
-        raise Refusal("A volume has no usable geometry; expected three axes of different directions in its header.")
+        raise Refusal(FLAT)
     orientation = io_orientation(affine)
     turned = np.moveaxis(apply_orientation(np.moveaxis(voxels, 0, -1), orientation), -1, 0)
     return turned, affine @ inv_ornt_aff(orientation, voxels.shape[1:])

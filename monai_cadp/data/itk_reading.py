@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_cadp.data.decoded_image import DecodedImage, numeric, to_ras
+from monai_cadp.data.decoded_image import FLAT, DecodedImage, numeric, to_ras
 from monai_cadp.data.silence import Refusal, silenced_descriptors
 
 __all__ = ["decode_itk"]
@@ -40,8 +40,16 @@ def decode_itk(path: Path, spatial_dims: int) -> DecodedImage:
     # Here, because it takes long, and pictures and NIfTI files do not need it.
     import SimpleITK
 
-    with silenced_descriptors():
-        image = SimpleITK.ReadImage(str(path))
+    is_metaimage = path.name.lower().endswith(METAIMAGE_SUFFIXES)
+    header = _header(path, "=" if is_metaimage else ":")
+    _check_voxels_beside(path, header)
+    try:
+        with silenced_descriptors():
+            image = SimpleITK.ReadImage(str(path))
+    except RuntimeError as error:
+        if "direction" not in str(error):
+            raise
+        raise Refusal(FLAT) from None
     array = numeric(SimpleITK.GetArrayFromImage(image))
     voxels = np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array[None]
     if image.GetDimension() != 3:
@@ -49,8 +57,6 @@ def decode_itk(path: Path, spatial_dims: int) -> DecodedImage:
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     affine[:3, 3] = image.GetOrigin()
-    is_metaimage = path.name.lower().endswith(METAIMAGE_SUFFIXES)
-    header = _header(path, "=" if is_metaimage else ":")
     unit = _unit_of_metaimage(header, affine) if is_metaimage else _unit_of_nrrd(header)
     voxels = voxels.transpose(0, 3, 2, 1)
     if unit is None:
@@ -67,10 +73,17 @@ def _header(path: Path, separator: str) -> dict[str, str]:
     fields: dict[str, str] = {}
     for line in lines:
         name, _, value = line.partition(separator)
+        fields[name.strip().lower()] = value.strip()
         if not line.strip() or name.strip() == "ElementDataFile":
             break
-        fields[name.strip().lower()] = value.strip()
     return fields
+
+
+def _check_voxels_beside(path: Path, header: dict[str, str]) -> None:
+    """Refuse a header whose voxels are in another file that is not there; several files are left to ITK."""
+    stated = next((header[name] for name in ("elementdatafile", "data file", "datafile") if name in header), "LOCAL")
+    if stated.split()[:1] not in (["LOCAL"], ["LIST"]) and "%" not in stated and not (path.parent / stated).is_file():
+        raise Refusal("A header's file of voxels is not beside it; put both into one folder, under their names.")
 
 
 def _unit_of_metaimage(header: dict[str, str], affine: np.ndarray) -> float | None:
