@@ -10,7 +10,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,7 +150,9 @@ def nifti(
         affine[:3] *= scale
         image.header.set_zooms([*np.linalg.norm(affine[:3, :3], axis=0), *[1] * (array.ndim - 3)])
         image.set_sform(affine if codes[1] else None, codes[1])
-        image.set_qform((affine if other_qform is None else centred(other_qform, shape)) if codes[0] else None, codes[0])
+        image.set_qform(
+            (affine if other_qform is None else centred(other_qform, shape)) if codes[0] else None, codes[0]
+        )
         if isinstance(unit, int):
             image.header["xyzt_units"] = unit
         else:
@@ -235,7 +237,10 @@ def _nifti_variants() -> list[Variant]:
         ),
         ("oblique and mirrored", nifti(OBLIQUE @ np.diag([-1, 1, 1]))),
         ("spacings 1.5, 2.2 and 4", nifti(np.diag([1.5, 2.2, 4.0]), shape=(65, 47, 21))),
-        ("thick slices, another order", nifti(_axes((2, 0, 1), (1, -1, 1)) @ np.diag([5 / 3, 1, 1]), shape=(19, 33, 35))),
+        (
+            "thick slices, another order",
+            nifti(_axes((2, 0, 1), (1, -1, 1)) @ np.diag([5 / 3, 1, 1]), shape=(19, 33, 35)),
+        ),
         ("sheared by 20 degrees", nifti(sheared(1, 2, 20))),
         ("sheared by -40 degrees", nifti(sheared(0, 1, -40), shape=(55, 35, 29))),
         ("sheared and oblique", nifti(rotation(20, 1) @ sheared(0, 2, 15))),
@@ -247,7 +252,11 @@ def _nifti_variants() -> list[Variant]:
     refused = [
         ("forms that contradict each other", nifti(codes=(1, 1), other_qform=OBLIQUE), "qform and sform"),
         ("forms mirrored", nifti(codes=(1, 2), other_qform=np.diag([-SPACING, SPACING, SPACING])), "qform and sform"),
-        ("sheared, and a qform that cannot be", nifti(sheared(1, 2, 20), codes=(1, 1), other_qform=RAS), "qform and sf"),
+        (
+            "sheared, and a qform that cannot be",
+            nifti(sheared(1, 2, 20), codes=(1, 1), other_qform=RAS),
+            "qform and sf",
+        ),
         ("neither form", nifti(codes=(0, 0)), "sform_code or qform_code is not 0"),
         ("neither form, NIfTI-2", nifti(codes=(0, 0), image_class=nifti2), "sform_code or qform_code is not 0"),
         ("metres without a unit", nifti(unit="unknown", scale=1e-3), "state the unit"),
@@ -530,9 +539,7 @@ def enhanced(
 def _image_header(
     pixels: np.ndarray, kind: str, uids: Sequence[str], signed: bool = False, inverted: bool = False
 ) -> Dataset:
-    header = _with(
-        SOPClassUID=kind, SOPInstanceUID=generate_uid(), StudyInstanceUID=uids[0], SeriesInstanceUID=uids[1]
-    )
+    header = _with(SOPClassUID=kind, SOPInstanceUID=generate_uid(), StudyInstanceUID=uids[0], SeriesInstanceUID=uids[1])
     header.FrameOfReferenceUID, header.Modality = uids[2], "MR"
     header.ImageType = ["ORIGINAL", "PRIMARY", "M", "NONE"]
     header.Rows, header.Columns = pixels.shape
@@ -638,10 +645,18 @@ def _dicom_variants() -> list[Variant]:
         ("distances that grow slowly", series(change=_moved(lambda i: (0, 0, max(i - middle, 0) * 0.12))), "unequal"),
         ("slices shifted unequally", series(change=_moved(lambda i: (0.02 * i * i, 0, 0))), "unequal distances or"),
         ("two times", series(after=lambda folder: _copied(folder)), "two slices at one position"),
-        ("two series", series(after=lambda folder: _copied(folder, SeriesInstanceUID=generate_uid())), "one DICOM series"),
+        (
+            "two series",
+            series(after=lambda folder: _copied(folder, SeriesInstanceUID=generate_uid())),
+            "one DICOM series",
+        ),
         ("magnitude and phase", series(after=lambda folder: _copied(folder, ImageType=phase)), "magnitude and phase"),
         ("a phase among magnitudes", series(change=_setting(ImageType=phase)), "magnitude and phase"),
-        ("one direction is another", series(change=_setting(ImageOrientationPatient=[1, 0, 0, 0, 0, -1])), "directions"),
+        (
+            "one direction is another",
+            series(change=_setting(ImageOrientationPatient=[1, 0, 0, 0, 0, -1])),
+            "directions",
+        ),
         (
             "directions that are not of length 1",
             series(change=lambda header, _: setattr(header, "ImageOrientationPatient", [1.2, 0, 0, 0, 1, 0])),
@@ -665,7 +680,9 @@ def _dicom_variants() -> list[Variant]:
     return [
         *(Variant("DICOM", name, write) for name, write in variants),
         *(Variant("DICOM", f"gantry tilted by {t:g} degrees", series(tilted(t)), tilt=t) for t in (16.5, -18.5)),
-        Variant("DICOM", "frames tilted by -18.5 degrees", enhanced(tilted(-18.5, 4.0), shape=(33, 35, 23)), tilt=-18.5),
+        Variant(
+            "DICOM", "frames tilted by -18.5 degrees", enhanced(tilted(-18.5, 4.0), shape=(33, 35, 23)), tilt=-18.5
+        ),
         *(Variant("DICOM", name, write, refusal) for name, write, refusal in refused),
     ]
 

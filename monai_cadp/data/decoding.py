@@ -14,7 +14,7 @@ from monai_cadp.data.decoded_image import DecodedImage, numeric
 from monai_cadp.data.dicom_preamble import is_dicom
 from monai_cadp.data.itk_reading import decode_itk
 from monai_cadp.data.nifti_reading import decode_nifti
-from monai_cadp.data.silence import Refusal, read_silently, silenced_descriptors
+from monai_cadp.data.silence import Refusal, read_silently
 from monai_cadp.extras import extra
 
 __all__ = ["IMAGE_SUFFIXES", "decode_image"]

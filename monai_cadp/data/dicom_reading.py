@@ -58,7 +58,13 @@ def decode_dicom(path: Path) -> DecodedImage:
 
 def decode_dicom_series(folder: Path) -> DecodedImage:
     """Decode a folder that holds one series of parallel slices at equal distances, or one file with all of them."""
-    paths = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    paths = [path for path in entries if path.is_file()]
+    if paths and len(paths) < len(entries):
+        raise Refusal(
+            f"A folder holds DICOM files, and {len(entries) - len(paths)} folders beside them; give every series a "
+            "folder of its own."
+        )
     others = sum(not is_dicom(path) and not _lacks_preamble(path) for path in paths)
     if others:
         raise Refusal(
@@ -107,17 +113,14 @@ def _decode_file(header: Dataset) -> DecodedImage:
     if "RescaleSlope" in header and any("PixelValueTransformationSequence" in one for one in groups):
         raise Refusal("A DICOM file states two rescalings of its values, of all frames and of each; keep one of them.")
     pixels = np.stack([_rescaled(frame, one) for frame, one in zip(decoded.voxels[0], groups, strict=True)])
-    places = [
-        [one.get(sequence, Dataset()).get(name) for sequence, name in OF_FRAMES] for one in groups
-    ]
+    places = [[one.get(sequence, Dataset()).get(name) for sequence, name in OF_FRAMES] for one in groups]
     stated = [all(value not in (None, "") for value in place) for place in places]
     if not any(stated):
         return replace(decoded, voxels=pixels[None])
     if not all(stated):
         raise Refusal("Some frames of a DICOM file do not say where they lie; export it again with what is missing.")
-    return _stacked(
-        [_slice(decoded, *one, _frame_kind(group)) for *one, group in zip(pixels, places, groups, strict=True)]
-    )
+    kinds = [_frame_kind(group) for group in groups]
+    return _stacked([_slice(decoded, *one) for one in zip(pixels, places, kinds, strict=True)])
 
 
 def _groups(header: Dataset, index: int) -> dict[str, Dataset]:

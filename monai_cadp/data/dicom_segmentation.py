@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import highdicom
-import numpy as np
 from pydicom.dataset import Dataset
 
 from monai_cadp.data.decoded_image import DecodedImage, numeric, to_ras

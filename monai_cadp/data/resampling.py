@@ -44,7 +44,7 @@ def usable_affine(decoded: DecodedImage) -> np.ndarray:
 
 
 def bright_voxels(decoded: DecodedImage) -> np.ndarray:
-    """Return the voxels (a, b, c) of a volume, float32, large where bright; what is no number is as dark as the darkest.
+    """Return the voxels (a, b, c) of a volume, float32, large where bright; what is no number becomes the darkest.
 
     Args:
         decoded: of one channel.

@@ -31,9 +31,9 @@ class ReadVolume(Transform):
 
     The scan is resampled by its affine, shear included, so that its centre of mass lies where it should, and cropped or
     padded with its darkest value to the size of the grid. Surroundings of one value, as of a scan that was standardised
-    within a mask, count as darkest. Units of magnetic resonance mean nothing, so that the 99th percentile of what is not
-    background becomes ``bright``. All of it looks at this one scan alone: it happens before the mechanism, which bounds
-    what any change of the scan can do, and nothing of it comes out: a plain tensor, no meta.
+    within a mask, count as darkest. Units of magnetic resonance mean nothing, so that the 99th percentile of what is
+    not background becomes ``bright``. All of it looks at this one scan alone: it happens before the mechanism, which
+    bounds what any change of the scan can do, and nothing of it comes out: a plain tensor, no meta.
 
     Args:
         grid: the public grid.
