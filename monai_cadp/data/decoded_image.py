@@ -30,6 +30,7 @@ class DecodedImage:
         is_inverted: whether small values are bright.
         affine: maps indices of a volume's voxels to millimetres (right, anterior, superior); None where the file says
             nothing of it.
+        is_segmentation: whether the file says that its values are numbers of segments.
     """
 
     voxels: np.ndarray
@@ -37,6 +38,7 @@ class DecodedImage:
     is_color: bool = False
     is_inverted: bool = False
     affine: np.ndarray | None = None
+    is_segmentation: bool = False
 
 
 def numeric(array: np.ndarray) -> np.ndarray:

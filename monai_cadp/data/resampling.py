@@ -49,6 +49,8 @@ def bright_voxels(decoded: DecodedImage) -> np.ndarray:
     Args:
         decoded: of one channel.
     """
+    if decoded.is_segmentation:
+        raise Refusal("A DICOM file is a segmentation; expected the image that it belongs to.")
     voxels = -decoded.voxels[0] if decoded.is_inverted else decoded.voxels[0]
     finite = np.isfinite(voxels)
     if not finite.any():
