@@ -311,7 +311,9 @@ class Privatized(MapTransform):
 
     def _split(self, release: Any, sources: Mapping[Hashable, Any], by_item: bool) -> dict[Hashable, Any]:
         """Return the image and the mask of a release, of the types that their sources have."""
-        parts = split_masks(release.as_tensor()[None], cast(int, self.num_mask_classes))
+        joined, num_classes = release.as_tensor()[None], cast(int, self.num_mask_classes)
+        # The mask of what a released folder would hold, whose channels are clipped.
+        parts = split_masks(joined, num_classes)[0], split_masks(joined.clamp(0, 1), num_classes)[1]
         found = {}
         for (key, source), (part,) in zip(sources.items(), parts, strict=True):
             if key == self.mask_key:

@@ -98,8 +98,7 @@ def release(output, checkpoint, torsos, **options):
         bundle_root=str(BUNDLE),
         checkpoint=str(checkpoint),
         output=str(output),
-        intensity_range=[-1000, 1000],
-        **{"input": str(torsos), "epsilon": 4.0, **SMALL, **options},
+        **{"input": str(torsos), "epsilon": 4.0, "intensity_range": [-1000, 1000], **SMALL, **options},
     )
     return Path(output)
 
