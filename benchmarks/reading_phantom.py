@@ -608,6 +608,11 @@ def _twice(group: Dataset, index: int) -> None:
         group.MRImageFrameTypeSequence[0].FrameType = ["ORIGINAL", "PRIMARY", "P", "NONE"]
 
 
+def _phase_in_the_middle(group: Dataset, index: int) -> None:
+    if index == SHAPE[2] // 2:
+        group.MRImageFrameTypeSequence[0].FrameType = ["ORIGINAL", "PRIMARY", "P", "NONE"]
+
+
 def _without_place(group: Dataset, index: int) -> None:
     if index == 3:
         del group.PlanePositionSequence
@@ -673,6 +678,7 @@ def _dicom_variants() -> list[Variant]:
         ("pixels of no width", series(change=lambda header, _: setattr(header, "PixelSpacing", [0, 3])), "geometry"),
         ("frames at two times", enhanced(order=[*range(depth)] * 2), "two slices at one position"),
         ("magnitude and phase in frames", enhanced(order=[*range(depth)] * 2, change=_twice), "magnitude and phase"),
+        ("a phase among frames", enhanced(change=_phase_in_the_middle), "mixes kinds of slices"),
         ("a frame is missing", enhanced(order=all_but_one), "gaps between its slices"),
         ("a frame that does not say where it lies", enhanced(change=_without_place), "do not say where they lie"),
         ("two scales", enhanced(whole=_scaled), "two rescalings"),
