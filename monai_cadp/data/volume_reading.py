@@ -72,10 +72,10 @@ class ReadVolume(Transform):
         voxels = bright_voxels(decoded)
         if min(voxels.shape) < FEWEST_VOXELS:
             raise Refusal("A scan has no usable geometry; expected three axes of 4 voxels or more.")
-        voxels = _unmeasured_darkest(voxels)
-        voxels = voxels - voxels.min()
-        head = voxels > FOREGROUND * np.percentile(voxels, 99.9)
-        if not head.any():
+        outside = _outside_of_a_mask(voxels)
+        voxels = np.where(outside, 0, voxels - voxels.min())
+        head = ~outside if outside.any() else voxels > FOREGROUND * np.percentile(voxels, 99.9)
+        if not voxels.any():
             raise Refusal("A scan is the same everywhere; expected a head.")
         voxels = (voxels * np.float32(self.bright / np.percentile(voxels[head], BRIGHT_PERCENTILE))).clip(0, 1)
         mass = affine[:3, :3] @ np.argwhere(head).mean(0) + affine[:3, 3]
@@ -86,14 +86,14 @@ class ReadVolume(Transform):
         return torch.from_numpy(np.ascontiguousarray(on_grid).clip(0, 1))[None]
 
 
-def _unmeasured_darkest(voxels: np.ndarray) -> np.ndarray:
-    """Return a scan whose surroundings are its darkest value, if they are one value, as what was masked away is.
+def _outside_of_a_mask(voxels: np.ndarray) -> np.ndarray:
+    """Return which voxels have the one value of a scan's surroundings, where some voxels are darker than that.
 
-    A scan that was standardised within a mask has 0 outside, which is brighter than the darker half of the head.
+    Such is a scan that was standardised within a mask: it is 0 outside, and brighter there than in half of the head.
     """
     faces = np.concatenate([voxels.take((0, -1), axis).ravel() for axis in range(3)])
     values, counts = np.unique(faces, return_counts=True)
     surroundings = values[counts.argmax()]
-    if 2 * counts.max() <= len(faces):
-        return voxels
-    return np.where(voxels == surroundings, voxels.min(), voxels)
+    if 2 * counts.max() <= len(faces) or surroundings == voxels.min():
+        return np.zeros(voxels.shape, dtype=bool)
+    return voxels == surroundings
