@@ -374,6 +374,21 @@ def header_fuzz(result: dict[str, Any]) -> str:
     )
 
 
+def reading(result: dict[str, Any]) -> str:
+    """Where the markers of a phantom come to lie, and what is refused."""
+    columns = ["format", "variants", "read", "refused"]
+    rows = (
+        [*(row[column] for column in columns), fixed(row["largest error, voxels"], 2)] for row in result["by_format"]
+    )
+    tilts = "; ".join(f"{name}: {value:.4f}" for name, value in result["correlation_of_tilts"].items())
+    return paragraphs(
+        f"{result['variants']} variants, of which {len(result['not as asked'])} are not as asked:",
+        markdown_table([*columns, "largest error, voxels"], rows),
+        f"Correlation of what was read with the phantom at the voxels of the grid: at least "
+        f"{result['least_correlation']:.4f} ({tilts}).",
+    )
+
+
 def audit_training(result: dict[str, Any]) -> str:
     """What canaries show of private training, and of trainings that break their promise."""
 
@@ -418,6 +433,7 @@ RENDERED: dict[str, Callable[[dict[str, Any]], str]] = {
     "mnist_dp.json": mnist_dp,
     "overheads.json": overheads,
     "private_classifier.json": private_classifier,
+    "reading.json": reading,
     "reidentification.json": reidentification,
     "studies/mnist/results.json": mnist_study,
     "tables.json": tables,

@@ -58,7 +58,7 @@ print("core done")
 # For every extra what its libraries are called when they are imported, and what is refused without them.
 REFUSED = {
     "dicom": (
-        ["pydicom"],
+        ["pydicom", "highdicom"],
         """
         (folder / "films").mkdir()
         (folder / "films" / "a.dcm").write_bytes(bytes(128) + b"DICM")

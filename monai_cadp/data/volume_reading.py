@@ -14,25 +14,26 @@ from torch import Tensor
 from monai_cadp.data.decoded_image import DecodedImage
 from monai_cadp.data.decoding import decode_image
 from monai_cadp.data.public_grid import PublicGrid
-from monai_cadp.data.silence import Refusal, read_silently, silenced_descriptors
+from monai_cadp.data.resampling import bright_voxels, resampled, usable_affine
+from monai_cadp.data.silence import Refusal, read_silently
 
 __all__ = ["ReadVolume"]
 
 # A voxel belongs to the head if it is brighter than this share of the bright ones.
 FOREGROUND = 0.15
 BRIGHT_PERCENTILE = 99.0
-# Along an axis; smoothing needs them.
+# Along an axis: fewer are a picture.
 FEWEST_VOXELS = 4
 
 
 class ReadVolume(Transform):
     r"""Read one scan as a float32 tensor (1, \*grid.spatial_shape) with values in [0, 1].
 
-    The scan is turned, moved so that its centre of mass lies where it should, resampled to the spacing of the grid, and
-    cropped or padded with its darkest value to its size. Units of magnetic resonance mean nothing, so that the 99th
-    percentile of what is not background becomes ``bright``. All of it looks at this one scan alone: it happens before
-    the mechanism, which bounds what any change of the scan can do, and nothing of it comes out: a plain tensor, no
-    meta.
+    The scan is resampled by its affine, shear included, so that its centre of mass lies where it should, and cropped or
+    padded with its darkest value to the size of the grid. Surroundings of one value, as of a scan that was standardised
+    within a mask, count as darkest. Units of magnetic resonance mean nothing, so that the 99th percentile of what is
+    not background becomes ``bright``. All of it looks at this one scan alone: it happens before the mechanism, which
+    bounds what any change of the scan can do, and nothing of it comes out: a plain tensor, no meta.
 
     Args:
         grid: the public grid.
@@ -67,54 +68,32 @@ class ReadVolume(Transform):
         )
 
     def _on_grid(self, decoded: DecodedImage) -> Tensor:
-        if len(decoded.voxels) != 1:
-            raise Refusal(f"A scan has {len(decoded.voxels)} channels or times; expected one volume.")
-        if decoded.affine is None:
-            raise Refusal(
-                "A scan does not say where its voxels lie; give a NIfTI file, or the folder of a DICOM series."
-            )
-        voxels = np.nan_to_num(decoded.voxels[0].astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-        voxels = -voxels if decoded.is_inverted else voxels
-        spacing = np.linalg.norm(decoded.affine[:3, :3], axis=0)
-        if not np.isfinite(decoded.affine).all() or spacing.min() < 1e-3 or min(voxels.shape) < FEWEST_VOXELS:
-            raise Refusal("A scan has no usable geometry; expected three axes of 4 voxels or more, in millimetres.")
-        voxels = voxels - voxels.min()
-        head = voxels > FOREGROUND * np.percentile(voxels, 99.9)
-        if not head.any():
+        affine = usable_affine(decoded)
+        voxels = bright_voxels(decoded)
+        if min(voxels.shape) < FEWEST_VOXELS:
+            raise Refusal("A scan has no usable geometry; expected three axes of 4 voxels or more.")
+        outside = _outside_of_a_mask(voxels)
+        voxels = np.where(outside, 0, voxels - voxels.min())
+        head = ~outside if outside.any() else voxels > FOREGROUND * np.percentile(voxels, 99.9)
+        if not voxels.any():
             raise Refusal("A scan is the same everywhere; expected a head.")
-        voxels = (voxels * (self.bright / np.percentile(voxels[head], BRIGHT_PERCENTILE))).clip(0, 1)
-        mass = decoded.affine[:3, :3] @ np.argwhere(head).mean(0) + decoded.affine[:3, 3]
-        with silenced_descriptors():
-            return torch.from_numpy(self._resampled(voxels, decoded.affine, spacing, mass))[None]
-
-    def _resampled(self, voxels: np.ndarray, affine: np.ndarray, spacing: np.ndarray, mass: np.ndarray) -> np.ndarray:
-        # Here, because it takes long, and images in two dimensions do not need it.
-        import SimpleITK
-
-        # The axes of both images are named as they come: SimpleITK need not know that they point right and anterior.
-        image = SimpleITK.GetImageFromArray(voxels.transpose(2, 1, 0).astype(np.float32))
-        image.SetSpacing(spacing.tolist())
-        image.SetDirection(_nearest_rotation(affine[:3, :3] / spacing).flatten().tolist())
-        image.SetOrigin(affine[:3, 3].tolist())
-        # Averaged before it is sampled more coarsely: the width of a voxel of the grid.
-        width = np.sqrt(np.maximum((0.42 * self.grid.spacing) ** 2 - (0.42 * spacing) ** 2, 0))
-        if width.max() > 0:
-            image = SimpleITK.SmoothingRecursiveGaussian(image, np.maximum(width, 1e-3).tolist())
-        shape = np.array(self.grid.spatial_shape)
-        origin = mass - self.mass_centre - self.grid.spacing * (shape - 1) / 2
-        resampled = SimpleITK.Resample(
-            image,
-            shape.tolist(),
-            SimpleITK.Transform(3, SimpleITK.sitkIdentity),
-            SimpleITK.sitkLinear,
-            origin.tolist(),
-            [self.grid.spacing] * 3,
-            np.eye(3).flatten().tolist(),
-            0.0,
-        )
-        return np.ascontiguousarray(SimpleITK.GetArrayFromImage(resampled).transpose(2, 1, 0)).clip(0, 1)
+        voxels = (voxels * np.float32(self.bright / np.percentile(voxels[head], BRIGHT_PERCENTILE))).clip(0, 1)
+        mass = affine[:3, :3] @ np.argwhere(head).mean(0) + affine[:3, 3]
+        shape = tuple(self.grid.spatial_shape)
+        grid = np.diag([self.grid.spacing] * 3 + [1.0])
+        grid[:3, 3] = mass - self.mass_centre - self.grid.spacing * (np.array(shape) - 1) / 2
+        on_grid = resampled(voxels, affine, grid, shape, outside=0.0)
+        return torch.from_numpy(np.ascontiguousarray(on_grid).clip(0, 1))[None]
 
 
-def _nearest_rotation(matrix: np.ndarray) -> np.ndarray:
-    left, _, right = np.linalg.svd(matrix)
-    return left @ right
+def _outside_of_a_mask(voxels: np.ndarray) -> np.ndarray:
+    """Return which voxels have the one value of a scan's surroundings, where some voxels are darker than that.
+
+    Such is a scan that was standardised within a mask: it is 0 outside, and brighter there than in half of the head.
+    """
+    faces = np.concatenate([voxels.take((0, -1), axis).ravel() for axis in range(3)])
+    values, counts = np.unique(faces, return_counts=True)
+    surroundings = values[counts.argmax()]
+    if 2 * counts.max() <= len(faces) or surroundings == voxels.min():
+        return np.zeros(voxels.shape, dtype=bool)
+    return voxels == surroundings

@@ -87,7 +87,7 @@ def release_folder(
         num_preview: releases to show in ``<output_dir>_preview.png``; 0 for none.
         ledger: as in :func:`release_batches`.
         grid: the public grid on which volumes lie; voxels of one millimetre around nowhere if left out.
-        volume_format: of volumes, "nifti" or "dicom".
+        volume_format: of volumes, "nifti" or "dicom"; masks become DICOM segmentations then.
         set_delta: of the whole folder: states what its releases promise together to those who see nothing else
             (:func:`~monai_cadp.release.shuffled_set.set_guarantee`); None to state nothing of it.
         set_epsilon: what the whole folder must not exceed at ``set_delta``; None for any.

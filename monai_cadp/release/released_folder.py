@@ -42,7 +42,8 @@ class ReleasedFolder:
     Images in two dimensions become 8-bit PNG files, volumes float32 NIfTI files with a fresh header, or folders with a
     new DICOM series; beside each ``release_000001.png`` lies a card ``release_000001_privacy.json`` with the guarantee,
     and ``summary.json`` counts them. Volumes with masks become ``images/0001.nii.gz`` and ``labels/0001.nii.gz``, with
-    ``cards/0001_privacy.json``. Where all have labels or masks, ``datalist.json`` lists the images with theirs, as
+    ``cards/0001_privacy.json``; or, as DICOM, the slices of ``images/0001`` and the segmentation ``labels/0001.dcm``,
+    which refers to them. Where all have labels or masks, ``datalist.json`` lists the images with theirs, as
     :class:`~monai_cadp.data.ImageList` and MONAI's ``load_decathlon_datalist`` read it. Every byte is made from what is
     passed to :meth:`write`: no name, header or date of a source can get in.
 
@@ -64,8 +65,8 @@ class ReleasedFolder:
             without masks.
 
     Raises:
-        ValueError: if the folder exists and is not empty, ``num_expected`` is not positive, the format is unknown, or
-            masks are to become DICOM; nothing is written then.
+        ValueError: if the folder exists and is not empty, ``num_expected`` is not positive, or the format is unknown;
+            nothing is written then.
 
     Example:
         >>> import tempfile
@@ -89,11 +90,9 @@ class ReleasedFolder:
     ) -> None:
         if volume_format not in VOLUME_FORMATS:
             raise ValueError(f"volume_format is {volume_format!r}; expected one of {', '.join(VOLUME_FORMATS)}.")
-        if num_mask_classes is not None and volume_format != "nifti":
-            raise ValueError(f"volume_format is {volume_format!r}, but volumes have masks; expected 'nifti' for these.")
         if volume_format == "dicom":
             # Before anything is spent.
-            _dicom_writer()
+            _dicom_writers()
         self._affine = np.eye(4) if affine is None else np.asarray(affine, dtype=float)
         self._volume_format, self._num_mask_classes = volume_format, num_mask_classes
         if num_expected < 1:
@@ -182,7 +181,7 @@ class ReleasedFolder:
             contents = {f"{name}{suffix}": content for suffix, content in encoded.items()}
         else:
             name, before = f"{number:04d}", f"cards/{number:04d}"
-            contents = self._encoded_pair(array, f"{name}.nii.gz")
+            contents = self._encoded_pair(array, name, json.loads(statement))
         if picture is not None:
             contents[f"{before}_preview.png"] = _png(picture)
         contents[f"{before}_privacy.json"] = _json(card).encode()
@@ -190,7 +189,7 @@ class ReleasedFolder:
             for path, content in contents.items():
                 draft = self._stage.path / "drafts" / path
                 if "/" in path:
-                    draft.parent.mkdir(exist_ok=True)
+                    draft.parent.mkdir(parents=True, exist_ok=True)
                 draft.write_bytes(content)
         self._numbers.pop()
         self._shape = array.shape
@@ -201,7 +200,8 @@ class ReleasedFolder:
             # A series is known by its folder.
             entry: dict[str, Any] = {"image": next(iter(contents)).partition("/")[0]}
         else:
-            entry = {"image": f"images/{name}.nii.gz", "mask": f"labels/{name}.nii.gz"}
+            endings = ("", ".dcm") if self._volume_format == "dicom" else (".nii.gz", ".nii.gz")
+            entry = {"image": f"images/{name}{endings[0]}", "mask": f"labels/{name}{endings[1]}"}
         if label is not None:
             entry["label"] = label
         if len(entry) > 1:
@@ -235,10 +235,10 @@ class ReleasedFolder:
             for draft in sorted(path for path in (stage / "drafts").rglob("*") if path.is_file()):
                 # A new file, not a renamed one: inode numbers and change times can only be made to follow names.
                 new = final / draft.relative_to(stage / "drafts")
-                new.parent.mkdir(exist_ok=True)
+                new.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(draft, new)
                 os.utime(new, (MODIFIED_AT, MODIFIED_AT))
-            for folder in final.iterdir():
+            for folder in final.rglob("*"):
                 if folder.is_dir():
                     os.utime(folder, (MODIFIED_AT, MODIFIED_AT))
             # Before the folder appears: their times of creation tell the order of the source.
@@ -257,19 +257,25 @@ class ReleasedFolder:
         if self._volume_format == "dicom":
             if array.shape[0] != 1:
                 raise ValueError(f"A released volume has {array.shape[0]} channels; DICOM series take one.")
-            slices = _dicom_writer()(array[0], self._affine, guarantee)
+            slices = _dicom_writers()[0](array[0], self._affine, guarantee)
             return {f"/slice_{index:04d}.dcm": content for index, content in enumerate(slices, 1)}
         return {".nii.gz": self._nifti(channels_last)}
 
-    def _encoded_pair(self, array: np.ndarray, name: str) -> dict[str, bytes]:
+    def _encoded_pair(self, array: np.ndarray, name: str, guarantee: Mapping[str, Any]) -> dict[str, bytes]:
         """Return the files of a volume (C, a, b, c) and its mask by their paths."""
         if array.ndim != 4:
             raise ValueError(f"A released image with a mask has shape {array.shape}; expected a volume (C, a, b, c).")
-        image, mask = split_masks(torch.from_numpy(array)[None], cast(int, self._num_mask_classes))
-        channels_last = np.ascontiguousarray(image[0, 0] if image.shape[1] == 1 else image[0].movedim(0, -1))
+        num_classes = cast(int, self._num_mask_classes)
+        image, mask = (part[0].numpy() for part in split_masks(torch.from_numpy(array)[None], num_classes))
+        classes = mask[0].astype(np.uint8)
+        encoded = self._encoded(image, guarantee)
+        if self._volume_format == "dicom":
+            labels = {".dcm": _dicom_writers()[1](classes, list(encoded.values()), num_classes)}
+        else:
+            labels = {".nii.gz": self._nifti(classes)}
         return {
-            f"images/{name}": self._nifti(channels_last),
-            f"labels/{name}": self._nifti(mask[0, 0].numpy().astype(np.uint8)),
+            **{f"images/{name}{suffix}": content for suffix, content in encoded.items()},
+            **{f"labels/{name}{suffix}": content for suffix, content in labels.items()},
         }
 
     def _nifti(self, voxels: np.ndarray) -> bytes:
@@ -285,10 +291,12 @@ class ReleasedFolder:
             raise ValueError("The output folder is not empty; give a new folder, releases are never mixed.")
 
 
-def _dicom_writer() -> Callable[[np.ndarray, np.ndarray, Mapping[str, Any]], list[bytes]]:
+def _dicom_writers() -> tuple[Callable[..., list[bytes]], Callable[..., bytes]]:
+    """Return what writes volumes, and what writes masks."""
     with extra("dicom", "Writing DICOM"):
+        from monai_cadp.data.dicom_segmentation import dicom_segmentation
         from monai_cadp.data.dicom_writing import dicom_series
-    return dicom_series
+    return dicom_series, dicom_segmentation
 
 
 @contextmanager

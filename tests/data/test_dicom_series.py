@@ -73,9 +73,9 @@ def test_files_that_are_not_dicom_do_not_belong_into_a_series(files, tmp_path, r
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7.4"}, True),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.3.1"}, True),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.3.1", "BurnedInAnnotation": "NO"}, False),
-        # Optical coherence tomography, and a segmentation: their numbers only begin alike.
+        # Optical coherence tomography, and a registration: their numbers only begin alike.
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.5.4"}, False),
-        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.4"}, False),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.1"}, False),
     ],
 )
 def test_text_that_may_be_burned_in_is_refused(files, tmp_path, refused, changes, suspect):
