@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m monai_cadp dicomweb``: originals from a hospital's archive, releases to another one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from monai_cadp.cli.configuration import overrides_of, read_configuration
+
+if TYPE_CHECKING:
+    from monai_cadp.data.dicomweb_fetch import Fetched
+
+__all__ = ["add_parser"]
+
+# In the folder of a release from an archive to an archive.
+ORIGINALS, RELEASED = "originals", "released"
+QUERY = (
+    "address of studies or series, such as https://host/dicom-web/series?Modality=MR; - to read it from standard input"
+)
+ADDRESS = "of the DICOMweb service, such as https://host/dicom-web"
+TOKEN = "file with a bearer token, which its owner alone may read"
+AUTHORITIES = "PEM file of the authorities to trust in place of the usual ones"
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command and its own sub-commands to a parser's."""
+    parser = subparsers.add_parser("dicomweb", help="fetch originals from a DICOMweb server, store releases on another")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: Any, help_text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name,
+            help=help_text,
+            description=f"{help_text[0].upper()}{help_text[1:]}. Start it again if it was stopped: it goes on.",
+            allow_abbrev=False,
+        )
+        command.add_argument("--retries", type=int, default=5, help="of a request that fails by itself; default: 5")
+        command.set_defaults(run=run)
+        return command
+
+    fetch = add("fetch", _fetch, "fetch the series of a query, each whole, into a folder that its owner alone may read")
+    fetch.add_argument("query", metavar="QUERY", help=QUERY)
+    fetch.add_argument("folder", type=Path, metavar="FOLDER", help="new, or of an earlier fetch")
+    store = add("store", _store, "store the DICOM files of a released folder, and nothing else")
+    store.add_argument("folder", type=Path, metavar="FOLDER", help="of a release with output_format dicom")
+    store.add_argument("address", metavar="ADDRESS", help=ADDRESS)
+    for command in (fetch, store):
+        command.add_argument("--token_file", type=Path, help=TOKEN)
+        command.add_argument("--ca_file", type=Path, help=AUTHORITIES)
+    release = add(
+        "release", _release, "fetch, release by a bundle, and store; further options --KEY VALUE are the bundle's"
+    )
+    release.add_argument("--config_file", nargs="+", required=True, help="inference.yaml of a bundle")
+    release.add_argument("--input", required=True, metavar="QUERY", help=QUERY)
+    release.add_argument("--output", required=True, metavar="ADDRESS", help=ADDRESS)
+    release.add_argument(
+        "--work_dir", type=Path, required=True, help="for originals and the release, new for every query"
+    )
+    for end in ("input", "output"):
+        release.add_argument(f"--{end}_token_file", type=Path, help=TOKEN)
+        release.add_argument(f"--{end}_ca_file", type=Path, help=AUTHORITIES)
+    release.set_defaults(overrides=[])
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    _fetched(options.query, options.folder, options.token_file, options.ca_file, options.retries)
+    return 0
+
+
+def _store(options: argparse.Namespace) -> int:
+    from monai_cadp.data.dicomweb_server import DicomWebServer
+
+    server = DicomWebServer(options.address, options.token_file, options.ca_file, options.retries)
+    _stored(server, options.folder)
+    return 0
+
+
+def _release(options: argparse.Namespace) -> int:
+    """Fetch, release and store, each of which passes over what an earlier call has done."""
+    from monai.bundle import run
+
+    from monai_cadp.data.dicomweb_fetch import DATALIST, SUBJECTS
+    from monai_cadp.data.dicomweb_server import DicomWebServer
+
+    overrides = overrides_of(options.overrides)
+    configuration = read_configuration(options.config_file, overrides)
+    if "output_format" not in configuration:
+        raise ValueError("The configuration has no output_format, and releases no DICOM; give that of another bundle.")
+    # Before anything is fetched, and anything is spent.
+    server = DicomWebServer(options.output, options.output_token_file, options.output_ca_file, options.retries)
+    originals, released = options.work_dir / ORIGINALS, options.work_dir / RELEASED
+    fetched = _fetched(options.input, originals, options.input_token_file, options.input_ca_file, options.retries)
+    # Of volumes a series is one; of images in two dimensions every file is.
+    is_of_volumes = "subjects" in configuration
+    expected = fetched.num_series if is_of_volumes else fetched.num_images
+    if not released.exists():
+        ends: dict[str, Any] = {"input": str(originals if is_of_volumes else originals / DATALIST)}
+        if is_of_volumes and configuration["ledger"] is not None:
+            ends["subjects"] = str(originals / SUBJECTS)
+        ends |= {"output": str(released), "output_format": "dicom"}
+        run(config_file=options.config_file, **(ends | overrides))
+    summary = json.loads((released / "summary.json").read_text(encoding="utf-8"))
+    if summary["count"] + summary.get("left_out", 0) != expected:
+        raise ValueError(
+            f"The work_dir holds a release of {summary['count']} images, and {expected} originals; give a new work_dir "
+            "for another query, or once there are more."
+        )
+    _stored(server, released)
+    return 0
+
+
+def _fetched(query: str, folder: Path, token_file: Path | None, ca_file: Path | None, retries: int) -> Fetched:
+    from monai_cadp.data.dicomweb_fetch import fetch_series
+    from monai_cadp.data.dicomweb_server import DicomWebQuery, DicomWebServer
+
+    parsed = DicomWebQuery.parse(sys.stdin.readline().strip() if query == "-" else query)
+    fetched = fetch_series(DicomWebServer(parsed.address, token_file, ca_file, retries), parsed, folder)
+    print(f"{fetched.num_series} series with {fetched.num_images} images are fetched, {fetched.num_new} of them now.")
+    if fetched.num_nameless:
+        print(f"{fetched.num_nameless} series name no patient; a ledger needs to be told whose they are.")
+    return fetched
+
+
+def _stored(server: Any, folder: Path) -> None:
+    from monai_cadp.data.dicomweb_store import store_release
+
+    stored = store_release(server, folder)
+    print(f"{stored.num_objects} objects are stored, {stored.num_new} of them now.")
