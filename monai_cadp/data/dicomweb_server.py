@@ -37,6 +37,8 @@ FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 # Of a server that is starting, restarting or busy.
 PASSING = (429, 500, 502, 503, 504)
 TO_AUTHORISE, UNKNOWN, NOT_ACCEPTABLE = (401, 403), 404, 406
+# No connection, or one that broke off.
+BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 # What a request holds is sent as a whole, never piece by piece: pieces cannot be sent again.
 NEVER_IN_PIECES = 2**40
 UID = re.compile(r"[0-9.]{1,64}")
@@ -50,7 +52,16 @@ EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 
 
 class DicomWebError(Exception):
-    """A server could not be asked, or said no: names its host and a status, and nothing else that was sent or came."""
+    """A server could not be asked, or said no: names its host and a status, and nothing else that was sent or came.
+
+    Args:
+        message: a sentence.
+        status: with which the server has answered; None where it has not.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -91,8 +102,8 @@ class DicomWebQuery:
         )
         if match is None:
             raise ValueError(
-                "The query names no studies and no series; expected an address such as "
-                "https://host/dicom-web/series?Modality=MR."
+                "The query names no studies and no series; expected the address of a DICOMweb service and then, for "
+                "instance, series?Modality=MR."
             )
         base, study, series = match.groups()
         pairs = parse_qsl(parts.query, keep_blank_values=True)
@@ -147,7 +158,7 @@ class DicomWebServer:
     ) -> None:
         parts = _split(address)
         if parts.query:
-            raise ValueError("The DICOMweb address has a query; expected one such as https://host/dicom-web.")
+            raise ValueError("The DICOMweb address has a query; expected that of the service alone.")
         if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
             raise ValueError("The number of repetitions is none; expected a whole number, 0 or more.")
         #: Name and port, as errors say them.
@@ -182,7 +193,7 @@ class DicomWebServer:
         """
         try:
             return [uid for (uid,) in self._search("instances", (INSTANCE,), {}, study, series)]
-        except _Refused as refused:
+        except DicomWebError as refused:
             if refused.status != UNKNOWN:
                 raise
             return []
@@ -201,7 +212,7 @@ class DicomWebServer:
 
         try:
             return asked(EXPLICIT_LITTLE_ENDIAN)
-        except _Refused as refused:
+        except DicomWebError as refused:
             if refused.status != NOT_ACCEPTABLE:
                 raise
         # As it is stored, then.
@@ -218,7 +229,9 @@ class DicomWebServer:
         try:
             if self._ask(lambda client: _stored(client.store_instances([dataset]), instance)):
                 return
-        except _Refused as error:
+        except DicomWebError as error:
+            if error.status is None:
+                raise
             refused = error
         # The answer says nothing of it, or that it is there already, for which servers have several words.
         if instance not in self.instances(study, series):
@@ -263,23 +276,14 @@ class DicomWebServer:
                 reason = "has a certificate that is not trusted; give the file of its authority, if it is the right one"
             except requests.TooManyRedirects:
                 reason = "sends to another address; give that one, if it is the right one"
-            except requests.RequestException:
+            except BROKEN:
                 reason = "could not be reached, or broke off; look whether it runs, and start again"
             except Exception:
                 reason = "answered in another form than DICOMweb; check the address"
         if status in TO_AUTHORISE:
             reason += "; check the token"
         # Raised here, so that no inner error, which may hold anything, is its context.
-        message = f"The DICOMweb server {self.host} {reason}."
-        raise DicomWebError(message) if status is None else _Refused(message, status)
-
-
-class _Refused(DicomWebError):
-    """A server has answered, and said no."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
+        raise DicomWebError(f"The DICOMweb server {self.host} {reason}.", status)
 
 
 class _Session(requests.Session):
@@ -310,6 +314,8 @@ class _Session(requests.Session):
     def send(self, request: requests.PreparedRequest, **settings: Any) -> requests.Response:
         # The client leaves the port out of it.
         request.headers.pop("Host", None)
+        # A wildcard may stand as it is, and not every server knows it otherwise.
+        request.url = str(request.url).replace("%2A", "*")
         settings["timeout"] = TIMEOUT
         for repetition in range(self._retries + 1):
             try:
@@ -330,7 +336,7 @@ def _split(url: str) -> SplitResult:
     except ValueError:
         usable = named = False
     if not usable or parts.fragment or not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError("The DICOMweb address cannot be used; expected one such as https://host/dicom-web.")
+        raise ValueError("The DICOMweb address cannot be used; expected https://, a host and the path of the service.")
     if named:
         raise ValueError("The DICOMweb address holds a user's name or password; leave them out, and give a token_file.")
     if parts.scheme == "http" and not _is_this_machine(str(parts.hostname)):

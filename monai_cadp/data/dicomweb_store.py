@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import pydicom
 from pydicom.dataset import FileDataset
 from tqdm import tqdm
 
-from monai_cadp.certificate.document import CertificateError, parsed, sha256
+from monai_cadp.certificate.document import CertificateError, sha256
 from monai_cadp.certificate.folder import CARD, FolderFiles, described
 from monai_cadp.data.dicom_writing import is_written_here
 from monai_cadp.data.dicomweb_server import DicomWebServer
@@ -79,10 +80,9 @@ def _checked(folder: Path) -> dict[str, str]:
     is_release = False
     try:
         files = FolderFiles.read(folder)
+        # Every card is a JSON document with one meaning, then.
         described(files)
-        cards = {
-            name.removesuffix(CARD): parsed(files.documents[name], name) for name in files.documents if CARD in name
-        }
+        cards = {name: json.loads(content) for name, content in files.documents.items() if name.endswith(CARD)}
         is_release = True
     except (CertificateError, OSError):
         # Either may name a file, which may be called after somebody.
