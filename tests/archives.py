@@ -132,15 +132,11 @@ def answering(answer, context=None):
         def respond(self):
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             status, headers, content = answer(self.command, self.path, dict(self.headers), body)
-            try:
-                self.send_response(status)
-                for name, value in {"Content-Length": str(len(content)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(content)
-            except OSError:
-                # Whoever asked was killed.
-                self.close_connection = True
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(content)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
             if int(headers.get("Content-Length", 0)) > len(content):
                 self.close_connection = True
 
@@ -149,7 +145,11 @@ def answering(answer, context=None):
         def log_message(self, *_):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_):
+            """Whoever asked was killed."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     if context is not None:
         server.socket = context.wrap_socket(server.socket, server_side=True)

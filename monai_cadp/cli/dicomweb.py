@@ -98,19 +98,27 @@ def _release(options: argparse.Namespace) -> int:
     is_of_volumes = "subjects" in configuration
     expected = fetched.num_series if is_of_volumes else fetched.num_images
     if not released.exists():
-        ends: dict[str, Any] = {"input": str(originals if is_of_volumes else originals / DATALIST)}
-        if is_of_volumes and configuration["ledger"] is not None:
-            ends["subjects"] = str(originals / SUBJECTS)
-        ends |= {"output": str(released), "output_format": "dicom"}
-        run(config_file=options.config_file, **(ends | overrides))
-    summary = json.loads((released / "summary.json").read_text(encoding="utf-8"))
-    if summary["count"] + summary.get("left_out", 0) != expected:
+        if is_of_volumes and configuration.get("ledger") is not None:
+            overrides = {"subjects": str(originals / SUBJECTS)} | overrides
+        source = originals if is_of_volumes else originals / DATALIST
+        ends = {"input": str(source), "output": str(released), "output_format": "dicom"}
+        run(config_file=options.config_file, **(overrides | ends))
+    if (count := _count(released)) != expected:
         raise ValueError(
-            f"The work_dir holds a release of {summary['count']} images, and {expected} originals; give a new work_dir "
-            "for another query, or once there are more."
+            f"The work_dir holds a release of {count} images, and {expected} originals; give a new work_dir for another "
+            "query, or once there are more."
         )
     _stored(server, released)
     return 0
+
+
+def _count(released: Path) -> int:
+    """Return of how many images a folder is the release, those included that could not be read."""
+    try:
+        summary = json.loads((released / "summary.json").read_text(encoding="utf-8"))
+        return summary["count"] + summary.get("left_out", 0)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError("The release in the work_dir is not as it was written; give a new work_dir.") from None
 
 
 def _fetched(query: str, folder: Path, token_file: Path | None, ca_file: Path | None, retries: int) -> Fetched:

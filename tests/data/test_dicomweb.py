@@ -338,6 +338,31 @@ def test_a_series_of_which_an_instance_does_not_come_is_not_there(hospital, tmp_
     assert {len(list(path.iterdir())) for path in folder.iterdir() if path.is_dir()} == {5}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("task", "number", "last"), [("fetch", 11, 1), ("store", 12, 4)])
+def test_an_archive_that_is_killed_and_started_again_is_asked_for_the_rest(
+    hospital, start_archive, tmp_path, refused, task, number, last
+):
+    archive = hospital if task == "fetch" else start_archive()
+    originals, released = tmp_path / "originals", release(tmp_path / "released", (1, 4, 4, 4))
+    front = Front(archive)
+    with answering(front) as address:
+        server = DicomWebServer(f"{address}/dicom-web", retries=0)
+
+        def call():
+            return fetch_series(server, mr(hospital), originals) if task == "fetch" else store_release(server, released)
+
+        for at, after in ((1, False), (7, True), (9, False)):
+            front.arm(at, archive.kill, after)
+            with refused(DicomWebError, "answered with status 502"):
+                call()
+            archive.start()
+        front.arm(None)
+        assert call().num_new == last
+    assert len(archive.files()) == number and len(list(originals.glob("*/*.dcm"))) == (10 if task == "fetch" else 0)
+    assert task == "fetch" or sorted(archive.files()) == sorted(path.read_bytes() for path in released.rglob("*.dcm"))
+
+
 def test_a_folder_that_others_can_look_into_is_refused_before_anything_is_asked(tmp_path, refused):
     answer, asked = says((200, FOUND))
     with answering(answer) as address:
