@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_cadp.cli.configuration import overrides_of, read_configuration
+from monai_cadp.extras import extra
 
 if TYPE_CHECKING:
     from monai_cadp.data.dicomweb_fetch import Fetched
+    from monai_cadp.data.dicomweb_server import DicomWebServer
 
 __all__ = ["add_parser"]
 
@@ -72,10 +74,7 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _store(options: argparse.Namespace) -> int:
-    from monai_cadp.data.dicomweb_server import DicomWebServer
-
-    server = DicomWebServer(options.address, options.token_file, options.ca_file, options.retries)
-    _stored(server, options.folder)
+    _stored(_server(options.address, options.token_file, options.ca_file, options.retries), options.folder)
     return 0
 
 
@@ -83,15 +82,14 @@ def _release(options: argparse.Namespace) -> int:
     """Fetch, release and store, each of which passes over what an earlier call has done."""
     from monai.bundle import run
 
-    from monai_cadp.data.dicomweb_fetch import DATALIST, SUBJECTS
-    from monai_cadp.data.dicomweb_server import DicomWebServer
-
     overrides = overrides_of(options.overrides)
     configuration = read_configuration(options.config_file, overrides)
     if "output_format" not in configuration:
         raise ValueError("The configuration has no output_format, and releases no DICOM; give that of another bundle.")
     # Before anything is fetched, and anything is spent.
-    server = DicomWebServer(options.output, options.output_token_file, options.output_ca_file, options.retries)
+    server = _server(options.output, options.output_token_file, options.output_ca_file, options.retries)
+    from monai_cadp.data.dicomweb_fetch import DATALIST, SUBJECTS
+
     originals, released = options.work_dir / ORIGINALS, options.work_dir / RELEASED
     fetched = _fetched(options.input, originals, options.input_token_file, options.input_ca_file, options.retries)
     # Of volumes a series is one; of images in two dimensions every file is.
@@ -105,8 +103,8 @@ def _release(options: argparse.Namespace) -> int:
         run(config_file=options.config_file, **(overrides | ends))
     if (count := _count(released)) != expected:
         raise ValueError(
-            f"The work_dir holds a release of {count} images, and {expected} originals; give a new work_dir for another "
-            "query, or once there are more."
+            f"The work_dir holds a release of {count} images, and {expected} originals; give a new work_dir for "
+            "another query, or once there are more."
         )
     _stored(server, released)
     return 0
@@ -121,19 +119,25 @@ def _count(released: Path) -> int:
         raise ValueError("The release in the work_dir is not as it was written; give a new work_dir.") from None
 
 
-def _fetched(query: str, folder: Path, token_file: Path | None, ca_file: Path | None, retries: int) -> Fetched:
-    from monai_cadp.data.dicomweb_fetch import fetch_series
-    from monai_cadp.data.dicomweb_server import DicomWebQuery, DicomWebServer
+def _server(address: str, token_file: Path | None, ca_file: Path | None, retries: int) -> DicomWebServer:
+    with extra("dicom", "DICOMweb"):
+        from monai_cadp.data.dicomweb_server import DicomWebServer
+    return DicomWebServer(address, token_file, ca_file, retries)
 
+
+def _fetched(query: str, folder: Path, token_file: Path | None, ca_file: Path | None, retries: int) -> Fetched:
+    with extra("dicom", "DICOMweb"):
+        from monai_cadp.data.dicomweb_fetch import fetch_series
+        from monai_cadp.data.dicomweb_server import DicomWebQuery
     parsed = DicomWebQuery.parse(sys.stdin.readline().strip() if query == "-" else query)
-    fetched = fetch_series(DicomWebServer(parsed.address, token_file, ca_file, retries), parsed, folder)
+    fetched = fetch_series(_server(parsed.address, token_file, ca_file, retries), parsed, folder)
     print(f"{fetched.num_series} series with {fetched.num_images} images are fetched, {fetched.num_new} of them now.")
     if fetched.num_nameless:
         print(f"{fetched.num_nameless} series name no patient; a ledger needs to be told whose they are.")
     return fetched
 
 
-def _stored(server: Any, folder: Path) -> None:
+def _stored(server: DicomWebServer, folder: Path) -> None:
     from monai_cadp.data.dicomweb_store import store_release
 
     stored = store_release(server, folder)

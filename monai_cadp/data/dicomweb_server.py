@@ -10,22 +10,18 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
+import requests
+import urllib3
+from dicomweb_client.web import DICOMwebClient
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import Dataset
+from requests.adapters import HTTPAdapter
+
 from monai_cadp.data.silence import silenced
-from monai_cadp.extras import extra
 from monai_cadp.privacy.private_files import check_private
-
-with extra("dicom", "DICOMweb"):
-    import requests
-    import urllib3
-    from dicomweb_client.web import DICOMwebClient
-    from pydicom.datadict import tag_for_keyword
-    from requests.adapters import HTTPAdapter
-
-if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
 
 __all__ = ["DicomWebError", "DicomWebQuery", "DicomWebServer"]
 
