@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["add_parser"]
 
 # In the folder of a release from an archive to an archive.
-ORIGINALS, RELEASED = "originals", "released"
+ORIGINALS, RELEASED, COMMAND = "originals", "released", "command.json"
 QUERY = (
     "address of studies or series, such as https://host/dicom-web/series?Modality=MR; - to read it from standard input"
 )
@@ -69,7 +69,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    _fetched(options.query, options.folder, options.token_file, options.ca_file, options.retries)
+    _fetched(_read(options.query), options.folder, options.token_file, options.ca_file, options.retries)
     return 0
 
 
@@ -90,8 +90,10 @@ def _release(options: argparse.Namespace) -> int:
     server = _server(options.output, options.output_token_file, options.output_ca_file, options.retries)
     from monai_cadp.data.dicomweb_fetch import DATALIST, SUBJECTS
 
+    query = _read(options.input)
+    _check_command(options.work_dir, {"config_file": options.config_file, "options": overrides, "query": query})
     originals, released = options.work_dir / ORIGINALS, options.work_dir / RELEASED
-    fetched = _fetched(options.input, originals, options.input_token_file, options.input_ca_file, options.retries)
+    fetched = _fetched(query, originals, options.input_token_file, options.input_ca_file, options.retries)
     # Of volumes a series is one; of images in two dimensions every file is.
     is_of_volumes = "subjects" in configuration
     expected = fetched.num_series if is_of_volumes else fetched.num_images
@@ -103,11 +105,32 @@ def _release(options: argparse.Namespace) -> int:
         run(config_file=options.config_file, **(overrides | ends))
     if (count := _count(released)) != expected:
         raise ValueError(
-            f"The work_dir holds a release of {count} images, and {expected} originals; give a new work_dir for "
-            "another query, or once there are more."
+            f"The work_dir holds a release of {count} images, and {expected} originals; give a new work_dir, for there "
+            "are more by now."
         )
     _stored(server, released)
     return 0
+
+
+def _read(query: str) -> str:
+    return sys.stdin.readline().strip() if query == "-" else query
+
+
+def _check_command(work_dir: Path, command: dict[str, Any]) -> None:
+    """Keep the command that a folder is for, and refuse any other one: it would get what this one has released."""
+    from monai_cadp.data.silence import read_silently
+    from monai_cadp.privacy.private_files import write_private
+
+    path, text = work_dir / COMMAND, json.dumps(command, sort_keys=True, default=str) + "\n"
+
+    def kept() -> str:
+        work_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            write_private(path, text)
+        return path.read_text(encoding="utf-8")
+
+    if read_silently(kept, "The work_dir could not be written; check its space and permissions.") != text:
+        raise ValueError("The work_dir is of a command with another query or other options; give a new one.")
 
 
 def _count(released: Path) -> int:
@@ -129,7 +152,7 @@ def _fetched(query: str, folder: Path, token_file: Path | None, ca_file: Path | 
     with extra("dicom", "DICOMweb"):
         from monai_cadp.data.dicomweb_fetch import fetch_series
         from monai_cadp.data.dicomweb_server import DicomWebQuery
-    parsed = DicomWebQuery.parse(sys.stdin.readline().strip() if query == "-" else query)
+    parsed = DicomWebQuery.parse(query)
     fetched = fetch_series(_server(parsed.address, token_file, ca_file, retries), parsed, folder)
     print(f"{fetched.num_series} series with {fetched.num_images} images are fetched, {fetched.num_new} of them now.")
     if fetched.num_nameless:

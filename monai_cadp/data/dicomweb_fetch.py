@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 from tqdm import tqdm
 
 from monai_cadp.data.dicomweb_server import DicomWebError, DicomWebQuery, DicomWebServer
-from monai_cadp.data.silence import read_silently, silenced
+from monai_cadp.data.silence import Refusal, read_silently, silenced
 from monai_cadp.data.subjects_file import HEADER
 from monai_cadp.privacy import ItemId, SubjectId
 from monai_cadp.privacy.private_files import OTHERS, sync_folder, write_private
@@ -111,6 +111,8 @@ def _prepare(part: Path, names: Collection[str]) -> None:
 
 
 def _complete(part: Path, folder: Path) -> None:
+    if len({_patient(path) for path in part.iterdir()}) > 1:
+        raise Refusal("A series names several patients, and would be paid for by one of them; leave it out.")
     part.rename(folder)
     sync_folder(folder.parent)
 
@@ -164,14 +166,21 @@ def _locked(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / LOCK, mode=0o600)
     read_silently(lambda: lock.acquire(timeout=0), OCCUPIED)
     try:
+        read_silently(lambda: _remove_halves(folder), UNWRITABLE)
         yield
     finally:
         lock.release()
 
 
 def _made(folder: Path) -> os.stat_result:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    for left in folder.glob(".*.tmp"):
-        left.unlink()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not (folder / LOCK).exists() and any(folder.iterdir()):
+        raise Refusal("The folder for originals holds something else; give a new one.")
     return folder.stat()
+
+
+def _remove_halves(folder: Path) -> None:
+    """Remove what a killed process has left of a list that it was writing."""
+    for name in (SUBJECTS, DATALIST):
+        for left in folder.glob(f".{name}.*.tmp"):
+            left.unlink()

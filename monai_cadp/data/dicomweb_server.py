@@ -7,6 +7,7 @@ import ipaddress
 import os
 import re
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -37,11 +38,9 @@ TO_AUTHORISE, UNKNOWN, NOT_ACCEPTABLE = (401, 403), 404, 406
 BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 # What a request holds is sent as a whole, never piece by piece: pieces cannot be sent again.
 NEVER_IN_PIECES = 2**40
-UID = re.compile(r"[0-9.]{1,64}")
-RESOURCE = re.compile(r"(.*?)/(?:studies(?:/([0-9.]{1,64})(?:/series(?:/([0-9.]{1,64}))?)?)?|series)/?")
+UID = re.compile(r"(?=[0-9.]{1,64}\Z)[0-9]+(?:\.[0-9]+)*")
+RESOURCE = re.compile(r"(.*?)/(?:studies(?:/([0-9.]+)(?:/series(?:/([0-9.]+))?)?)?|series)/?")
 TAG = re.compile(r"[0-9A-Fa-f]{8}")
-# Of QIDO-RS, but no attribute to be searched by.
-NO_ATTRIBUTES = ("limit", "offset", "includefield", "fuzzymatching", "emptyvaluematching", "multiplevaluematching")
 STUDY, SERIES, INSTANCE = "0020000D", "0020000E", "00080018"
 # Plain, as every reader takes it.
 EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
@@ -60,7 +59,7 @@ class DicomWebError(Exception):
         self.status = status
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DicomWebQuery:
     """Which series of a server are meant, by an address of QIDO-RS or WADO-RS.
 
@@ -93,10 +92,8 @@ class DicomWebQuery:
             {'Modality': 'MR'}
         """
         parts = _split(url)
-        match = re.fullmatch(
-            r"(.*?)/(?:studies(?:/([0-9.]{1,64}))?(?:/series(?:/([0-9.]{1,64}))?)?|series)/?", parts.path
-        )
-        if match is None:
+        match = RESOURCE.fullmatch(parts.path)
+        if match is None or not all(UID.fullmatch(uid) for uid in match.groups()[1:] if uid is not None):
             raise ValueError(
                 "The query names no studies and no series; expected the address of a DICOMweb service and then, for "
                 "instance, series?Modality=MR."
@@ -105,7 +102,7 @@ class DicomWebQuery:
         pairs = parse_qsl(parts.query, keep_blank_values=True)
         filters = dict(pairs)
         unknown = [name for name in filters if not TAG.fullmatch(name) and tag_for_keyword(name) is None]
-        if len(filters) < len(pairs) or unknown or any(name in NO_ATTRIBUTES for name in filters):
+        if len(filters) < len(pairs) or unknown:
             raise ValueError(
                 "The query filters by something that is no attribute of DICOM, or by one twice; expected keywords or "
                 "tags, such as Modality=MR; limit and offset are not for it."
@@ -114,6 +111,10 @@ class DicomWebQuery:
         if filters and (series is not None or (study is not None and "/series" not in parts.path[len(base) :])):
             raise ValueError("The query names a study or a series, and filters it; leave one of the two out.")
         return cls(f"{parts.scheme}://{parts.netloc}{base}", study, series, by_study, filters)
+
+    def __repr__(self) -> str:
+        # It may name somebody, and errors and logs show objects by their repr.
+        return "DicomWebQuery(...)"
 
 
 class DicomWebServer:
@@ -163,7 +164,10 @@ class DicomWebServer:
         session.verify = True if ca_file is None else _checked_authorities(ca_file)
         if token_file is not None:
             session.headers["Authorization"] = f"Bearer {_read_token(token_file)}"
-        self._client = DICOMwebClient(address.rstrip("/"), session=session, chunk_size=NEVER_IN_PIECES)
+        # Of UIDs with leading zeros, too, which archives have and the standard has not.
+        self._client = DICOMwebClient(
+            address.rstrip("/"), session=session, chunk_size=NEVER_IN_PIECES, permissive_uid=True
+        )
         # By the session, which does so without logging.
         self._client.set_http_retry_params(retry=False)
 
@@ -231,7 +235,9 @@ class DicomWebServer:
             refused = error
         # The answer says nothing of it, or that it is there already, for which servers have several words.
         if instance not in self.instances(study, series):
-            raise refused or DicomWebError(f"The DICOMweb server {self.host} did not store an object, and not say why.")
+            raise refused or DicomWebError(
+                f"The DICOMweb server {self.host} did not store an object, and does not say why."
+            )
 
     def _search(
         self,
@@ -320,7 +326,8 @@ class _Session(requests.Session):
                 # Of an answer that breaks off in its middle, the adapter knows nothing.
                 if repetition == self._retries:
                     raise
-        raise AssertionError
+                time.sleep(FIRST_WAIT * 2**repetition)
+        raise AssertionError("It has returned or raised before.")
 
 
 def _split(url: str) -> SplitResult:

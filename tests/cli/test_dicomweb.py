@@ -220,10 +220,34 @@ def test_volumes_go_from_an_archive_to_another_with_their_patients(start_archive
     assert not any(CANARY.encode() in content for content in research.files())
 
 
-def test_a_work_dir_is_for_one_query(study, capfd):
-    assert main(study.arguments[:-2]) == 0
+def test_a_work_dir_is_for_one_command_and_one_set_of_originals(study, capfd):
+    assert main(study.arguments) == 0
+    files = study.target.archive.files()
+    assert main([*study.arguments, "--epsilon", "1.0"]) == 2
+    assert "is of a command with another query or other options" in capfd.readouterr().err
     for path in (study.folder / "work" / "released").glob("release_000001*"):
         path.unlink()
     (study.folder / "work" / "released" / "summary.json").write_text('{"count": 19}')
     assert main(study.arguments) == 2
     assert "holds a release of 19 images, and 20 originals" in capfd.readouterr().err
+    assert study.target.archive.files() == files
+    private = [study.folder / "work", *(study.folder / "work" / "originals").rglob("*")]
+    assert all(path.stat().st_mode & 0o077 == 0 for path in private)
+
+
+def test_a_query_is_read_from_the_standard_input(hospital, tmp_path, monkeypatch, capfd):
+    archive, canaries = hospital
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{archive.dicomweb}/series?PatientID={PATIENTS[3]}\n"))
+    assert main(["dicomweb", "fetch", "-", str(tmp_path / "originals")]) == 0
+    said = "".join(capfd.readouterr())
+    assert "1 series with 1 images are fetched, 1 of them now." in said
+    assert not any(canary in said.encode() for canary in canaries)
+
+
+@pytest.mark.parametrize("end", ["input", "output"])
+def test_a_server_that_cannot_be_asked_is_refused_before_anything_is_fetched(study, end, capfd):
+    place = study.arguments.index(f"--{end}") + 1
+    study.arguments[place] = study.arguments[place].replace("127.0.0.1", "somewhere.org")
+    assert main(study.arguments) == 2
+    assert "is not encrypted" in capfd.readouterr().err and not study.source.requests
+    assert not list(study.folder.glob("work/originals/*/*"))

@@ -74,6 +74,7 @@ def test_a_query_is_an_address_of_studies_or_series(url, query):
     [
         (f"https://a/dw?PatientID={CANARY}", "names no studies"),
         (f"https://a/studies/{CANARY}", "names no studies"),
+        ("https://a/studies/..", "names no studies"),
         (f"https://a/studies?{CANARY}=1", "no attribute of DICOM"),
         ("https://a/studies?limit=5", "no attribute of DICOM"),
         ("https://a/studies?Modality=MR&Modality=CT", "no attribute of DICOM"),
@@ -371,10 +372,30 @@ def test_a_folder_that_others_can_look_into_is_refused_before_anything_is_asked(
         (tmp_path / "open").chmod(0o750)
         with refused(ValueError, "may be looked into by others"):
             fetch_series(server, QUERY, tmp_path / "open")
+        (tmp_path / "used").mkdir(mode=0o700)
+        (tmp_path / "used" / ".notes.tmp").write_text("")
+        with refused(ValueError, "holds something else"):
+            fetch_series(server, QUERY, tmp_path / "used")
+        assert (tmp_path / "used" / ".notes.tmp").exists()
         (tmp_path / CANARY).write_text("")
         with refused(ValueError, "could not be written"):
             fetch_series(server, QUERY, tmp_path / CANARY)
     assert not asked
+
+
+@pytest.mark.slow
+def test_a_series_of_several_patients_is_refused(start_archive, tmp_path, refused, files):
+    archive, scans = start_archive(), tmp_path / "scans"
+    files.series(scans, np.zeros((4, 4, 3), dtype=np.int16))
+    reencoded(next(scans.iterdir()), lambda dataset: setattr(dataset, "PatientID", CANARY))
+    archive.store(scans)
+    query = DicomWebQuery.parse(f"{archive.dicomweb}/series")
+    with refused(ValueError, "names several patients"):
+        fetch_series(DicomWebServer(archive.dicomweb), query, tmp_path / "originals")
+
+
+def test_a_query_says_nothing_of_itself():
+    assert CANARY not in f"{QUERY!r} {QUERY}"
 
 
 def test_a_query_that_finds_nothing_says_so(tmp_path, refused):
