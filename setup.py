@@ -16,7 +16,7 @@ PACKAGE = (ROOT / "monai_cadp" / "__init__.py").read_text(encoding="utf-8")
 # libraries of "studies", so that the first study of the README needs no more than the core.
 EXTRAS = {
     # requests and urllib3 come with dicomweb-client, whose requests they send.
-    "dicom": ["pydicom>=3", "dicomweb-client>=0.60", "requests", "urllib3>=2"],
+    "dicom": ["pydicom>=3", "dicomweb-client>=0.61", "requests", "urllib3>=2"],
     "studies": ["matplotlib", "scikit-image", "scikit-learn"],
     "dp-training": ["opacus>=1.6"],
     "postgres": ["psycopg[binary]>=3"],

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["add_parser"]
 
 # In the folder of a release from an archive to an archive.
-ORIGINALS, RELEASED, COMMAND = "originals", "released", "command.json"
+ORIGINALS, RELEASED = "originals", "released"
+# What it was fetched by, and what it was released by: another command would get what this one has made.
+QUERIED, STATED = "query.json", "options.json"
 QUERY = (
     "address of studies or series, such as https://host/dicom-web/series?Modality=MR; - to read it from standard input"
 )
@@ -89,10 +91,17 @@ def _release(options: argparse.Namespace) -> int:
     # Before anything is fetched, and anything is spent.
     server = _server(options.output, options.output_token_file, options.output_ca_file, options.retries)
     from monai_cadp.data.dicomweb_fetch import DATALIST, SUBJECTS
+    from monai_cadp.data.dicomweb_server import DicomWebQuery
 
     query = _read(options.input)
-    _check_command(options.work_dir, {"config_file": options.config_file, "options": overrides, "query": query})
+    DicomWebQuery.parse(query)
     originals, released = options.work_dir / ORIGINALS, options.work_dir / RELEASED
+    queried, stated = options.work_dir / QUERIED, options.work_dir / STATED
+    if not _is_for(queried, query, is_open=not queried.exists()):
+        raise ValueError("The work_dir is for another query; give a new one.")
+    # Until there is a release, options may be mended.
+    if not _is_for(stated, [options.config_file, overrides], is_open=not released.exists()):
+        raise ValueError("The work_dir holds a release with other options; give a new one.")
     fetched = _fetched(query, originals, options.input_token_file, options.input_ca_file, options.retries)
     # Of volumes a series is one; of images in two dimensions every file is.
     is_of_volumes = "subjects" in configuration
@@ -116,30 +125,31 @@ def _read(query: str) -> str:
     return sys.stdin.readline().strip() if query == "-" else query
 
 
-def _check_command(work_dir: Path, command: dict[str, Any]) -> None:
-    """Keep the command that a folder is for, and refuse any other one: it would get what this one has released."""
+def _is_for(path: Path, content: Any, is_open: bool) -> bool:
+    """Write what a folder is for, where that is open, and tell whether it is this."""
     from monai_cadp.data.silence import read_silently
     from monai_cadp.privacy.private_files import write_private
 
-    path, text = work_dir / COMMAND, json.dumps(command, sort_keys=True, default=str) + "\n"
+    text = json.dumps(content, sort_keys=True, default=str) + "\n"
 
     def kept() -> str:
-        work_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if is_open:
             write_private(path, text)
         return path.read_text(encoding="utf-8")
 
-    if read_silently(kept, "The work_dir could not be written; check its space and permissions.") != text:
-        raise ValueError("The work_dir is of a command with another query or other options; give a new one.")
+    return read_silently(kept, "The work_dir could not be written or read; check its space and permissions.") == text
 
 
 def _count(released: Path) -> int:
     """Return of how many images a folder is the release, those included that could not be read."""
-    try:
+    from monai_cadp.data.silence import read_silently
+
+    def counted() -> int:
         summary = json.loads((released / "summary.json").read_text(encoding="utf-8"))
         return summary["count"] + summary.get("left_out", 0)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError("The release in the work_dir is not as it was written; give a new work_dir.") from None
+
+    return read_silently(counted, "The release in the work_dir is not as it was written; give a new work_dir.")
 
 
 def _server(address: str, token_file: Path | None, ca_file: Path | None, retries: int) -> DicomWebServer:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pydicom
@@ -98,7 +99,7 @@ def _fetch(server: DicomWebServer, study: str, series: str, folder: Path) -> Non
     for name, uid in instances.items():
         if not (part / name).exists():
             content = _encoded(server.retrieve(study, series, uid))
-            read_silently(lambda name=name, content=content: write_private(part / name, content), UNWRITABLE)  # type: ignore[misc]
+            read_silently(partial(write_private, part / name, content), UNWRITABLE)
     read_silently(lambda: _complete(part, folder), UNWRITABLE)
 
 

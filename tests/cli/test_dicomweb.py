@@ -223,10 +223,15 @@ def test_volumes_go_from_an_archive_to_another_with_their_patients(start_archive
 
 
 def test_a_work_dir_is_for_one_command_and_one_set_of_originals(study, capfd):
+    with pytest.raises(RuntimeError):
+        # Refused by the bundle; nothing is released, and the options may be mended.
+        main([*study.arguments, "--label_epsilon", "1.0"])
     assert main(study.arguments) == 0
     files = study.target.archive.files()
     assert main([*study.arguments, "--epsilon", "1.0"]) == 2
-    assert "is of a command with another query or other options" in capfd.readouterr().err
+    assert "holds a release with other options" in capfd.readouterr().err
+    assert main([text.replace("Modality=DX", "Modality=*") for text in study.arguments]) == 2
+    assert "is for another query" in capfd.readouterr().err
     for path in (study.folder / "work" / "released").glob("release_000001*"):
         path.unlink()
     (study.folder / "work" / "released" / "summary.json").write_text('{"count": 19}')
