@@ -24,7 +24,7 @@ PAIRS, CARDS = ("images", "labels"), "cards/"
 LISTED = {"image", "mask", "label"}
 # What a release is called, and its parts: nothing that could be the name of an original's folder.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){0,2}")
-ENDINGS = (".png", ".nii.gz", ".csv", ".dcm", "_preview.png")
+ENDINGS = (".png", ".dcm", ".nii.gz", ".csv", "_preview.png")
 PIECE = 2**20
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import nibabel
 import numpy as np
@@ -33,19 +33,21 @@ __all__ = ["ReleasedFolder", "nameless_errors", "software_versions"]
 # Any fixed moment does; this one is within the range of every file system and archive format.
 MODIFIED_AT = 946684800
 VOLUME_FORMATS = ("nifti", "dicom")
+IMAGE_FORMATS = ("png", "dicom")
 SOFTWARE = ("monai_cadp", "monai", "torch", "FrEIA")
 
 
 class ReleasedFolder:
     r"""A new folder of released images, complete or not there at all.
 
-    Images in two dimensions become 8-bit PNG files, volumes float32 NIfTI files with a fresh header, or folders with a
-    new DICOM series; beside each ``release_000001.png`` lies a card ``release_000001_privacy.json`` with the guarantee,
-    and ``summary.json`` counts them. Volumes with masks become ``images/0001.nii.gz`` and ``labels/0001.nii.gz``, with
-    ``cards/0001_privacy.json``; or, as DICOM, the slices of ``images/0001`` and the segmentation ``labels/0001.dcm``,
-    which refers to them. Where all have labels or masks, ``datalist.json`` lists the images with theirs, as
-    :class:`~monai_cadp.data.ImageList` and MONAI's ``load_decathlon_datalist`` read it. Every byte is made from what is
-    passed to :meth:`write`: no name, header or date of a source can get in.
+    Images in two dimensions become 8-bit PNG files, or new DICOM objects of a study each; volumes float32 NIfTI files
+    with a fresh header, or folders with a new DICOM series. Beside each ``release_000001.png`` lies a card
+    ``release_000001_privacy.json`` with the guarantee, and ``summary.json`` counts them. Volumes with masks become
+    ``images/0001.nii.gz`` and ``labels/0001.nii.gz``, with ``cards/0001_privacy.json``; or, as DICOM, the slices of
+    ``images/0001`` and the segmentation ``labels/0001.dcm``, which refers to them. Where all have labels or masks,
+    ``datalist.json`` lists the images with theirs, as :class:`~monai_cadp.data.ImageList` and MONAI's
+    ``load_decathlon_datalist`` read it. Every byte is made from what is passed to :meth:`write`: no name, header or
+    date of a source can get in.
 
     Numbers are a random permutation from the operating system, drawn before anything is written, and files reach the
     final folder in the order of their numbers with one fixed time of modification: neither names, times nor places on
@@ -56,13 +58,14 @@ class ReleasedFolder:
         output_dir: the folder; it must not exist, or be empty. Missing parents are made.
         num_expected: how many images will be written, exactly; it is public.
         affine: of volumes, from indices to millimetres (4, 4), of a public grid; the identity if left out.
-        volume_format: "nifti" or "dicom".
+        volume_format: of volumes, "nifti" or "dicom".
         drawing: how releases are drawn, in plain data, for every card; None to state nothing.
         set_guarantee: plain data of what all releases promise together to those who see nothing else; cards and the
             summary begin with it. None to state nothing.
         left_out: images that could not be read and are not among them, for every card; public.
         num_mask_classes: with the background, of the masks that volumes hold as their last channels; None for images
             without masks.
+        image_format: of images in two dimensions, "png" or "dicom".
 
     Raises:
         ValueError: if the folder exists and is not empty, ``num_expected`` is not positive, or the format is unknown;
@@ -87,14 +90,18 @@ class ReleasedFolder:
         set_guarantee: Mapping[str, Any] | None = None,
         left_out: int = 0,
         num_mask_classes: int | None = None,
+        image_format: str = "png",
     ) -> None:
         if volume_format not in VOLUME_FORMATS:
             raise ValueError(f"volume_format is {volume_format!r}; expected one of {', '.join(VOLUME_FORMATS)}.")
-        if volume_format == "dicom":
+        if image_format not in IMAGE_FORMATS:
+            raise ValueError(f"image_format is {image_format!r}; expected one of {', '.join(IMAGE_FORMATS)}.")
+        if "dicom" in (volume_format, image_format):
             # Before anything is spent.
             _dicom_writers()
         self._affine = np.eye(4) if affine is None else np.asarray(affine, dtype=float)
-        self._volume_format, self._num_mask_classes = volume_format, num_mask_classes
+        self._volume_format, self._image_format = volume_format, image_format
+        self._num_mask_classes = num_mask_classes
         if num_expected < 1:
             raise ValueError(f"num_expected is {num_expected}; expected the positive number of images to be written.")
         self.output_dir = Path(output_dir).absolute()
@@ -253,11 +260,14 @@ class ReleasedFolder:
         """Return the files of an image by what follows its name in theirs."""
         channels_last = np.ascontiguousarray(array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1))
         if array.ndim == 3:
-            return {".png": _png((channels_last * 255).round().astype(np.uint8))}
+            pixels = (channels_last * 255).round().astype(np.uint8)
+            if self._image_format == "dicom":
+                return {".dcm": _dicom_writers().picture(pixels, guarantee)}
+            return {".png": _png(pixels)}
         if self._volume_format == "dicom":
             if array.shape[0] != 1:
                 raise ValueError(f"A released volume has {array.shape[0]} channels; DICOM series take one.")
-            slices = _dicom_writers()[0](array[0], self._affine, guarantee)
+            slices = _dicom_writers().series(array[0], self._affine, guarantee)
             return {f"/slice_{index:04d}.dcm": content for index, content in enumerate(slices, 1)}
         return {".nii.gz": self._nifti(channels_last)}
 
@@ -270,7 +280,7 @@ class ReleasedFolder:
         classes = mask[0].astype(np.uint8)
         encoded = self._encoded(image, guarantee)
         if self._volume_format == "dicom":
-            labels = {".dcm": _dicom_writers()[1](classes, list(encoded.values()), num_classes)}
+            labels = {".dcm": _dicom_writers().masks(classes, list(encoded.values()), num_classes)}
         else:
             labels = {".nii.gz": self._nifti(classes)}
         return {
@@ -291,12 +301,20 @@ class ReleasedFolder:
             raise ValueError("The output folder is not empty; give a new folder, releases are never mixed.")
 
 
-def _dicom_writers() -> tuple[Callable[..., list[bytes]], Callable[..., bytes]]:
-    """Return what writes volumes, and what writes masks."""
+class _DicomWriters(NamedTuple):
+    """What writes volumes, images in two dimensions, and masks."""
+
+    series: Callable[..., list[bytes]]
+    picture: Callable[..., bytes]
+    masks: Callable[..., bytes]
+
+
+def _dicom_writers() -> _DicomWriters:
+    """Return the writers, whose libraries are an extra."""
     with extra("dicom", "Writing DICOM"):
         from monai_cadp.data.dicom_segmentation import dicom_segmentation
-        from monai_cadp.data.dicom_writing import dicom_series
-    return dicom_series, dicom_segmentation
+        from monai_cadp.data.dicom_writing import dicom_picture, dicom_series
+    return _DicomWriters(dicom_series, dicom_picture, dicom_segmentation)
 
 
 @contextmanager

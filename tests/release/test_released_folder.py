@@ -155,6 +155,17 @@ def test_volumes_are_listed_as_files_or_as_folders_of_slices(tmp_path):
         assert listed == {"training": [{"image": name, "label": 1}]} and (tmp_path / name / name).exists()
 
 
+def test_images_in_two_dimensions_are_written_as_dicom_where_that_is_asked_for(tmp_path, refused):
+    with ReleasedFolder(tmp_path / "out", num_expected=1, image_format="dicom") as folder:
+        folder.write(torch.rand(1, 4, 4), GUARANTEE, label=1)
+    listed = json.loads((tmp_path / "out" / "datalist.json").read_text())
+    assert listed == {"training": [{"image": "release_000001.dcm", "label": 1}]}
+    images = open_images(tmp_path / "out" / "datalist.json", "train", (4, 4), intensity_range=(0, 255))
+    assert images[0]["image"].shape == (1, 4, 4) and images[0]["label"] == 1
+    with refused(ValueError, "image_format is 'nifti'"):
+        ReleasedFolder(tmp_path / "other", num_expected=1, image_format="nifti")
+
+
 # --- what is not written ----------------------------------------------------------------------------------------------
 
 
