@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,32 @@ def membership_auc(
     return {name: result.auc.to_dict(3) for name, result in found.items()}
 
 
+def _learnt(
+    options: argparse.Namespace,
+    privatizers: Mapping[str, tuple[Mechanism, Privatizer]],
+    train: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor, np.ndarray],
+) -> dict[str, object]:
+    """Train classifiers on training films and on releases of them, and test them on other originals."""
+    sets = {"originals": train[0]}
+    for name in ("prior only", "content basis, epsilon 8"):
+        sets[name] = release(privatizers[name][1], *train, f"{name}, training films")
+    found = {}
+    for name, seen in sets.items():
+        classifiers = [
+            train_residual_classifier(seen, train[1], 2, seed=seed, progress=True) for seed in range(options.seeds)
+        ]
+        found[name] = utility(classifiers, *test)
+    result: dict[str, object] = {"classifiers_of_each_set": options.seeds}
+    for figure in ("auc", "accuracy"):
+        of_sets = {name: figures[figure].to_dict(3) for name, figures in found.items()}
+        result[f"{figure}_on_originals_of_a_classifier_trained_on"] = of_sets
+        print_table(
+            [{"trained on": name, figure: one["value"], "95 %": one["interval"]} for name, one in of_sets.items()]
+        )
+    return result
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -152,6 +178,7 @@ def main() -> None:
     parser.add_argument("--observer", type=Path, help="Python file with judge(real, released, reference)")
     parser.add_argument("--declared", action="store_true", help="also release declared content; an hour more")
     parser.add_argument("--utility", action="store_true", help="also train classifiers, on releases of training films")
+    parser.add_argument("--alone", action="store_true", help="with --utility: nothing but the classifiers")
     parser.add_argument("--seeds", type=int, default=CLASSIFIER_SEEDS, help="classifiers of each set")
     parser.add_argument("--draws", type=int, default=320, help="prior samples that are looked at for what is odd")
     parser.add_argument("--out", type=Path, default=Path("results/chest_xray.json"))
@@ -176,6 +203,9 @@ def main() -> None:
             mechanism = SubsetSelection(epsilon)
             privatizers[f"declared content, epsilon {epsilon:g}"] = mechanism, declared.with_mechanism(mechanism)
 
+    if options.utility and options.alone:
+        write_json(options.out, _learnt(options, privatizers, (train, train_labels), (films, labels, patients)))
+        return
     rows: list[dict[str, object]] = []
     released: dict[str, Tensor] = {}
     for name, (mechanism, privatizer) in privatizers.items():
@@ -218,26 +248,7 @@ def main() -> None:
         },
     }
     if options.utility:
-        found = {}
-        for name, seen in (
-            ("originals", train),
-            *(
-                (name, release(privatizers[name][1], train, train_labels, f"{name}, training films"))
-                for name in ("prior only", "content basis, epsilon 8")
-            ),
-        ):
-            classifiers = [
-                train_residual_classifier(seen, train_labels, 2, seed=seed, progress=True)
-                for seed in range(options.seeds)
-            ]
-            found[name] = utility(classifiers, films, labels, patients)
-        result["classifiers_of_each_set"] = options.seeds
-        for figure in ("auc", "accuracy"):
-            of_sets = {name: figures[figure].to_dict(3) for name, figures in found.items()}
-            result[f"{figure}_on_originals_of_a_classifier_trained_on"] = of_sets
-            print_table(
-                [{"trained on": name, figure: one["value"], "95 %": one["interval"]} for name, one in of_sets.items()]
-            )
+        result |= _learnt(options, privatizers, (train, train_labels), (films, labels, patients))
     # Films that show nobody, as the pictures are for everybody.
     shown, shown_labels = sample_films(model.network.spatial_shape)
     strips = [shown]
