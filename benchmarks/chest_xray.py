@@ -178,6 +178,7 @@ def main() -> None:
     parser.add_argument("--observer", type=Path, help="Python file with judge(real, released, reference)")
     parser.add_argument("--declared", action="store_true", help="also release declared content; an hour more")
     parser.add_argument("--utility", action="store_true", help="also train classifiers, on releases of training films")
+    parser.add_argument("--films", type=int, help="so many of the films, at random: a distance depends on their number")
     parser.add_argument("--alone", action="store_true", help="with --utility: nothing but the classifiers")
     parser.add_argument("--seeds", type=int, default=CLASSIFIER_SEEDS, help="classifiers of each set")
     parser.add_argument("--draws", type=int, default=320, help="prior samples that are looked at for what is odd")
@@ -189,6 +190,9 @@ def main() -> None:
     train, train_labels, _ = load(options.data, "train")
     films, labels, patients = load(options.data, "val", "test")
     generator = torch.Generator().manual_seed(0)
+    if options.films is not None:
+        few = torch.randperm(len(films), generator=generator)[: options.films]
+        films, labels, patients = films[few], labels[few], patients[few.numpy()]
     reference = train[torch.randperm(len(train), generator=generator)[: len(films)]]
     privatizers: dict[str, tuple[Mechanism, Privatizer]] = {
         "prior only": (PriorOnly(), Privatizer(model, PriorOnly())),
