@@ -16,6 +16,8 @@ PACKAGE = (ROOT / "monai_cadp" / "__init__.py").read_text(encoding="utf-8")
 # libraries of "studies", so that the first study of the README needs no more than the core.
 EXTRAS = {
     "dicom": ["pydicom>=3"],
+    # Brings connected-components-3d, fill_voids and fastremap, which are under the LGPL 3.0.
+    "brain": ["deepbet==1.0.*"],
     "studies": ["matplotlib", "scikit-image", "scikit-learn"],
     "dp-training": ["opacus>=1.6"],
     "postgres": ["psycopg[binary]>=3"],

@@ -13,16 +13,20 @@ from torch import Tensor
 
 from monai_cadp.data.decoded_image import DecodedImage
 from monai_cadp.data.decoding import decode_image
+from monai_cadp.data.image_grid import image_grid
 from monai_cadp.data.public_grid import PublicGrid
 from monai_cadp.data.silence import Refusal, read_silently, silenced_descriptors
+from monai_cadp.data.volume_sampling import sample_on_grid, volume_image
 
-__all__ = ["ReadVolume"]
+__all__ = ["ReadVolume", "brightened", "foreground", "readable_volume"]
 
 # A voxel belongs to the head if it is brighter than this share of the bright ones.
 FOREGROUND = 0.15
 BRIGHT_PERCENTILE = 99.0
 # Along an axis; smoothing needs them.
 FEWEST_VOXELS = 4
+# On which its curator sees a scan.
+PICTURED = PublicGrid((128, 128, 128), spacing=2.0)
 
 
 class ReadVolume(Transform):
@@ -66,55 +70,64 @@ class ReadVolume(Transform):
             lambda: self._on_grid(decoded), "A scan could not be brought to the grid; check where its voxels lie."
         )
 
+    def picture(self, path: str | os.PathLike[str]) -> np.ndarray | None:
+        """Return three central slices of a scan as pixels (height, width, 3), uint8, for its curator only.
+
+        Args:
+            path: the file, or the folder of a DICOM series.
+
+        Returns:
+            The pixels; None where the scan cannot be read at all.
+        """
+        try:
+            return image_grid(ReadVolume(PICTURED)(path)[None], columns=1)
+        except ValueError:
+            return None
+
     def _on_grid(self, decoded: DecodedImage) -> Tensor:
-        if len(decoded.voxels) != 1:
-            raise Refusal(f"A scan has {len(decoded.voxels)} channels or times; expected one volume.")
-        if decoded.affine is None:
-            raise Refusal(
-                "A scan does not say where its voxels lie; give a NIfTI file, or the folder of a DICOM series."
-            )
-        voxels = np.nan_to_num(decoded.voxels[0].astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-        voxels = -voxels if decoded.is_inverted else voxels
-        spacing = np.linalg.norm(decoded.affine[:3, :3], axis=0)
-        if not np.isfinite(decoded.affine).all() or spacing.min() < 1e-3 or min(voxels.shape) < FEWEST_VOXELS:
-            raise Refusal("A scan has no usable geometry; expected three axes of 4 voxels or more, in millimetres.")
-        voxels = voxels - voxels.min()
-        head = voxels > FOREGROUND * np.percentile(voxels, 99.9)
-        if not head.any():
-            raise Refusal("A scan is the same everywhere; expected a head.")
-        voxels = (voxels * (self.bright / np.percentile(voxels[head], BRIGHT_PERCENTILE))).clip(0, 1)
-        mass = decoded.affine[:3, :3] @ np.argwhere(head).mean(0) + decoded.affine[:3, 3]
+        voxels, affine = readable_volume(decoded)
+        head = foreground(voxels)
+        voxels = brightened(voxels, head, self.bright)
+        mass = affine[:3, :3] @ np.argwhere(head).mean(0) + affine[:3, 3]
+        origin = mass - self.mass_centre - self.grid.spacing * (np.array(self.grid.spatial_shape) - 1) / 2
         with silenced_descriptors():
-            return torch.from_numpy(self._resampled(voxels, decoded.affine, spacing, mass))[None]
-
-    def _resampled(self, voxels: np.ndarray, affine: np.ndarray, spacing: np.ndarray, mass: np.ndarray) -> np.ndarray:
-        # Here, because it takes long, and images in two dimensions do not need it.
-        import SimpleITK
-
-        # The axes of both images are named as they come: SimpleITK need not know that they point right and anterior.
-        image = SimpleITK.GetImageFromArray(voxels.transpose(2, 1, 0).astype(np.float32))
-        image.SetSpacing(spacing.tolist())
-        image.SetDirection(_nearest_rotation(affine[:3, :3] / spacing).flatten().tolist())
-        image.SetOrigin(affine[:3, 3].tolist())
-        # Averaged before it is sampled more coarsely: the width of a voxel of the grid.
-        width = np.sqrt(np.maximum((0.42 * self.grid.spacing) ** 2 - (0.42 * spacing) ** 2, 0))
-        if width.max() > 0:
-            image = SimpleITK.SmoothingRecursiveGaussian(image, np.maximum(width, 1e-3).tolist())
-        shape = np.array(self.grid.spatial_shape)
-        origin = mass - self.mass_centre - self.grid.spacing * (shape - 1) / 2
-        resampled = SimpleITK.Resample(
-            image,
-            shape.tolist(),
-            SimpleITK.Transform(3, SimpleITK.sitkIdentity),
-            SimpleITK.sitkLinear,
-            origin.tolist(),
-            [self.grid.spacing] * 3,
-            np.eye(3).flatten().tolist(),
-            0.0,
-        )
-        return np.ascontiguousarray(SimpleITK.GetArrayFromImage(resampled).transpose(2, 1, 0)).clip(0, 1)
+            image = volume_image(voxels, affine)
+            sampled = sample_on_grid(image, self.grid.spatial_shape, self.grid.spacing, origin)
+        return torch.from_numpy(sampled.clip(0, 1))[None]
 
 
-def _nearest_rotation(matrix: np.ndarray) -> np.ndarray:
-    left, _, right = np.linalg.svd(matrix)
-    return left @ right
+def readable_volume(decoded: DecodedImage) -> tuple[np.ndarray, np.ndarray]:
+    """Return the voxels of a decoded scan, 0 or more and bright where it is, and their affine.
+
+    Args:
+        decoded: the scan.
+
+    Returns:
+        The voxels (X, Y, Z), float64, and the matrix (4, 4) from their indices to millimetres.
+
+    Raises:
+        Refusal: if it is no single gray volume, or says nothing usable of where its voxels lie.
+    """
+    if len(decoded.voxels) != 1:
+        raise Refusal(f"A scan has {len(decoded.voxels)} channels or times; expected one volume.")
+    if decoded.affine is None:
+        raise Refusal("A scan does not say where its voxels lie; give a NIfTI file, or the folder of a DICOM series.")
+    voxels = np.nan_to_num(decoded.voxels[0].astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    voxels = -voxels if decoded.is_inverted else voxels
+    spacing = np.linalg.norm(decoded.affine[:3, :3], axis=0)
+    if not np.isfinite(decoded.affine).all() or spacing.min() < 1e-3 or min(voxels.shape) < FEWEST_VOXELS:
+        raise Refusal("A scan has no usable geometry; expected three axes of 4 voxels or more, in millimetres.")
+    return voxels - voxels.min(), decoded.affine
+
+
+def foreground(voxels: np.ndarray) -> np.ndarray:
+    """Return which voxels (X, Y, Z) are not background, bool; raises :class:`Refusal` if none is."""
+    found = voxels > FOREGROUND * np.percentile(voxels, 99.9)
+    if not found.any():
+        raise Refusal("A scan is the same everywhere; expected a head.")
+    return found
+
+
+def brightened(voxels: np.ndarray, where: np.ndarray, bright: float) -> np.ndarray:
+    """Scale voxels so that the 99th percentile of some of them becomes ``bright``, and clip all to 0 to 1."""
+    return (voxels * (bright / np.percentile(voxels[where], BRIGHT_PERCENTILE))).clip(0, 1)
