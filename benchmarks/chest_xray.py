@@ -44,7 +44,7 @@ SHIPPED, SAMPLES = BUNDLE / "models" / "model.pt", BUNDLE / "samples"
 EPSILONS = (1.0, 4.0, 8.0)
 DECLARED_EPSILONS = (4.0, 8.0)
 BATCH_SIZE = 16
-CLASSIFIER_SEEDS = (0, 1, 2)
+CLASSIFIER_SEEDS = 3
 NOISE = 0.01  # of the training, under which likelihoods are compared
 FAMILIES = ("spectrum", "intensity", "anatomy")
 
@@ -152,6 +152,7 @@ def main() -> None:
     parser.add_argument("--observer", type=Path, help="Python file with judge(real, released, reference)")
     parser.add_argument("--declared", action="store_true", help="also release declared content; an hour more")
     parser.add_argument("--utility", action="store_true", help="also train classifiers, on releases of training films")
+    parser.add_argument("--seeds", type=int, default=CLASSIFIER_SEEDS, help="classifiers of each set")
     parser.add_argument("--draws", type=int, default=320, help="prior samples that are looked at for what is odd")
     parser.add_argument("--out", type=Path, default=Path("results/chest_xray.json"))
     options = parser.parse_args()
@@ -226,9 +227,11 @@ def main() -> None:
             ),
         ):
             classifiers = [
-                train_residual_classifier(seen, train_labels, 2, seed=seed, progress=True) for seed in CLASSIFIER_SEEDS
+                train_residual_classifier(seen, train_labels, 2, seed=seed, progress=True)
+                for seed in range(options.seeds)
             ]
             found[name] = utility(classifiers, films, labels, patients)
+        result["classifiers_of_each_set"] = options.seeds
         for figure in ("auc", "accuracy"):
             of_sets = {name: figures[figure].to_dict(3) for name, figures in found.items()}
             result[f"{figure}_on_originals_of_a_classifier_trained_on"] = of_sets

@@ -17,7 +17,7 @@ from monai_cadp.handlers import ProgressBar
 from monai_cadp.metrics import classifier_accuracy, train_classifier
 from monai_cadp.networks import ConditionalINN
 
-__all__ = ["private_network_row", "pretrained_network"]
+__all__ = ["draw_labelled", "pretrained_network", "private_network_row", "train_privately"]
 
 NUM_CLASSES = 10
 NUM_SAMPLES = 50_000
@@ -61,6 +61,54 @@ def pretrained_network() -> ConditionalINN:
     return trainer.averaged_network
 
 
+def train_privately(
+    epsilon: float,
+    delta: float,
+    data: tuple[Tensor, Tensor],
+    num_classes: int = NUM_CLASSES,
+    pretrained: ConditionalINN | None = None,
+) -> PrivateFlowTrainer:
+    """Train a network of images whose every part is private, and return its trainer.
+
+    Args:
+        epsilon: budget of the training, for one image more or less, as published figures have it.
+        delta: of the same.
+        data: images and labels to learn from, both protected.
+        num_classes: of the labels.
+        pretrained: a network of public images to begin with, whose linear parts stay; None for a new one.
+    """
+    torch.manual_seed(0)
+    chosen = SCHEDULES[min(SCHEDULES, key=lambda known: abs(known - epsilon))]
+    shape = tuple(data[0].shape[2:])
+    trainer = PrivateFlowTrainer(
+        _network(chosen.rank, shape, num_classes) if pretrained is None else copy.deepcopy(pretrained),
+        [{"image": image, "label": label} for image, label in zip(*data, strict=True)],  # type: ignore[arg-type]
+        epsilon=epsilon,
+        delta=delta,
+        add_or_remove_one=True,
+        max_epochs=chosen.epochs,
+        batch_size=min(BATCH_SIZE, len(data[0])),
+        moments=None if pretrained else PrivateMoments(LARGEST_NORM, num_frequencies=chosen.num_frequencies),
+        moment_multiplier=chosen.moment_multiplier,
+        largest_gradient=LARGEST_GRADIENT,
+        learning_rate=0.01,
+        weight_decay=0.0,
+        averaging=0.99,
+        train_handlers=[ProgressBar()],
+    )
+    trainer.run()
+    return trainer
+
+
+@torch.no_grad()
+def draw_labelled(network: ConditionalINN, count: int, num_classes: int = NUM_CLASSES) -> tuple[Tensor, Tensor]:
+    """Return samples and their labels, every class as often: how often it is in the data is protected."""
+    labels = torch.arange(count) % num_classes
+    latents = (TEMPERATURE * torch.randn(len(part), network.num_latents) for part in labels.split(1000))
+    parts = [network.decode(z, part) for z, part in zip(latents, labels.split(1000), strict=True)]
+    return torch.cat(parts).clamp(0, 1), labels
+
+
 def private_network_row(
     epsilon: float,
     delta: float,
@@ -71,59 +119,28 @@ def private_network_row(
     """Train, draw samples, train a classifier on them and test it on originals.
 
     Args:
-        epsilon: budget of the training, for one image more or less, as published figures have it.
-        delta: of the same.
-        data: images and labels to learn from, both protected.
+        epsilon: as in :func:`train_privately`.
+        delta: as in :func:`train_privately`.
+        data: as in :func:`train_privately`.
         test: images and labels that judge.
-        pretrained: a network of public images to begin with, whose linear parts stay; None for a new one.
+        pretrained: as in :func:`train_privately`.
 
     Returns:
         The accuracy, and both epsilons.
     """
-    torch.manual_seed(0)
     started = time.monotonic()
-    chosen = SCHEDULES[min(SCHEDULES, key=lambda known: abs(known - epsilon))]
-    trainer = PrivateFlowTrainer(
-        _network(chosen.rank) if pretrained is None else copy.deepcopy(pretrained),
-        [{"image": image, "label": label} for image, label in zip(*data, strict=True)],  # type: ignore[arg-type]
-        epsilon=epsilon,
-        delta=delta,
-        add_or_remove_one=True,
-        max_epochs=chosen.epochs,
-        batch_size=BATCH_SIZE,
-        moments=None if pretrained else PrivateMoments(LARGEST_NORM, num_frequencies=chosen.num_frequencies),
-        moment_multiplier=chosen.moment_multiplier,
-        largest_gradient=LARGEST_GRADIENT,
-        learning_rate=0.01,
-        weight_decay=0.0,
-        averaging=0.99,
-        train_handlers=[ProgressBar()],
-    )
-    trainer.run()
+    trainer = train_privately(epsilon, delta, data, pretrained=pretrained)
     guarantee = trainer.guarantee
+    model = train_classifier(*draw_labelled(trainer.averaged_network, NUM_SAMPLES), NUM_CLASSES, progress=True)
     return {
         "begins with": "nothing" if pretrained is None else "digits of fonts",
         "epsilon": round(guarantee["add_or_remove_one_epsilon"], 3),
         "delta": delta,
         "epsilon of a replacement": round(guarantee["epsilon"], 3),
-        "accuracy": round(_accuracy(trainer.averaged_network, test), 4),
+        "accuracy": round(classifier_accuracy(model, *test), 4),
         "minutes": round((time.monotonic() - started) / 60, 1),
     }
 
 
-def _network(rank: int) -> ConditionalINN:
-    return ConditionalINN((28, 28), 1, NUM_CLASSES, num_levels=0, rank=rank, num_couplings=6, width=96)
-
-
-@torch.no_grad()
-def _samples(network: ConditionalINN) -> tuple[Tensor, Tensor]:
-    """Every class as often: how often it is in the data is protected."""
-    labels = torch.arange(NUM_SAMPLES) % NUM_CLASSES
-    latents = (TEMPERATURE * torch.randn(len(part), network.num_latents) for part in labels.split(1000))
-    parts = [network.decode(z, part) for z, part in zip(latents, labels.split(1000), strict=True)]
-    return torch.cat(parts).clamp(0, 1), labels
-
-
-def _accuracy(network: ConditionalINN, test: tuple[Tensor, Tensor]) -> float:
-    model = train_classifier(*_samples(network), NUM_CLASSES, progress=True)
-    return classifier_accuracy(model, *test)
+def _network(rank: int, shape: tuple[int, ...] = (28, 28), num_classes: int = NUM_CLASSES) -> ConditionalINN:
+    return ConditionalINN(shape, 1, num_classes, num_levels=0, rank=rank, num_couplings=6, width=96)

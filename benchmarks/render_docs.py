@@ -93,7 +93,26 @@ def chest_xray(result: dict[str, Any]) -> str:
         f"The distance of a sample to the nearest training film is {nearest:.2f} times that of a held-out film. "
         f"Likelihoods tell films of the training from others with an AUC of {whole:.2f}, those of {part} alone with "
         f"{most:.2f}: that is what the network tells, and no guarantee of a release covers it.",
+        *_utility_of_films(result),
     )
+
+
+def _utility_of_films(result: dict[str, Any]) -> list[str]:
+    """What classifiers reach on the films, where some were trained."""
+    measured = {
+        figure: result.get(f"{figure}_on_originals_of_a_classifier_trained_on") for figure in ("auc", "accuracy")
+    }
+    found = {figure: of_sets for figure, of_sets in measured.items() if of_sets is not None}
+    if not found:
+        return []
+    sets = next(iter(found.values()))
+    names = {"auc": "AUC", "accuracy": "accuracy"}
+    rows = [[name, *(with_interval(of_sets[name], 3) for of_sets in found.values())] for name in sets]
+    return [
+        "Classifiers of pneumonia that learnt from the training films or their releases, on these originals, with "
+        "intervals of 95 % over patients:",
+        markdown_table(["learnt from", *(names[figure] for figure in found)], rows),
+    ]
 
 
 def reidentification(result: dict[str, Any]) -> str:
@@ -374,6 +393,21 @@ def header_fuzz(result: dict[str, Any]) -> str:
     )
 
 
+def reading(result: dict[str, Any]) -> str:
+    """Where the markers of a phantom come to lie, and what is refused."""
+    columns = ["format", "variants", "read", "refused"]
+    rows = (
+        [*(row[column] for column in columns), fixed(row["largest error, voxels"], 2)] for row in result["by_format"]
+    )
+    tilts = "; ".join(f"{name}: {value:.4f}" for name, value in result["correlation_of_tilts"].items())
+    return paragraphs(
+        f"{result['variants']} variants, of which {len(result['not as asked'])} are not as asked:",
+        markdown_table([*columns, "largest error, voxels"], rows),
+        f"Correlation of what was read with the phantom at the voxels of the grid: at least "
+        f"{result['least_correlation']:.4f} ({tilts}).",
+    )
+
+
 def audit_training(result: dict[str, Any]) -> str:
     """What canaries show of private training, and of trainings that break their promise."""
 
@@ -418,6 +452,7 @@ RENDERED: dict[str, Callable[[dict[str, Any]], str]] = {
     "mnist_dp.json": mnist_dp,
     "overheads.json": overheads,
     "private_classifier.json": private_classifier,
+    "reading.json": reading,
     "reidentification.json": reidentification,
     "studies/mnist/results.json": mnist_study,
     "tables.json": tables,

@@ -7,12 +7,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from monai_cadp.cli import audit, bundle, certificate, ledger
+from monai_cadp.cli import audit, bundle, certificate, dicomweb, ledger
 
 __all__ = ["main"]
 
 # Each has add_parser(subparsers), which sets ``run``: options -> exit code.
-COMMANDS = (audit, bundle, certificate, ledger)
+COMMANDS = (audit, bundle, certificate, dicomweb, ledger)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What several test files need: errors that are one sentence, small files of every format, one processor core."""
+"""What several test files need: errors that are one sentence, small files of every format, archives, one core."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ import torch
 from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
+
+from tests.archives import Archive, is_installed
 
 # A name planted in the headers of files, which must never come out.
 CANARY = "Mustermann-1954"
@@ -113,3 +115,19 @@ def series(folder, volume, uid=None, pixel_spacing=0.661468, step=1.0):
             RescaleIntercept=0,
         )
     return folder
+
+
+@pytest.fixture(scope="module")
+def start_archive(tmp_path_factory):
+    """Start an archive, and stop it at the end."""
+    if not is_installed() and not os.environ.get("CI"):
+        pytest.skip("Orthanc and dcmtk are not installed (Debian: apt-get install orthanc orthanc-dicomweb dcmtk)")
+    started = []
+
+    def start():
+        started.append(Archive(tmp_path_factory.mktemp("orthanc")))
+        return started[-1]
+
+    yield start
+    for archive in started:
+        archive.kill()

@@ -58,7 +58,7 @@ print("core done")
 # For every extra what its libraries are called when they are imported, and what is refused without them.
 REFUSED = {
     "dicom": (
-        ["pydicom"],
+        ["pydicom", "highdicom", "dicomweb_client"],
         """
         (folder / "films").mkdir()
         (folder / "films" / "a.dcm").write_bytes(bytes(128) + b"DICM")
@@ -74,6 +74,19 @@ REFUSED = {
         volumes = [{"image": torch.rand(1, 8, 8, 8)}]
         privatizer = Privatizer(inn, PriorOnly(), ContentBasis.leading(inn, 2))
         release_folder(privatizer, volumes, folder / "series", volume_format="dicom")
+        """,
+        """
+        films = [{"image": torch.rand(1, 8, 8)}]
+        privatizer = Privatizer(ConditionalINN((8, 8)), PriorOnly(), ContentBasis.leading(ConditionalINN((8, 8)), 2))
+        release_folder(privatizer, films, folder / "objects", image_format="dicom")
+        """,
+        """
+        import argparse
+        from monai_cadp.cli import dicomweb
+        parser = argparse.ArgumentParser()
+        dicomweb.add_parser(parser.add_subparsers())
+        options = parser.parse_args(["dicomweb", "fetch", "https://a/series", str(folder)])
+        options.run(options)
         """,
     ),
     "studies": (

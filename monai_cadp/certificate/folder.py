@@ -23,8 +23,8 @@ CARD = "_privacy.json"
 PAIRS, CARDS = ("images", "labels"), "cards/"
 LISTED = {"image", "mask", "label"}
 # What a release is called, and its parts: nothing that could be the name of an original's folder.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9][A-Za-z0-9._-]{0,99})?")
-ENDINGS = (".png", ".nii.gz", ".csv", "_preview.png")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){0,2}")
+ENDINGS = (".png", ".dcm", ".nii.gz", ".csv", "_preview.png")
 PIECE = 2**20
 
 
@@ -145,7 +145,8 @@ def _summary(files: FolderFiles, cards: Mapping[str, Any], counts: Counter[bytes
 
 def _check_releases(files: FolderFiles, cards: Mapping[str, Any]) -> None:
     known = {_release(name.removesuffix(CARD)): name for name in cards}
-    found: Counter[str] = Counter()
+    # Which images and masks of a release there are: a series has many files.
+    found: dict[str, set[str]] = {release: set() for release in known}
     for name in files.digests:
         if name in (SUMMARY, DATALIST) or name.endswith(CARD):
             continue
@@ -153,9 +154,11 @@ def _check_releases(files: FolderFiles, cards: Mapping[str, Any]) -> None:
         if release not in known:
             raise CertificateError(f"{name} has no privacy card; a release is an image or a table with its card.")
         if not name.endswith(ENDINGS[-1]):
-            found[release] += name.partition("/")[0] in PAIRS or release not in found
+            folder, *rest = name.split("/")
+            found[release].add(f"{folder}/{rest[0]}" if folder in PAIRS and rest else "")
     for release, card in sorted(known.items()):
-        if found[release] != (len(PAIRS) if card.startswith(CARDS) else 1):
+        parts = sorted(part.partition("/")[0] for part in found[release])
+        if parts != (sorted(PAIRS) if card.startswith(CARDS) else [""]):
             raise CertificateError(f"{card} is the card of no release; its image is missing, or its mask.")
     if DATALIST in files.documents:
         _check_datalist(files, {release: cards[name] for release, name in known.items()})
@@ -166,7 +169,8 @@ def _release(name: str) -> str:
     folder, _, rest = name.partition("/")
     if rest and folder not in (*PAIRS, CARDS.rstrip("/")):
         return folder
-    name = rest or name
+    # Of a series with masks, its folder's.
+    name = rest.partition("/")[0] or name
     return next((name.removesuffix(ending) for ending in reversed(ENDINGS) if name.endswith(ending)), name)
 
 

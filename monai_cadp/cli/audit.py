@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import contextlib
 import json
 import re
@@ -12,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from monai_cadp.cli.configuration import overrides_of, read_configuration
 
 if TYPE_CHECKING:
     from monai_cadp.handlers import TrackedRun
@@ -69,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     """
     from monai_cadp.attacks.audit import MIN_TRIALS
 
-    overrides = _overrides(options.overrides)
+    overrides = overrides_of(options.overrides)
     if options.mechanisms and overrides:
         raise ValueError("Values of a configuration were given, but --mechanisms reads none; leave them out.")
     for name in ("trials", "trials_alone"):
@@ -159,18 +160,10 @@ def _configured(releaser: BaseReleaser, options: argparse.Namespace) -> dict[str
 
 def _build(config_files: Sequence[str], privatizer_id: str, overrides: Mapping[str, Any]) -> BaseReleaser:
     """Return the privatizer, or another releaser, of a configuration, and build nothing else of it."""
-    from monai.bundle import ConfigParser
-
     from monai_cadp.bundle_options import OPTION_CHECK
     from monai_cadp.release import as_releaser
 
-    parser = ConfigParser()
-    try:
-        parser.read_config(config_files)
-        parser.update(dict(overrides))
-    except Exception:
-        # What the inner errors say names paths.
-        raise ValueError("The configuration could not be read; expected YAML or JSON files and keys in them.") from None
+    parser = read_configuration(config_files, overrides)
     if privatizer_id not in parser:
         raise ValueError(f"The configuration has no {privatizer_id!r}; name its privatizer with --privatizer_id.")
     try:
@@ -186,22 +179,6 @@ def _build(config_files: Sequence[str], privatizer_id: str, overrides: Mapping[s
         return as_releaser(built, f"{privatizer_id!r} of the configuration")
     except TypeError as error:
         raise ValueError(str(error)) from None
-
-
-def _overrides(arguments: Sequence[str]) -> dict[str, Any]:
-    """Return --KEY VALUE pairs; a value that is a Python literal is read as one, as ``monai.bundle run`` does."""
-    pairs = {}
-    rest = list(arguments)
-    while rest:
-        key, equals, value = rest.pop(0).partition("=")
-        if not key.startswith("--") or not (equals or rest):
-            raise ValueError(f"The argument {key!r} was not understood; expected pairs of --KEY VALUE.")
-        value = value if equals else rest.pop(0)
-        try:
-            pairs[key[2:]] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            pairs[key[2:]] = value
-    return pairs
 
 
 def _tracked(tracking_uri: str | None) -> contextlib.AbstractContextManager[TrackedRun | None]:

@@ -8,16 +8,16 @@ from scipy import ndimage
 
 from monai_cadp.data.brain_registration import T1_CONTRAST, register_brain
 from monai_cadp.data.public_grid import PublicGrid
-from monai_cadp.data.silence import Refusal, silenced_descriptors
-from monai_cadp.data.volume_reading import foreground
-from monai_cadp.data.volume_sampling import sample_on_grid, volume_image
+from monai_cadp.data.resampling import resampled
+from monai_cadp.data.silence import Refusal
+from monai_cadp.data.volume_reading import Scan
 
 __all__ = ["INPUT_KINDS", "detect_input_kind"]
 
 #: What a scan may show.
 INPUT_KINDS = ("head", "brain")
 # Looked at within a cube around the centre of mass; compared with the template on somewhat larger voxels.
-LOOK, SPACING = PublicGrid((80, 80, 80), spacing=4.0), 4.8
+LOOK, LOOK_SPACING, SPACING = (80, 80, 80), 4.0, 4.8
 # The largest piece that is not background, without its holes, in millilitres. Children's heads are larger than that,
 # and the brain of the template is not much smaller.
 BRAIN, HEAD = (700.0, 3000.0), (2000.0, 9000.0)
@@ -28,15 +28,14 @@ OVERLAP_OF_BRAINS, OVERLAP_OF_HEADS = 0.89, 0.86
 STRETCH = 1.5
 
 
-def detect_input_kind(voxels: np.ndarray, affine: np.ndarray) -> str:
+def detect_input_kind(scan: Scan) -> str:
     """Tell the T1 scan of a head from that of a skull-stripped brain, by rules that are the same for everybody.
 
     Of the largest piece that is not background, size, overlap with the template and T1 contrast are looked at. What
     cannot be told is refused; whether a head is one, its extraction and registration tell further.
 
     Args:
-        voxels: the scan (X, Y, Z), 0 or more.
-        affine: from indices to millimetres right, anterior, superior (4, 4).
+        scan: what is told.
 
     Returns:
         "head" or "brain".
@@ -44,21 +43,16 @@ def detect_input_kind(voxels: np.ndarray, affine: np.ndarray) -> str:
     Raises:
         Refusal: if it is neither, or cannot be told.
     """
-    found = foreground(voxels)
-    mass = affine[:3, :3] @ np.argwhere(found).mean(0) + affine[:3, 3]
-    origin = mass - LOOK.spacing * (np.array(LOOK.spatial_shape) - 1) / 2
-    with silenced_descriptors():
-        seen = sample_on_grid(volume_image(voxels, affine), LOOK.spatial_shape, LOOK.spacing, origin)
-    piece = _largest_piece(foreground(seen))
-    volume = piece.sum() * LOOK.spacing**3 / 1000
+    look = PublicGrid(LOOK, LOOK_SPACING, scan.mass_centre.tolist()).affine
+    seen = resampled(scan.voxels, scan.affine, look, LOOK, outside=0.0)
+    piece = _largest_piece(resampled(scan.head.astype(np.float32), scan.affine, look, LOOK, outside=0.0) > 0.5)
+    volume = piece.sum() * LOOK_SPACING**3 / 1000
     if volume < BRAIN[0]:
         raise _refusal("something smaller than a brain")
     if volume > HEAD[1]:
         raise _refusal("something larger than a head")
     if volume > BRAIN[1]:
         return "head"
-    look = np.diag([LOOK.spacing, LOOK.spacing, LOOK.spacing, 1.0])
-    look[:3, 3] = origin
     brain = register_brain(seen, piece, look, SPACING)
     if brain.dice >= OVERLAP_OF_BRAINS and brain.stretch <= STRETCH:
         if brain.white_to_gray < T1_CONTRAST:
@@ -70,7 +64,9 @@ def detect_input_kind(voxels: np.ndarray, affine: np.ndarray) -> str:
 
 
 def _largest_piece(found: np.ndarray) -> np.ndarray:
-    pieces, _ = ndimage.label(found)
+    pieces, count = ndimage.label(found)
+    if not count:
+        return found
     largest = np.bincount(pieces[pieces > 0]).argmax()
     return ndimage.binary_fill_holes(pieces == largest)
 

@@ -14,7 +14,7 @@ from monai_cadp.data.brain_registration import T1_CONTRAST, register_brain
 from monai_cadp.data.decoded_image import DecodedImage
 from monai_cadp.data.public_grid import PublicGrid
 from monai_cadp.data.silence import Refusal
-from monai_cadp.data.volume_reading import ReadVolume, brightened, foreground, readable_volume
+from monai_cadp.data.volume_reading import ReadVolume, Scan, scan_of
 
 __all__ = ["ReadBrain"]
 
@@ -65,12 +65,12 @@ class ReadBrain(ReadVolume):
     def _on_grid(self, decoded: DecodedImage) -> Tensor:
         if self.kind == "brain":
             return super()._on_grid(decoded)
-        voxels, affine = readable_volume(decoded)
-        if self.kind is None and detect_input_kind(voxels, affine) == "brain":
+        scan = scan_of(decoded)
+        if self.kind is None and detect_input_kind(scan) == "brain":
             return super()._on_grid(decoded)
-        mask = extract_brain(voxels, affine)
-        voxels = brightened(voxels, mask & foreground(voxels * mask), self.bright)
-        brain = register_brain(voxels, mask, affine)
+        mask = extract_brain(scan.voxels, scan.affine)
+        voxels = Scan(scan.voxels, mask & scan.head, scan.affine).brightened(self.bright)
+        brain = register_brain(voxels, mask, scan.affine)
         if brain.dice < OVERLAP - TOLERANCE:
             raise Refusal(
                 f"The brain of a head does not fit the template; expected an overlap (Dice) of {OVERLAP}, give or take "

@@ -10,18 +10,17 @@ import numpy as np
 
 from monai_cadp.data.brain_template import BRAIN_CENTRE, brain_template
 from monai_cadp.data.public_grid import PublicGrid
+from monai_cadp.data.resampling import resampled
 from monai_cadp.data.silence import silenced_descriptors
-from monai_cadp.data.volume_sampling import sample_on_grid, volume_image
 
 __all__ = ["T1_CONTRAST", "RegisteredBrain", "register_brain"]
 
 #: White matter is brighter than gray by this factor or more; on T2 and FLAIR images it is darker.
 T1_CONTRAST = 1.05
-
 # Right, anterior and superior size of the box around the template in which the two are compared, and its voxels, in
 # millimetres. All voxels take part, so that nothing is drawn at random.
 BOX, SPACING = (192.0, 240.0, 192.0), 3.0
-# Of every level, in voxels; the first is smoothed by one voxel of the box.
+# Of the levels, in voxels; the first is smoothed by one voxel of the box.
 SHRINK = (2, 1)
 NUM_BINS = 32
 # Of regular step gradient descent: first and smallest step, how many, and what a step is multiplied by where the
@@ -45,8 +44,9 @@ class RegisteredBrain:
     dice: float
     white_to_gray: float
     stretch: float
-    _image: Any
-    _transform: Any
+    _brain: np.ndarray
+    # From millimetres of the template to indices of the brain.
+    _to_voxels: np.ndarray
 
     def on_grid(self, grid: PublicGrid) -> np.ndarray:
         r"""Sample the brain on a grid that lies in the template's space.
@@ -54,8 +54,7 @@ class RegisteredBrain:
         Returns:
             float32 array (\*grid.spatial_shape).
         """
-        with silenced_descriptors():
-            return sample_on_grid(self._image, grid.spatial_shape, grid.spacing, grid.affine[:3, 3], self._transform)
+        return _sampled(self._brain, self._to_voxels, grid)
 
 
 def register_brain(
@@ -85,37 +84,52 @@ def register_brain(
     right, anterior, superior = (round(size / spacing) for size in BOX)
     shape = (right, anterior, superior)
     template, grid = brain_template(shape, spacing), PublicGrid(shape, spacing, BRAIN_CENTRE)
+    brain = np.where(mask, voxels, 0).astype(np.float32)
+    # The same box around the middle of the brain, so that no axis of the scan matters any more.
+    middle = affine[:3, :3] @ np.argwhere(mask).mean(0) + affine[:3, 3]
+    around = PublicGrid(shape, spacing, middle.tolist())
     with silenced_descriptors():
-        fixed = volume_image(template.t1[0].numpy(), grid.affine)
-        moving = volume_image(np.where(mask, voxels, 0), affine)
-        transform = _optimised(fixed, moving, spacing)
-        place = (shape, spacing, grid.affine[:3, 3], transform)
-        there = sample_on_grid(volume_image(mask, affine), *place) > 0.5
-        brightness = sample_on_grid(moving, *place)
-    brain, gray, white = (
+        to_scan = _optimised(
+            _image(template.t1[0].numpy(), grid),
+            _image(_sampled(brain, np.linalg.inv(affine), around), around),
+            spacing,
+        )
+    to_voxels = np.linalg.inv(affine) @ to_scan
+    there = _sampled(mask.astype(np.float32), to_voxels, grid) > 0.5
+    brightness = _sampled(brain, to_voxels, grid)
+    both, gray, white = (
         there & (share[0].numpy() > least)
         for share, least in ((template.t1, BRAIN), (template.gray, GRAY), (template.white, WHITE))
     )
     ratio = 0.0
     if gray.any() and white.any():
         ratio = float(np.median(brightness[white]) / max(np.median(brightness[gray]), 1e-6))
-    dice = 2 * brain.sum() / (there.sum() + (template.t1[0].numpy() > BRAIN).sum())
-    return RegisteredBrain(float(dice), ratio, _stretch(transform), moving, transform)
+    dice = 2 * both.sum() / (there.sum() + (template.t1[0].numpy() > BRAIN).sum())
+    stretches = np.linalg.svd(to_scan[:3, :3])[1]
+    stretch = float(stretches.max() / max(stretches.min(), 1e-6))
+    return RegisteredBrain(float(dice), ratio, stretch, brain, to_voxels)
 
 
-def _stretch(transform: Any) -> float:
-    origin = np.array(transform.TransformPoint([0.0, 0.0, 0.0]))
-    stretches = np.linalg.svd([transform.TransformPoint(axis) - origin for axis in np.eye(3).tolist()])[1]
-    return float(stretches.max() / max(stretches.min(), 1e-6))
+def _sampled(voxels: np.ndarray, to_voxels: np.ndarray, grid: PublicGrid) -> np.ndarray:
+    shape = (grid.spatial_shape[0], grid.spatial_shape[1], grid.spatial_shape[2])
+    return resampled(voxels, np.linalg.inv(to_voxels), grid.affine, shape, outside=0.0)
 
 
-def _optimised(fixed: Any, moving: Any, spacing: float) -> Any:
+def _image(voxels: np.ndarray, grid: PublicGrid) -> Any:
     # Here, because it takes long.
     import SimpleITK
 
-    # Averaged over the voxels of the template.
-    width = np.sqrt(np.maximum((0.42 * spacing) ** 2 - (0.42 * np.array(moving.GetSpacing())) ** 2, 1e-6))
-    moving = SimpleITK.SmoothingRecursiveGaussian(moving, width.tolist())
+    # The axes are named as they come: SimpleITK need not know that they point right and anterior.
+    image = SimpleITK.GetImageFromArray(voxels.transpose(2, 1, 0).astype(np.float32))
+    image.SetSpacing([grid.spacing] * 3)
+    image.SetOrigin(grid.affine[:3, 3].tolist())
+    return image
+
+
+def _optimised(fixed: Any, moving: Any, spacing: float) -> np.ndarray:
+    """Return the affine (4, 4) from millimetres of the fixed image to those of the moving one."""
+    import SimpleITK
+
     start = SimpleITK.CenteredTransformInitializer(
         fixed, moving, SimpleITK.AffineTransform(3), SimpleITK.CenteredTransformInitializerFilter.MOMENTS
     )
@@ -137,4 +151,8 @@ def _optimised(fixed: Any, moving: Any, spacing: float) -> Any:
     for transform in (found, start):
         registration.SetInitialTransform(transform, inPlace=False)
         values.append(registration.MetricEvaluate(fixed, moving))
-    return found if values[0] <= values[1] else start
+    best = found if values[0] <= values[1] else start
+    affine = np.eye(4)
+    affine[:3, 3] = best.TransformPoint([0.0, 0.0, 0.0])
+    affine[:3, :3] = np.stack([best.TransformPoint(axis) - affine[:3, 3] for axis in np.eye(3).tolist()], axis=1)
+    return affine

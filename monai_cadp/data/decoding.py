@@ -7,13 +7,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import nibabel
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from monai_cadp.data.decoded_image import DecodedImage, numeric, to_ras
+from monai_cadp.data.decoded_image import DecodedImage, numeric
 from monai_cadp.data.dicom_preamble import is_dicom
-from monai_cadp.data.silence import Refusal, read_silently, silenced_descriptors
+from monai_cadp.data.itk_reading import decode_itk
+from monai_cadp.data.nifti_reading import decode_nifti
+from monai_cadp.data.silence import Refusal, read_silently
 from monai_cadp.extras import extra
 
 __all__ = ["IMAGE_SUFFIXES", "decode_image"]
@@ -30,7 +31,7 @@ def decode_image(path: str | os.PathLike[str], spatial_dims: int) -> DecodedImag
     r"""Decode a picture, a NIfTI, DICOM, MetaImage or NRRD file, or a folder that holds one DICOM series.
 
     Volumes whose file states an orientation are flipped and permuted to point right, anterior, superior. Images in two
-    dimensions and multi-frame DICOM files keep the order of the file. Nothing is interpolated.
+    dimensions, and frames that do not say where they lie, keep the order of the file. Nothing is interpolated.
 
     Args:
         path: the file, or the folder of a DICOM series.
@@ -133,21 +134,6 @@ def _check_opaque(picture: Image.Image) -> None:
         raise Refusal("A picture is transparent in parts, which have no grey value of their own; save it opaque.")
 
 
-def _decode_nifti(path: Path, spatial_dims: int) -> DecodedImage:
-    image = nibabel.load(path)
-    array = numeric(np.asanyarray(image.dataobj))  # type: ignore[attr-defined]
-    if array.ndim == 5 and array.shape[3] == 1:
-        array = array[:, :, :, 0]
-    if array.ndim in (3, 4) and spatial_dims == 2 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    has_channels = array.ndim == spatial_dims + 1 and (spatial_dims == 3 or image.ndim == 4)  # type: ignore[attr-defined]
-    voxels = np.moveaxis(array, -1, 0) if has_channels else array[None]
-    if spatial_dims == 2 or voxels.ndim != 4:
-        return DecodedImage(voxels)
-    voxels, affine = to_ras(voxels, image.affine, lps=False)  # type: ignore[attr-defined]
-    return DecodedImage(voxels, affine=affine)
-
-
 def _decode_dicom(path: Path, spatial_dims: int) -> DecodedImage:
     with extra("dicom", "Reading DICOM"):
         from monai_cadp.data.dicom_reading import decode_dicom
@@ -160,27 +146,10 @@ def _decode_series(folder: Path) -> DecodedImage:
     return decode_dicom_series(folder)
 
 
-def _decode_itk(path: Path, spatial_dims: int) -> DecodedImage:
-    # Here, because it takes long, and pictures and NIfTI files do not need it.
-    import SimpleITK
-
-    with silenced_descriptors():
-        image = SimpleITK.ReadImage(str(path))
-    array = numeric(SimpleITK.GetArrayFromImage(image))
-    voxels = np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array[None]
-    if image.GetDimension() != 3:
-        return DecodedImage(voxels)
-    affine = np.eye(4)
-    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
-    affine[:3, 3] = image.GetOrigin()
-    voxels, affine = to_ras(voxels.transpose(0, 3, 2, 1), affine)
-    return DecodedImage(voxels, affine=affine)
-
-
 DECODERS: dict[str, Callable[[Path, int], DecodedImage]] = {
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"), _decode_picture),
-    **dict.fromkeys((".nii", ".nii.gz"), _decode_nifti),
+    **dict.fromkeys((".nii", ".nii.gz"), decode_nifti),
     **dict.fromkeys((".dcm", ".dicom", ".ima"), _decode_dicom),
-    **dict.fromkeys((".mha", ".mhd", ".nrrd"), _decode_itk),
+    **dict.fromkeys((".mha", ".mhd", ".nrrd", ".nhdr"), decode_itk),
 }
 IMAGE_SUFFIXES = tuple(DECODERS)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,26 +15,56 @@ from pydicom.pixels import apply_color_lut, apply_rescale, pixel_array
 from monai_cadp.data.decoded_image import DecodedImage, numeric, to_ras
 from monai_cadp.data.dicom_preamble import is_dicom, is_directory
 from monai_cadp.data.silence import Refusal, silenced_descriptors
+from monai_cadp.extras import extra
 
 __all__ = ["decode_dicom", "decode_dicom_series"]
 
 # Ultrasound, of one and of several frames, and secondary captures show text within the picture, often a name. A kind of
 # image is one of these or, after a point, a variant of it: 7 is a secondary capture, and 77 a photograph.
 OFTEN_WITH_TEXT = tuple(f"1.2.840.10008.5.1.4.1.1.{number}" for number in (3, 6, 7))
-# Share of the distance of slices by which one may be off its place.
-PLACE_TOLERANCE = 0.05
+# Share of the distance of slices by which one may be off its place on the line from the first to the last.
+PLACE_TOLERANCE = 0.1
+# Of cosines: over 250 mm a direction is off by a quarter of a millimetre.
+AXES_TOLERANCE = 1e-3
 OF_IMAGES = ("SOPClassUID", "Rows", "Columns", "BitsAllocated", "PhotometricInterpretation")
+SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+OF_FRAMES = (
+    ("PlanePositionSequence", "ImagePositionPatient"),
+    ("PlaneOrientationSequence", "ImageOrientationPatient"),
+    ("PixelMeasuresSequence", "PixelSpacing"),
+)
 OF_SLICES = ("SeriesInstanceUID", "ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing")
 
 
+@dataclass(frozen=True)
+class _Slice:
+    """One plane of a volume: its pixels (rows, columns), and where they lie, in left, posterior, superior."""
+
+    pixels: np.ndarray
+    origin: np.ndarray
+    # The directions of rows and columns, (2, 3).
+    axes: np.ndarray
+    # From row to row, and from column to column.
+    spacing: np.ndarray
+    # What all slices of a volume have in common, such as their size, and whether they are magnitude or phase.
+    kind: tuple[object, ...]
+    is_inverted: bool
+
+
 def decode_dicom(path: Path) -> DecodedImage:
-    """Decode one DICOM file, of one or several frames."""
-    return _decode(_checked(_read(path)))
+    """Decode one DICOM file, of one frame or of several, which are a volume where each says where it lies."""
+    return _decode_file(_checked(_read(path)))
 
 
 def decode_dicom_series(folder: Path) -> DecodedImage:
-    """Decode a folder that holds one series of parallel slices at equal distances."""
-    paths = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    """Decode a folder that holds one series of parallel slices at equal distances, or one file with all of them."""
+    entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    paths = [path for path in entries if path.is_file()]
+    if paths and len(paths) < len(entries):
+        raise Refusal(
+            f"A folder holds DICOM files, and {len(entries) - len(paths)} folders beside them; give every series a "
+            "folder of its own."
+        )
     others = sum(not is_dicom(path) and not _lacks_preamble(path) for path in paths)
     if others:
         raise Refusal(
@@ -41,38 +72,127 @@ def decode_dicom_series(folder: Path) -> DecodedImage:
             "and give every series a folder of its own."
         )
     headers = [_read(path) for path in paths]
-    slices = [_checked(header) for header in headers if not is_directory(header)]
-    for part in slices:
+    parts = [_checked(header) for header in headers if not is_directory(header)]
+    frames = [int(part.get("NumberOfFrames") or 1) for part in parts]
+    if len(parts) == 1 and frames[0] > 1:
+        return _decode_file(parts[0])
+    if max(frames, default=1) > 1:
+        raise Refusal("A folder holds several DICOM files of many frames; give every one a folder of its own.")
+    for part in parts:
         _require(part, OF_SLICES)
-    if len(slices) < 2 or len({str(part.SeriesInstanceUID) for part in slices}) != 1:
+    if len(parts) < 2 or len({str(part.SeriesInstanceUID) for part in parts}) != 1:
         raise Refusal("A folder does not hold one DICOM series of several slices; give every series its own folder.")
-    orientations = np.array([part.ImageOrientationPatient for part in slices], dtype=float)
-    if np.abs(orientations - orientations[0]).max() > 1e-3 or len({_layout(part) for part in slices}) != 1:
-        raise Refusal("A DICOM series mixes slices of several sizes or directions; expected one volume a folder.")
-    across, down = orientations[0].reshape(2, 3)
-    normal = np.cross(across, down)
-    origins = np.array([part.ImagePositionPatient for part in slices], dtype=float)
-    order = np.argsort(origins @ normal)
-    heights, origins = (origins @ normal)[order], origins[order]
-    gaps = np.diff(heights)
-    if gaps.min() < 1e-3:
-        raise Refusal("A DICOM series holds two slices at one position; expected one volume a folder.")
-    if np.ptp(gaps) > PLACE_TOLERANCE * gaps.mean():
-        raise Refusal(
-            "A DICOM series has gaps between its slices: some are missing, or it was taken at unequal distances; give "
-            "the whole series, or resample it to equal distances."
+    slices = []
+    for part in parts:
+        decoded = _decode(part)
+        if decoded.is_color or decoded.voxels.ndim != 3:
+            raise Refusal("A DICOM series holds color or frames; expected plain gray slices.")
+        slices.append(
+            _slice(
+                decoded,
+                decoded.voxels[0],
+                (part.ImagePositionPatient, part.ImageOrientationPatient, part.PixelSpacing),
+                (*_layout(part), "RescaleSlope" in part, *_image_kind(part, "ImageType")),
+            )
         )
-    decoded = [_decode(slices[index]) for index in order]
-    if any(part.is_color or part.voxels.ndim != 3 or part.is_inverted != decoded[0].is_inverted for part in decoded):
-        raise Refusal("A DICOM series mixes kinds of slices, or holds color or frames; expected plain gray slices.")
-    volume = np.stack([part.voxels for part in decoded], axis=1)
-    row_spacing, column_spacing = (float(value) for value in slices[0].PixelSpacing)
+    return _stacked(slices)
+
+
+def _decode_file(header: Dataset) -> DecodedImage:
+    """Decode one file; several frames that all say where they lie become a volume."""
+    if str(header.get("SOPClassUID", "")) in SEGMENTATIONS:
+        with extra("dicom", "Reading DICOM segmentations"):
+            from monai_cadp.data.dicom_segmentation import decode_segmentation
+        return decode_segmentation(header)
+    decoded = _decode(header)
+    if decoded.voxels.ndim != 4 or decoded.is_color or "PerFrameFunctionalGroupsSequence" not in header:
+        return decoded
+    if len(header.PerFrameFunctionalGroupsSequence) != decoded.voxels.shape[1]:
+        raise Refusal("A DICOM file says something of another number of frames than it has; export it again.")
+    groups = [_groups(header, index) for index in range(decoded.voxels.shape[1])]
+    if "RescaleSlope" in header and any("PixelValueTransformationSequence" in one for one in groups):
+        raise Refusal("A DICOM file states two rescalings of its values, of all frames and of each; keep one of them.")
+    pixels = np.stack([_rescaled(frame, one) for frame, one in zip(decoded.voxels[0], groups, strict=True)])
+    places = [[one.get(sequence, Dataset()).get(name) for sequence, name in OF_FRAMES] for one in groups]
+    stated = [all(value not in (None, "") for value in place) for place in places]
+    if not any(stated):
+        return replace(decoded, voxels=pixels[None])
+    if not all(stated):
+        raise Refusal("Some frames of a DICOM file do not say where they lie; export it again with what is missing.")
+    kinds = [_frame_kind(group) for group in groups]
+    return _stacked([_slice(decoded, *one) for one in zip(pixels, places, kinds, strict=True)])
+
+
+def _groups(header: Dataset, index: int) -> dict[str, Dataset]:
+    """Return what one frame says of itself, or all frames in common, by the names of its sequences."""
+    found: dict[str, Dataset] = {}
+    shared = header.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    for stated in (shared[0], header.PerFrameFunctionalGroupsSequence[index]):
+        found |= {element.keyword: element.value[0] for element in stated if element.VR == "SQ" and element.value}
+    return found
+
+
+def _rescaled(pixels: np.ndarray, groups: dict[str, Dataset]) -> np.ndarray:
+    transformation = groups.get("PixelValueTransformationSequence", Dataset())
+    slope, intercept = transformation.get("RescaleSlope", 1), transformation.get("RescaleIntercept", 0)
+    return numeric(pixels * float(slope) + float(intercept))
+
+
+def _frame_kind(groups: dict[str, Dataset]) -> tuple[object, ...]:
+    kinds = [one for name, one in groups.items() if name.endswith("FrameTypeSequence")]
+    return tuple(value for one in kinds for value in _image_kind(one, "FrameType"))
+
+
+def _image_kind(header: Dataset, name: str) -> tuple[str, ...]:
+    """Return what tells magnitude from phase, and a localizer from a slice."""
+    return (*(str(value) for value in list(header.get(name) or [])[2:3]), str(header.get("ComplexImageComponent", "")))
+
+
+def _slice(
+    decoded: DecodedImage, pixels: np.ndarray, place: Sequence[Sequence[float]], kind: tuple[object, ...]
+) -> _Slice:
+    position, orientation, spacing = (np.array(values, dtype=float) for values in place)
+    return _Slice(pixels, position, orientation.reshape(2, 3), spacing, kind, decoded.is_inverted)
+
+
+def _stacked(slices: Sequence[_Slice]) -> DecodedImage:
+    """Return the volume of slices, in whatever order they come."""
+    first = slices[0]
+    if np.abs(first.axes @ first.axes.T - np.eye(2)).max() > AXES_TOLERANCE:
+        raise Refusal(
+            "A DICOM series has an ImageOrientationPatient that is not two perpendicular directions of length 1; "
+            "export it again."
+        )
+    apart = max(np.abs(part.axes - first.axes).max() for part in slices)
+    sizes = {(part.pixels.shape, *part.spacing.round(4)) for part in slices}
+    if apart > AXES_TOLERANCE or len(sizes) != 1:
+        raise Refusal("A DICOM series mixes slices of several sizes or directions; expected one volume a folder.")
+    if len({(part.kind, part.is_inverted) for part in slices}) != 1:
+        raise Refusal(
+            "A DICOM series mixes kinds of slices, such as magnitude and phase, or original and derived ones; give "
+            "every kind a folder of its own."
+        )
+    normal = np.cross(*first.axes)
+    slices = sorted(slices, key=lambda part: float(part.origin @ normal))
+    origins = np.array([part.origin for part in slices])
+    if len(slices) < 2 or np.diff(origins @ normal).min() < 1e-3:
+        raise Refusal(
+            "A DICOM series holds two slices at one position, as of several echoes, times, or magnitude and phase; "
+            "expected one volume a folder."
+        )
     # The mean step, and not the normal: slices of a tilted gantry are shifted against each other.
     step = (origins[-1] - origins[0]) / (len(origins) - 1)
+    off_line = np.linalg.norm(origins - origins[0] - np.arange(len(origins))[:, None] * step, axis=1)
+    if off_line.max() > PLACE_TOLERANCE * (step @ normal):
+        raise Refusal(
+            "A DICOM series has gaps between its slices: some are missing, or it was taken at unequal distances or "
+            "shifts; give the whole series, or resample it to equal distances."
+        )
     affine = np.eye(4)
-    affine[:3] = np.stack([step, down * row_spacing, across * column_spacing, origins[0]], axis=1)
-    voxels, affine = to_ras(volume, affine)
-    return DecodedImage(voxels, is_inverted=decoded[0].is_inverted, affine=affine)
+    row_spacing, column_spacing = first.spacing
+    affine[:3] = np.stack([step, first.axes[1] * row_spacing, first.axes[0] * column_spacing, origins[0]], axis=1)
+    voxels, affine = to_ras(np.stack([part.pixels for part in slices])[None], affine)
+    return DecodedImage(voxels, is_inverted=first.is_inverted, affine=affine)
 
 
 def _read(path: Path) -> FileDataset:
@@ -140,5 +260,4 @@ def _decode(header: Dataset) -> DecodedImage:
 
 
 def _layout(header: Dataset) -> tuple[object, ...]:
-    spacing = tuple(round(float(value), 4) for value in header.PixelSpacing)
-    return header.Rows, header.Columns, spacing, str(header.get("Modality")), str(header.SOPClassUID)
+    return header.Rows, header.Columns, str(header.get("Modality")), str(header.SOPClassUID)

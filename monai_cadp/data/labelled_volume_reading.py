@@ -13,13 +13,13 @@ from torch import Tensor
 from monai_cadp.data.decoded_image import DecodedImage
 from monai_cadp.data.decoding import decode_image
 from monai_cadp.data.public_grid import PublicGrid
+from monai_cadp.data.resampling import bright_voxels, resampled, usable_affine
 from monai_cadp.data.silence import Refusal, read_silently
 
 __all__ = ["ReadLabelledVolume"]
 
 # What the two percentiles become: what lies beyond them is not clipped at once.
 DARK, BRIGHT = 0.1, 0.8
-SMALLEST_SPACING = 1e-3
 
 
 class ReadLabelledVolume:
@@ -82,23 +82,14 @@ class ReadLabelledVolume:
 
     def _on_grid(self, image: DecodedImage, mask: DecodedImage) -> tuple[Tensor, Tensor]:
         # Here, because it takes long.
-        from scipy.ndimage import affine_transform, gaussian_filter
+        from scipy.ndimage import affine_transform
 
-        image_affine, mask_affine = (_checked_affine(one) for one in (image, mask))
-        shape = np.array(self.grid.spatial_shape)
+        image_affine, mask_affine = (usable_affine(one) for one in (image, mask))
+        shape = tuple(self.grid.spatial_shape)
         affine = np.diag([self.grid.spacing] * 3 + [1.0])
         middle = (np.array(image.voxels.shape[1:]) - 1) // 2
-        affine[:3, 3] = _moved(image_affine, middle) - self.grid.spacing * ((shape - 1) // 2)
-        voxels = np.nan_to_num(image.voxels[0].astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-        voxels = -voxels if image.is_inverted else voxels
-        spacing = np.linalg.norm(image_affine[:3, :3], axis=0)
-        width = np.sqrt(np.maximum((0.42 * self.grid.spacing / spacing) ** 2 - 0.42**2, 0))
-        if width.max() > 0:
-            voxels = gaussian_filter(voxels, width, mode="nearest")
-        to_image, to_mask = (np.linalg.inv(one) @ affine for one in (image_affine, mask_affine))
-        resampled = affine_transform(
-            voxels, to_image[:3, :3], to_image[:3, 3], tuple(shape), order=1, mode="nearest", prefilter=False
-        )
+        affine[:3, 3] = _moved(image_affine, middle) - self.grid.spacing * ((np.array(shape) - 1) // 2)
+        on_grid = resampled(bright_voxels(image), image_affine, affine, shape, outside=None)
         classes = mask.voxels[0]
         if not np.isin(classes, np.arange(self.num_mask_classes)).all():
             raise Refusal(
@@ -108,12 +99,13 @@ class ReadLabelledVolume:
         place = _moved(np.linalg.inv(mask_affine), _moved(image_affine, middle))
         if not ((place > -1) & (place < np.array(classes.shape))).all():
             raise Refusal("A mask does not lie where its image does; expected both in one space.")
-        on_grid = affine_transform(
-            classes, to_mask[:3, :3], to_mask[:3, 3], tuple(shape), order=0, mode="constant", prefilter=False
+        to_mask = np.linalg.inv(mask_affine) @ affine
+        classes = affine_transform(
+            classes, to_mask[:3, :3], to_mask[:3, 3], shape, order=0, mode="constant", prefilter=False
         )
         return (
-            torch.from_numpy(self._scaled(resampled).astype(np.float32))[None],
-            torch.from_numpy(on_grid.astype(np.int64))[None],
+            torch.from_numpy(self._scaled(on_grid).astype(np.float32))[None],
+            torch.from_numpy(classes.astype(np.int64))[None],
         )
 
     def _scaled(self, voxels: np.ndarray) -> np.ndarray:
@@ -124,18 +116,6 @@ class ReadLabelledVolume:
         if not low < high:
             raise Refusal("A volume is the same nearly everywhere; expected an image.")
         return (DARK + (BRIGHT - DARK) * (voxels - low) / (high - low)).clip(0, 1)
-
-
-def _checked_affine(decoded: DecodedImage) -> np.ndarray:
-    if len(decoded.voxels) != 1:
-        raise Refusal(f"A volume has {len(decoded.voxels)} channels or times; expected one.")
-    affine = decoded.affine
-    if affine is None:
-        raise Refusal("A volume does not say where its voxels lie; give a NIfTI file, or the folder of a DICOM series.")
-    axes = affine[:3, :3]
-    if not np.isfinite(affine).all() or abs(np.linalg.det(axes)) < SMALLEST_SPACING**3:
-        raise Refusal("A volume has no usable geometry; expected three axes in millimetres.")
-    return affine
 
 
 def _moved(affine: np.ndarray, index: np.ndarray) -> np.ndarray:

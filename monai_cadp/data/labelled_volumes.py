@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from monai_cadp.data.datalist import checked_entries, labels_of, load_datalist
+from monai_cadp.data.dicom_preamble import is_dicom
 from monai_cadp.data.file_items import file_items
 from monai_cadp.data.labelled_volume_reading import ReadLabelledVolume
 from monai_cadp.data.silence import Refusal, read_silently
 from monai_cadp.data.subjects import subjects_by_name, without_ending
-from monai_cadp.data.volume_files import VOLUME_SUFFIXES
+from monai_cadp.data.volume_files import volumes_among
 
 __all__ = ["LabelledVolumes"]
 
@@ -29,9 +30,9 @@ class LabelledVolumes(Dataset):
 
     The source is a JSON file with MONAI datalists of {"image": path, "mask": path}, whose entries may have a "label" (a
     class index, or a list of numbers) and a "subject", all or none; or a folder with ``images/`` and ``labels/``, whose
-    files have the same names but for their endings. A volume is a NIfTI, MetaImage or NRRD file, or a folder with one
-    DICOM series. Nothing is left out in silence: whatever has no partner, or is no volume, is refused. Files are read
-    when an item is asked for.
+    files have the same names but for their endings. A volume is a NIfTI, MetaImage or NRRD file, a folder with one
+    DICOM series, or a DICOM file of many frames; a mask may be a DICOM segmentation. Nothing is left out in silence:
+    whatever has no partner, or is no volume, is refused. Files are read when an item is asked for.
 
     Args:
         source: the JSON file or the folder.
@@ -124,14 +125,14 @@ def _named(folder: Path) -> dict[str, str]:
     if not folder.is_dir():
         raise Refusal("The input is neither a folder with images/ and labels/ nor a datalist .json; give one of them.")
     entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    volumes = {without_ending(path.name): path.name for path in entries if _is_volume(path)}
-    if len(volumes) < len(entries):
+    volumes, others = volumes_among(entries)
+    # Of many frames: a volume, or the segments of one.
+    frames = [path for path in others if is_dicom(path)]
+    named = {without_ending(path.name): path.name for path in sorted([*volumes, *frames])}
+    left = len(volumes) + len(others) - len(named)
+    if left:
         raise Refusal(
-            f"{len(entries) - len(volumes)} files in images/ or labels/ are no volumes, or have the name of another "
-            "one but for the ending; move them away."
+            f"{left} files in images/ or labels/ are no volumes, or have the name of another one but for the ending; "
+            "move them away."
         )
-    return volumes
-
-
-def _is_volume(path: Path) -> bool:
-    return path.is_dir() or path.name.lower().endswith(VOLUME_SUFFIXES)
+    return named

@@ -20,17 +20,25 @@ from monai_cadp.data.subjects_file import subjects_by_file
 from monai_cadp.data.volume_reading import ReadVolume
 from monai_cadp.privacy import SubjectId
 
-__all__ = ["VolumeFiles"]
+__all__ = ["VolumeFiles", "volumes_among"]
 
 UNREADABLE = "The input could not be read; check its path and its permissions."
-VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mha", ".nrrd")
+VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr")
+# Of files that hold the voxels of a header of text, under the header's name.
+HEADER_SUFFIXES, VOXEL_SUFFIXES = (".mhd", ".nhdr"), (".raw", ".zraw", ".raw.gz", ".gz")
+# What lies beside scans and is none.
+NOTE_SUFFIXES = (
+    *(".json", ".csv", ".tsv", ".txt", ".md", ".yaml", ".yml", ".xml", ".html", ".log", ".pdf"),
+    *(".png", ".jpg", ".jpeg", ".bval", ".bvec", ".db", ".ini"),
+)
 
 
 class VolumeFiles(Dataset):
     r"""Items {"image": float32 (1, \*spatial) in [0, 1]} of one scan or of a folder of scans.
 
     A folder whose own files are DICOM is one series. Any other folder holds NIfTI, MetaImage or NRRD files, and sub
-    folders with one DICOM series each; hidden files and files of other kinds are passed over. Scans are read when an
+    folders with one DICOM series each. Hidden files, and notes such as tables, texts and pictures, are passed over;
+    whatever else might be a scan is refused. Scans are read when an
     item is asked for.
 
     Args:
@@ -47,9 +55,9 @@ class VolumeFiles(Dataset):
         label: class of all these scans, for training; items have a "label" then.
 
     Raises:
-        ValueError: if there is no scan, or the same scan twice; if two of subject, pattern and file of subjects are
-            given, the subject is no text, or one of them does not fit a name; when an item is read, as
-            :class:`ReadVolume`.
+        ValueError: if there is no scan, or the same scan twice, or something that might be one; if two of subject,
+            pattern and file of subjects are given, the subject is no text, or one of them does not fit a name; when an
+            item is read, as :class:`ReadVolume`.
 
     Example:
         >>> import tempfile, nibabel, numpy
@@ -119,7 +127,26 @@ def _scans(source: Path) -> list[Path]:
     entries = [path for path in sorted(source.iterdir()) if not path.name.startswith(".")]
     if any(path.is_file() and is_dicom(path) for path in entries):
         return [source]
-    scans = [path for path in entries if path.is_dir() or path.name.lower().endswith(VOLUME_SUFFIXES)]
+    scans, others = volumes_among(entries)
+    others = [path for path in others if not path.name.lower().endswith(NOTE_SUFFIXES)]
+    if others:
+        raise Refusal(
+            f"{len(others)} files of a folder are neither NIfTI, MetaImage or NRRD nor notes; convert what is a scan, "
+            "and move the others away."
+        )
     if not scans:
         raise Refusal("The folder holds no scan; expected NIfTI files, or folders with one DICOM series each.")
     return scans
+
+
+def volumes_among(entries: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Return the volumes and folders among the entries of a folder, and what is none; voxels belong to their header.
+
+    Example:
+        >>> volumes_among([Path("a.mhd"), Path("a.raw"), Path("b.raw"), Path("c.nii")])[1]
+        [PosixPath('b.raw')]
+    """
+    volumes = [path for path in entries if path.is_dir() or path.name.lower().endswith(VOLUME_SUFFIXES)]
+    stems = [path.name[: path.name.rindex(".")] for path in volumes if path.name.lower().endswith(HEADER_SUFFIXES)]
+    voxels = {stem + suffix for stem in stems for suffix in VOXEL_SUFFIXES}
+    return volumes, [path for path in entries if path not in volumes and path.name not in voxels]

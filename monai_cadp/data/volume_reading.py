@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,15 +16,15 @@ from monai_cadp.data.decoded_image import DecodedImage
 from monai_cadp.data.decoding import decode_image
 from monai_cadp.data.image_grid import image_grid
 from monai_cadp.data.public_grid import PublicGrid
-from monai_cadp.data.silence import Refusal, read_silently, silenced_descriptors
-from monai_cadp.data.volume_sampling import sample_on_grid, volume_image
+from monai_cadp.data.resampling import bright_voxels, resampled, usable_affine
+from monai_cadp.data.silence import Refusal, read_silently
 
-__all__ = ["ReadVolume", "brightened", "foreground", "readable_volume"]
+__all__ = ["ReadVolume", "Scan", "scan_of"]
 
 # A voxel belongs to the head if it is brighter than this share of the bright ones.
 FOREGROUND = 0.15
 BRIGHT_PERCENTILE = 99.0
-# Along an axis; smoothing needs them.
+# Along an axis: fewer are a picture.
 FEWEST_VOXELS = 4
 # On which its curator sees a scan.
 PICTURED = PublicGrid((128, 128, 128), spacing=2.0)
@@ -32,11 +33,11 @@ PICTURED = PublicGrid((128, 128, 128), spacing=2.0)
 class ReadVolume(Transform):
     r"""Read one scan as a float32 tensor (1, \*grid.spatial_shape) with values in [0, 1].
 
-    The scan is turned, moved so that its centre of mass lies where it should, resampled to the spacing of the grid, and
-    cropped or padded with its darkest value to its size. Units of magnetic resonance mean nothing, so that the 99th
-    percentile of what is not background becomes ``bright``. All of it looks at this one scan alone: it happens before
-    the mechanism, which bounds what any change of the scan can do, and nothing of it comes out: a plain tensor, no
-    meta.
+    The scan is resampled by its affine, shear included, so that its centre of mass lies where it should, and cropped or
+    padded with its darkest value to the size of the grid. Surroundings of one value, as of a scan that was standardised
+    within a mask, count as darkest. Units of magnetic resonance mean nothing, so that the 99th percentile of what is
+    not background becomes ``bright``. All of it looks at this one scan alone: it happens before the mechanism, which
+    bounds what any change of the scan can do, and nothing of it comes out: a plain tensor, no meta.
 
     Args:
         grid: the public grid.
@@ -85,49 +86,62 @@ class ReadVolume(Transform):
             return None
 
     def _on_grid(self, decoded: DecodedImage) -> Tensor:
-        voxels, affine = readable_volume(decoded)
-        head = foreground(voxels)
-        voxels = brightened(voxels, head, self.bright)
-        mass = affine[:3, :3] @ np.argwhere(head).mean(0) + affine[:3, 3]
-        origin = mass - self.mass_centre - self.grid.spacing * (np.array(self.grid.spatial_shape) - 1) / 2
-        with silenced_descriptors():
-            image = volume_image(voxels, affine)
-            sampled = sample_on_grid(image, self.grid.spatial_shape, self.grid.spacing, origin)
-        return torch.from_numpy(sampled.clip(0, 1))[None]
+        scan = scan_of(decoded)
+        centre = (scan.mass_centre - self.mass_centre).tolist()
+        affine = PublicGrid(self.grid.spatial_shape, self.grid.spacing, centre).affine
+        on_grid = resampled(
+            scan.brightened(self.bright), scan.affine, affine, tuple(self.grid.spatial_shape), outside=0.0
+        )
+        return torch.from_numpy(np.ascontiguousarray(on_grid).clip(0, 1))[None]
 
 
-def readable_volume(decoded: DecodedImage) -> tuple[np.ndarray, np.ndarray]:
-    """Return the voxels of a decoded scan, 0 or more and bright where it is, and their affine.
+@dataclass(frozen=True)
+class Scan:
+    """One scan on its own voxels.
 
     Args:
-        decoded: the scan.
-
-    Returns:
-        The voxels (X, Y, Z), float64, and the matrix (4, 4) from their indices to millimetres.
-
-    Raises:
-        Refusal: if it is no single gray volume, or says nothing usable of where its voxels lie.
+        voxels: float32 array (X, Y, Z), 0 or more, bright where the scan is.
+        head: which voxels are not background, bool.
+        affine: from indices to millimetres right, anterior, superior (4, 4).
     """
-    if len(decoded.voxels) != 1:
-        raise Refusal(f"A scan has {len(decoded.voxels)} channels or times; expected one volume.")
-    if decoded.affine is None:
-        raise Refusal("A scan does not say where its voxels lie; give a NIfTI file, or the folder of a DICOM series.")
-    voxels = np.nan_to_num(decoded.voxels[0].astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    voxels = -voxels if decoded.is_inverted else voxels
-    spacing = np.linalg.norm(decoded.affine[:3, :3], axis=0)
-    if not np.isfinite(decoded.affine).all() or spacing.min() < 1e-3 or min(voxels.shape) < FEWEST_VOXELS:
-        raise Refusal("A scan has no usable geometry; expected three axes of 4 voxels or more, in millimetres.")
-    return voxels - voxels.min(), decoded.affine
+
+    voxels: np.ndarray
+    head: np.ndarray
+    affine: np.ndarray
+
+    @property
+    def mass_centre(self) -> np.ndarray:
+        """Where the middle of what is not background lies, in millimetres."""
+        return self.affine[:3, :3] @ np.argwhere(self.head).mean(0) + self.affine[:3, 3]
+
+    def brightened(self, bright: float) -> np.ndarray:
+        """Return the voxels, 0 to 1, the 99th percentile of what is not background being ``bright``."""
+        scale = np.float32(bright / np.percentile(self.voxels[self.head], BRIGHT_PERCENTILE))
+        return (self.voxels * scale).clip(0, 1)
 
 
-def foreground(voxels: np.ndarray) -> np.ndarray:
-    """Return which voxels (X, Y, Z) are not background, bool; raises :class:`Refusal` if none is."""
-    found = voxels > FOREGROUND * np.percentile(voxels, 99.9)
-    if not found.any():
+def scan_of(decoded: DecodedImage) -> Scan:
+    """Tell a decoded scan from its background; raises :class:`Refusal` if it is no volume, or is nowhere."""
+    affine = usable_affine(decoded)
+    voxels = bright_voxels(decoded)
+    if min(voxels.shape) < FEWEST_VOXELS:
+        raise Refusal("A scan has no usable geometry; expected three axes of 4 voxels or more.")
+    outside = _outside_of_a_mask(voxels)
+    voxels = np.where(outside, 0, voxels - voxels.min())
+    head = ~outside if outside.any() else voxels > FOREGROUND * np.percentile(voxels, 99.9)
+    if not voxels.any():
         raise Refusal("A scan is the same everywhere; expected a head.")
-    return found
+    return Scan(voxels, head, affine)
 
 
-def brightened(voxels: np.ndarray, where: np.ndarray, bright: float) -> np.ndarray:
-    """Scale voxels so that the 99th percentile of some of them becomes ``bright``, and clip all to 0 to 1."""
-    return (voxels * (bright / np.percentile(voxels[where], BRIGHT_PERCENTILE))).clip(0, 1)
+def _outside_of_a_mask(voxels: np.ndarray) -> np.ndarray:
+    """Return which voxels have the one value of a scan's surroundings, where some voxels are darker than that.
+
+    Such is a scan that was standardised within a mask: it is 0 outside, and brighter there than in half of the head.
+    """
+    faces = np.concatenate([voxels.take((0, -1), axis).ravel() for axis in range(3)])
+    values, counts = np.unique(faces, return_counts=True)
+    surroundings = values[counts.argmax()]
+    if 2 * counts.max() <= len(faces) or surroundings == voxels.min():
+        return np.zeros(voxels.shape, dtype=bool)
+    return voxels == surroundings

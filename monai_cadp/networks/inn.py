@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from types import MappingProxyType
@@ -32,6 +33,8 @@ LARGEST_COARSE_SIZE = 512
 # Of the coarse image, in pixels or voxels, where levels see all of it: split while it has more, or keeps the fewest.
 LARGEST_COARSE_PLACES = {2: 64, 3: 128}
 FEWEST_COARSE_PLACES = {2: 16, 3: 64}
+# Of sizes that cannot be halved often enough: more are slow and drawn badly, and many more fill the memory.
+MANY_COARSE_PLACES, TOO_MANY_COARSE_PLACES = {2: 256, 3: 4096}, 8192
 NARROWEST_DETAIL = 8
 CONTEXT_WIDTHS = {2: 64, 3: 32}
 # What a refiner sees is the largest of the coarser images that is no larger than this along any axis.
@@ -171,6 +174,8 @@ class ConditionalINN(InvertibleNetwork):
             detail_width = context_width or 16
         if num_levels is None:
             num_levels = _default_levels(spatial_shape, in_channels, whole=context_width > 0)
+            if context_width:
+                _check_coarse(spatial_shape, num_levels)
         if num_levels < 0 or (num_levels and not spatial_shape):
             raise ValueError(
                 f"num_levels is {num_levels} for the sizes {spatial_shape}; expected 0 or more, and 0 for a table row."
@@ -535,6 +540,23 @@ def _default_levels(spatial_shape: tuple[int, ...], in_channels: int, whole: boo
         sizes = [size // 2 for size in sizes]
         levels += 1
     return levels
+
+
+def _check_coarse(spatial_shape: tuple[int, ...], num_levels: int) -> None:
+    """Warn of sizes that leave a coarse image which is large for couplings; raise ValueError if it is far too large."""
+    coarse = [size // 2**num_levels for size in spatial_shape]
+    places, dims = math.prod(coarse), len(spatial_shape)
+    if places <= MANY_COARSE_PLACES[dims]:
+        return
+    step = 2 ** math.ceil(math.log2(max(spatial_shape) / 8))
+    better = " x ".join(str(max(round(size / step), 1) * step) for size in spatial_shape)
+    said = (
+        f"Images of {' x '.join(map(str, spatial_shape))} can be halved {num_levels} times, to "
+        f"{' x '.join(map(str, coarse))}; sizes that can be halved more often, such as {better},"
+    )
+    if places > TOO_MANY_COARSE_PLACES:
+        raise ValueError(f"{said} are needed, for the coarse image would be too large; give such a spatial_shape.")
+    warnings.warn(f"{said} train faster and are drawn better.", stacklevel=3)
 
 
 def _context_widths(width: int, spatial_shape: Sequence[int]) -> list[int]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["check_folder", "check_private", "create_private", "new_private", "write_private"]
+__all__ = ["OTHERS", "check_folder", "check_private", "create_private", "new_private", "sync_folder", "write_private"]
 
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -63,9 +63,14 @@ def new_private(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+    # Or a power cut could undo the new name.
+    sync_folder(path.parent)
+
+
+def sync_folder(path: str | os.PathLike[str]) -> None:
+    """Have the names in a folder on the disk before anything else is done, where the system can do that."""
     if hasattr(os, "O_DIRECTORY"):
-        # Or a power cut could undo the new name.
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)
         finally:

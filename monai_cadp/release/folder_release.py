@@ -67,6 +67,7 @@ def release_folder(
     skip_unreadable: bool = False,
     num_mask_classes: int | None = None,
     num_pieces: int | None = None,
+    image_format: str = "png",
 ) -> Path:
     """Release every image of a data set once into a new folder, in random order under random numbers.
 
@@ -87,7 +88,7 @@ def release_folder(
         num_preview: releases to show in ``<output_dir>_preview.png``; 0 for none.
         ledger: as in :func:`release_batches`.
         grid: the public grid on which volumes lie; voxels of one millimetre around nowhere if left out.
-        volume_format: of volumes, "nifti" or "dicom".
+        volume_format: of volumes, "nifti" or "dicom"; masks become DICOM segmentations then.
         set_delta: of the whole folder: states what its releases promise together to those who see nothing else
             (:func:`~monai_cadp.release.shuffled_set.set_guarantee`); None to state nothing of it.
         set_epsilon: what the whole folder must not exceed at ``set_delta``; None for any.
@@ -97,6 +98,7 @@ def release_folder(
             (:class:`~monai_cadp.data.WithMasks`), which get files of their own; None for images without masks.
         num_pieces: how many connected pieces of every class are kept, the largest ones
             (:func:`~monai_cadp.data.keep_pieces`); None for all.
+        image_format: of images in two dimensions, "png" or "dicom".
 
     Returns:
         The folder.
@@ -135,6 +137,7 @@ def release_folder(
             num_expected=count,
             affine=affine,
             volume_format=volume_format,
+            image_format=image_format,
             drawing=drawing,
             left_out=left_out,
             set_guarantee=None if whole is None else whole.to_dict(),

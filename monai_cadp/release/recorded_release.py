@@ -212,6 +212,24 @@ class RecordedReleaser(BaseReleaser):
                 raise ValueError(f"There are {len(given)} {what} for {count} images; expected one for each.")
         self.releaser.check_named(subjects, items, count)
 
+    def set_keys(
+        self,
+        images: Tensor,
+        conditions: Tensor | None,
+        subjects: Sequence[str] | None,
+        items: Sequence[str | int] | None,
+    ) -> list[str]:
+        """As of any releaser."""
+        if not self.by_item or self.releaser.needs_subjects:
+            return super().set_keys(images, conditions, subjects, items)
+        self.check_named(subjects, items, len(images))
+        assert subjects is not None
+        return [request.key for request in self._requests(*self.inputs(images, conditions), subjects, items)]
+
+    def begin_set(self, keys: Sequence[str], guarantee: PrivacyGuarantee) -> None:
+        """As of any releaser; see :meth:`~monai_cadp.privacy.PrivacyLedger.begin_set`."""
+        self.ledger.begin_set(keys, guarantee)
+
     def _requests(
         self,
         images: Tensor,

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import nibabel
 import numpy as np
@@ -33,18 +33,21 @@ __all__ = ["ReleasedFolder", "nameless_errors", "software_versions"]
 # Any fixed moment does; this one is within the range of every file system and archive format.
 MODIFIED_AT = 946684800
 VOLUME_FORMATS = ("nifti", "dicom")
+IMAGE_FORMATS = ("png", "dicom")
 SOFTWARE = ("monai_cadp", "monai", "torch", "FrEIA")
 
 
 class ReleasedFolder:
     r"""A new folder of released images, complete or not there at all.
 
-    Images in two dimensions become 8-bit PNG files, volumes float32 NIfTI files with a fresh header, or folders with a
-    new DICOM series; beside each ``release_000001.png`` lies a card ``release_000001_privacy.json`` with the guarantee,
-    and ``summary.json`` counts them. Volumes with masks become ``images/0001.nii.gz`` and ``labels/0001.nii.gz``, with
-    ``cards/0001_privacy.json``. Where all have labels or masks, ``datalist.json`` lists the images with theirs, as
-    :class:`~monai_cadp.data.ImageList` and MONAI's ``load_decathlon_datalist`` read it. Every byte is made from what is
-    passed to :meth:`write`: no name, header or date of a source can get in.
+    Images in two dimensions become 8-bit PNG files, or new DICOM objects of a study each; volumes float32 NIfTI files
+    with a fresh header, or folders with a new DICOM series. Beside each ``release_000001.png`` lies a card
+    ``release_000001_privacy.json`` with the guarantee, and ``summary.json`` counts them. Volumes with masks become
+    ``images/0001.nii.gz`` and ``labels/0001.nii.gz``, with ``cards/0001_privacy.json``; or, as DICOM, the slices of
+    ``images/0001`` and the segmentation ``labels/0001.dcm``, which refers to them. Where all have labels or masks,
+    ``datalist.json`` lists the images with theirs, as :class:`~monai_cadp.data.ImageList` and MONAI's
+    ``load_decathlon_datalist`` read it. Every byte is made from what is passed to :meth:`write`: no name, header or
+    date of a source can get in.
 
     Numbers are a random permutation from the operating system, drawn before anything is written, and files reach the
     final folder in the order of their numbers with one fixed time of modification: neither names, times nor places on
@@ -55,17 +58,18 @@ class ReleasedFolder:
         output_dir: the folder; it must not exist, or be empty. Missing parents are made.
         num_expected: how many images will be written, exactly; it is public.
         affine: of volumes, from indices to millimetres (4, 4), of a public grid; the identity if left out.
-        volume_format: "nifti" or "dicom".
+        volume_format: of volumes, "nifti" or "dicom".
         drawing: how releases are drawn, in plain data, for every card; None to state nothing.
         set_guarantee: plain data of what all releases promise together to those who see nothing else; cards and the
             summary begin with it. None to state nothing.
         left_out: images that could not be read and are not among them, for every card; public.
         num_mask_classes: with the background, of the masks that volumes hold as their last channels; None for images
             without masks.
+        image_format: of images in two dimensions, "png" or "dicom".
 
     Raises:
-        ValueError: if the folder exists and is not empty, ``num_expected`` is not positive, the format is unknown, or
-            masks are to become DICOM; nothing is written then.
+        ValueError: if the folder exists and is not empty, ``num_expected`` is not positive, or the format is unknown;
+            nothing is written then.
 
     Example:
         >>> import tempfile
@@ -86,16 +90,18 @@ class ReleasedFolder:
         set_guarantee: Mapping[str, Any] | None = None,
         left_out: int = 0,
         num_mask_classes: int | None = None,
+        image_format: str = "png",
     ) -> None:
         if volume_format not in VOLUME_FORMATS:
             raise ValueError(f"volume_format is {volume_format!r}; expected one of {', '.join(VOLUME_FORMATS)}.")
-        if num_mask_classes is not None and volume_format != "nifti":
-            raise ValueError(f"volume_format is {volume_format!r}, but volumes have masks; expected 'nifti' for these.")
-        if volume_format == "dicom":
+        if image_format not in IMAGE_FORMATS:
+            raise ValueError(f"image_format is {image_format!r}; expected one of {', '.join(IMAGE_FORMATS)}.")
+        if "dicom" in (volume_format, image_format):
             # Before anything is spent.
-            _dicom_writer()
+            _dicom_writers()
         self._affine = np.eye(4) if affine is None else np.asarray(affine, dtype=float)
-        self._volume_format, self._num_mask_classes = volume_format, num_mask_classes
+        self._volume_format, self._image_format = volume_format, image_format
+        self._num_mask_classes = num_mask_classes
         if num_expected < 1:
             raise ValueError(f"num_expected is {num_expected}; expected the positive number of images to be written.")
         self.output_dir = Path(output_dir).absolute()
@@ -182,7 +188,7 @@ class ReleasedFolder:
             contents = {f"{name}{suffix}": content for suffix, content in encoded.items()}
         else:
             name, before = f"{number:04d}", f"cards/{number:04d}"
-            contents = self._encoded_pair(array, f"{name}.nii.gz")
+            contents = self._encoded_pair(array, name, json.loads(statement))
         if picture is not None:
             contents[f"{before}_preview.png"] = _png(picture)
         contents[f"{before}_privacy.json"] = _json(card).encode()
@@ -190,7 +196,7 @@ class ReleasedFolder:
             for path, content in contents.items():
                 draft = self._stage.path / "drafts" / path
                 if "/" in path:
-                    draft.parent.mkdir(exist_ok=True)
+                    draft.parent.mkdir(parents=True, exist_ok=True)
                 draft.write_bytes(content)
         self._numbers.pop()
         self._shape = array.shape
@@ -201,7 +207,8 @@ class ReleasedFolder:
             # A series is known by its folder.
             entry: dict[str, Any] = {"image": next(iter(contents)).partition("/")[0]}
         else:
-            entry = {"image": f"images/{name}.nii.gz", "mask": f"labels/{name}.nii.gz"}
+            endings = ("", ".dcm") if self._volume_format == "dicom" else (".nii.gz", ".nii.gz")
+            entry = {"image": f"images/{name}{endings[0]}", "mask": f"labels/{name}{endings[1]}"}
         if label is not None:
             entry["label"] = label
         if len(entry) > 1:
@@ -235,10 +242,10 @@ class ReleasedFolder:
             for draft in sorted(path for path in (stage / "drafts").rglob("*") if path.is_file()):
                 # A new file, not a renamed one: inode numbers and change times can only be made to follow names.
                 new = final / draft.relative_to(stage / "drafts")
-                new.parent.mkdir(exist_ok=True)
+                new.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(draft, new)
                 os.utime(new, (MODIFIED_AT, MODIFIED_AT))
-            for folder in final.iterdir():
+            for folder in final.rglob("*"):
                 if folder.is_dir():
                     os.utime(folder, (MODIFIED_AT, MODIFIED_AT))
             # Before the folder appears: their times of creation tell the order of the source.
@@ -253,23 +260,32 @@ class ReleasedFolder:
         """Return the files of an image by what follows its name in theirs."""
         channels_last = np.ascontiguousarray(array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1))
         if array.ndim == 3:
-            return {".png": _png((channels_last * 255).round().astype(np.uint8))}
+            pixels = (channels_last * 255).round().astype(np.uint8)
+            if self._image_format == "dicom":
+                return {".dcm": _dicom_writers().picture(pixels, guarantee)}
+            return {".png": _png(pixels)}
         if self._volume_format == "dicom":
             if array.shape[0] != 1:
                 raise ValueError(f"A released volume has {array.shape[0]} channels; DICOM series take one.")
-            slices = _dicom_writer()(array[0], self._affine, guarantee)
+            slices = _dicom_writers().series(array[0], self._affine, guarantee)
             return {f"/slice_{index:04d}.dcm": content for index, content in enumerate(slices, 1)}
         return {".nii.gz": self._nifti(channels_last)}
 
-    def _encoded_pair(self, array: np.ndarray, name: str) -> dict[str, bytes]:
+    def _encoded_pair(self, array: np.ndarray, name: str, guarantee: Mapping[str, Any]) -> dict[str, bytes]:
         """Return the files of a volume (C, a, b, c) and its mask by their paths."""
         if array.ndim != 4:
             raise ValueError(f"A released image with a mask has shape {array.shape}; expected a volume (C, a, b, c).")
-        image, mask = split_masks(torch.from_numpy(array)[None], cast(int, self._num_mask_classes))
-        channels_last = np.ascontiguousarray(image[0, 0] if image.shape[1] == 1 else image[0].movedim(0, -1))
+        num_classes = cast(int, self._num_mask_classes)
+        image, mask = (part[0].numpy() for part in split_masks(torch.from_numpy(array)[None], num_classes))
+        classes = mask[0].astype(np.uint8)
+        encoded = self._encoded(image, guarantee)
+        if self._volume_format == "dicom":
+            labels = {".dcm": _dicom_writers().masks(classes, list(encoded.values()), num_classes)}
+        else:
+            labels = {".nii.gz": self._nifti(classes)}
         return {
-            f"images/{name}": self._nifti(channels_last),
-            f"labels/{name}": self._nifti(mask[0, 0].numpy().astype(np.uint8)),
+            **{f"images/{name}{suffix}": content for suffix, content in encoded.items()},
+            **{f"labels/{name}{suffix}": content for suffix, content in labels.items()},
         }
 
     def _nifti(self, voxels: np.ndarray) -> bytes:
@@ -285,10 +301,20 @@ class ReleasedFolder:
             raise ValueError("The output folder is not empty; give a new folder, releases are never mixed.")
 
 
-def _dicom_writer() -> Callable[[np.ndarray, np.ndarray, Mapping[str, Any]], list[bytes]]:
+class _DicomWriters(NamedTuple):
+    """What writes volumes, images in two dimensions, and masks."""
+
+    series: Callable[..., list[bytes]]
+    picture: Callable[..., bytes]
+    masks: Callable[..., bytes]
+
+
+def _dicom_writers() -> _DicomWriters:
+    """Return the writers, whose libraries are an extra."""
     with extra("dicom", "Writing DICOM"):
-        from monai_cadp.data.dicom_writing import dicom_series
-    return dicom_series
+        from monai_cadp.data.dicom_segmentation import dicom_segmentation
+        from monai_cadp.data.dicom_writing import dicom_picture, dicom_series
+    return _DicomWriters(dicom_series, dicom_picture, dicom_segmentation)
 
 
 @contextmanager

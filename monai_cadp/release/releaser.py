@@ -175,6 +175,26 @@ class BaseReleaser:
     def check_named(self, subjects: Sequence[str] | None, items: Sequence[str | int] | None, count: int) -> None:
         """Raise ValueError if images do not come with the names that a ledger, here or further in, needs."""
 
+    def set_keys(
+        self,
+        images: Tensor,
+        conditions: Tensor | None,
+        subjects: Sequence[str] | None,
+        items: Sequence[str | int] | None,
+    ) -> list[str]:
+        """Return the codes by which a ledger knows releases, to note a set by; arguments as of its release.
+
+        Raises:
+            ValueError: if a ledger keeps releases further in, or not by items; where none does, nobody asks.
+        """
+        raise ValueError(
+            "A guarantee of the whole set was asked for with a ledger that does not know its images by their items; "
+            "leave out the ledger or the delta of the set."
+        )
+
+    def begin_set(self, keys: Sequence[str], guarantee: PrivacyGuarantee) -> None:
+        """Note in the ledger, where one keeps releases, that these are about to be drawn as one set."""
+
     def inputs(self, images: Tensor, conditions: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Return images and conditions as a release sees them: checked, finite, on the releaser's device, the default
         condition filled in.

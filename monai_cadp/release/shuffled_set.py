@@ -24,8 +24,11 @@ def set_guarantee(
     class, whose people it covers worst. What a label mechanism randomizes is not looked at: the number of people with a
     fact that is not public would be told on every card.
 
+    A ledger notes the set before anything of it is drawn, and refuses one that holds a release which was kept before
+    (:meth:`~monai_cadp.privacy.PrivacyLedger.begin_set`). A set that was interrupted goes on.
+
     Args:
-        releaser: without a ledger, which may return what another set already holds.
+        releaser: draws the releases.
         images: the items to be released; all are read, for their labels.
         delta: of the set, between 0 and 1.
         set_epsilon: what must not be exceeded; None for any.
@@ -34,16 +37,12 @@ def set_guarantee(
         The guarantee, with the one of a single release in its parameters.
 
     Raises:
-        ValueError: if there is a ledger, a patient has several images, a class has one image only, releases are not
-            pure, or the set has a larger epsilon than was asked for.
+        ValueError: if a ledger does not know images by their items, a patient has several images, a class has one image
+            only, releases are not pure, or the set has a larger epsilon than was asked for.
+        LedgerError: if a release of the set was kept before.
     """
-    if releaser.needs_subjects:
-        raise ValueError(
-            "A guarantee of the whole set was asked for with a ledger, which may return releases that another set "
-            "holds already; leave out the ledger or the delta of the set."
-        )
     local, facts = releaser.guarantee, Counter[tuple[Any, ...]]()
-    space, people = releaser.condition_space, set[SubjectId]()
+    space, people, keys = releaser.condition_space, set[SubjectId](), list[str]()
     for index in range(len(images)):  # type: ignore[arg-type]
         item = images[index]
         if "subject" in item:
@@ -54,9 +53,13 @@ def set_guarantee(
                     "the others out, or the delta of the set."
                 )
             people.add(person)
-        label = item.get("label") if space.embedding_size else None
-        public = None if label is None else space.public_part(torch.as_tensor(label)[None])
+        label = torch.as_tensor(item["label"]) if "label" in item and space.embedding_size else None
+        public = None if label is None else space.public_part(label[None])
         facts[() if public is None else tuple(public.flatten().tolist())] += 1
+        if releaser.needs_subjects:
+            subjects, names = ([item[key]] if key in item else None for key in ("subject", "item"))
+            image = torch.as_tensor(item["image"])
+            keys += releaser.set_keys(image[None], None if label is None else label[None], subjects, names)
     count = min(facts.values())
     if count < 2:
         raise ValueError(
@@ -69,4 +72,5 @@ def set_guarantee(
             f"The set has an epsilon of {whole.epsilon:.3g}, for there are {count} images in its smallest public "
             f"class; state this number of patients to keep {set_epsilon:g}."
         )
+    releaser.begin_set(keys, whole)
     return whole

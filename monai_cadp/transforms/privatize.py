@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends
 from torch import Tensor
 
+from monai_cadp.data import join_masks, split_masks
 from monai_cadp.privacy import ItemId, PrivacyLedger
 from monai_cadp.release import RecordedReleaser, Releaser
 from monai_cadp.release.releaser import BaseReleaser, as_releaser
@@ -135,11 +136,18 @@ class Privatize(Transform):
         names = None if items is None else [_as_plain(item) for item in items]
         released, used = releaser.draw(x, conditions, [_as_plain(subject)] * len(x), names)
         return [
-            (self._like(img, released[i].to(tensors[i].device), known), None if used is None else used[i].cpu())
+            (self.like(img, released[i].to(tensors[i].device), known), None if used is None else used[i].cpu())
             for i, img in enumerate(images)
         ]
 
-    def _like(self, img: np.ndarray | Tensor, released: Tensor, by_item: bool) -> np.ndarray | MetaTensor:
+    def like(self, img: np.ndarray | Tensor, released: Tensor, by_item: bool) -> np.ndarray | MetaTensor:
+        """Return a release as the type of its original, with the public part of its meta and the guarantee.
+
+        Args:
+            img: the original, of which nothing else is looked at.
+            released: the release.
+            by_item: whether the original is known by its item.
+        """
         if isinstance(img, np.ndarray):
             return released.numpy()
         source = img.meta if isinstance(img, MetaTensor) else {}
@@ -155,7 +163,8 @@ class Privatize(Transform):
 class Privatized(MapTransform):
     """Dictionary-based :class:`Privatize`: releases stand in the place of originals.
 
-    Every key is a release of its own, and spends a budget of its own; all keys of an item are released, or none. Meta
+    Every key is a release of its own, and spends a budget of its own; all keys of an item are released, or none. An
+    image and its mask are one release under one budget where ``mask_key`` is given: a mask tells of its image. Meta
     dictionaries of a source (``image_meta_dict``, ``image_transforms``) are removed, and so are the subject and the
     item. With a label mechanism the randomized label replaces the original one. What stands under other keys is passed
     on as it is.
@@ -172,10 +181,16 @@ class Privatized(MapTransform):
             images are known by their pixels, so that it shows which images of a subject are identical; the guarantee
             then lists this among the public facts.
         allow_missing_keys: as in MONAI's transforms.
+        mask_key: which of two keys is the mask of the other one: classes (1, *spatial), 0 for the background. Both are
+            released together by a network for images with their masks, as bundles/cadp_3d trains it; the mask keeps its
+            type. None where no key is a mask.
+        num_mask_classes: with the background; needed with a mask_key.
+        reach: of the distances that the network knows masks by, as in :class:`~monai_cadp.data.WithMasks`.
 
     Raises:
         TypeError: as in :class:`Privatize`.
-        ValueError: if one of ledger and subject_key is given without the other, or item_key without them.
+        ValueError: if one of ledger and subject_key is given without the other, or item_key without them, or if there
+            are not two keys with a mask_key and num_mask_classes.
 
     Example:
         >>> from monai_cadp.networks import ConditionalINN, ContentBasis
@@ -187,6 +202,15 @@ class Privatized(MapTransform):
         >>> transform = Privatized(keys="image", privatizer=privatizer, condition_key="label")
         >>> transform({"image": torch.rand(1, 8, 8), "label": 1})["image"].shape
         torch.Size([1, 8, 8])
+
+        An image and its mask of two classes are channels of one network:
+
+        >>> inn = ConditionalINN(spatial_shape=(8, 8), in_channels=2)
+        >>> privatizer = Privatizer(inn, SubsetSelection(epsilon=4.0, num_candidates=64), ContentBasis.leading(inn, 4))
+        >>> transform = Privatized(["image", "label"], privatizer, mask_key="label", num_mask_classes=2)
+        >>> pair = transform({"image": torch.rand(1, 8, 8), "label": torch.ones(1, 8, 8)})
+        >>> pair["image"].shape, pair["label"].shape
+        (torch.Size([1, 8, 8]), torch.Size([1, 8, 8]))
     """
 
     backend = Privatize.backend
@@ -201,8 +225,13 @@ class Privatized(MapTransform):
         subject_key: Hashable | None = None,
         item_key: Hashable | None = None,
         allow_missing_keys: bool = False,
+        mask_key: Hashable | None = None,
+        num_mask_classes: int | None = None,
+        reach: float | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        self.mask_key, self.num_mask_classes, self.reach = mask_key, num_mask_classes, reach
+        self._check_masks()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.transform = Privatize(privatizer, public_meta, ledger)
@@ -237,21 +266,60 @@ class Privatized(MapTransform):
         condition = None if self.condition_key is None else data[self.condition_key]
         randomized = self.transform.releaser.condition_space.is_randomized
         keys = list(self.key_iterator(released))
+        masks = () if self.mask_key is None else (self.mask_key,)
+        if masks and len(keys) == 1:
+            raise KeyError("An image came without its mask, or a mask without its image; expected both, or neither.")
+        # With a mask the image alone names their one release.
+        keys = [key for key in keys if key not in masks]
         if randomized and len(keys) > 1:
             raise ValueError(
                 f"{len(keys)} images share one private label; release them by a transform each, with a label each."
             )
         item = None if self.item_key is None else ItemId(_as_plain(released.pop(self.item_key))).canonical
-        names = None if item is None else [item if len(self.keys) == 1 else _of_key(key, item) for key in keys]
-        images = [data[key] for key in keys]
+        single = len(self.keys) - len(masks) == 1
+        names = None if item is None else [item if single else _of_key(key, item) for key in keys]
+        images = [self._joined(data[key], data[masks[0]]) if masks else data[key] for key in keys]
         together = self.transform.release_together(images, condition, subject, names) if keys else []
         for key, (release, used) in zip(keys, together, strict=True):
-            released[key] = release
-            for suffix in ("meta_dict", "transforms"):
-                released.pop(f"{key}_{suffix}", None)
+            parts = {key: release}
+            if masks:
+                parts = self._split(release, {one: data[one] for one in (key, *masks)}, item is not None)
+            released |= parts
+            for one in parts:
+                for suffix in ("meta_dict", "transforms"):
+                    released.pop(f"{one}_{suffix}", None)
             if randomized:
                 released[self.condition_key] = used
         return released
+
+    def _check_masks(self) -> None:
+        if self.mask_key is None:
+            if self.num_mask_classes is not None or self.reach is not None:
+                raise ValueError("num_mask_classes or reach was given without a mask_key; say which key is the mask.")
+            return
+        if len(self.keys) != 2 or self.mask_key not in self.keys:
+            raise ValueError(f"mask_key is {self.mask_key!r}; expected one of two keys, of an image and of its mask.")
+        if self.num_mask_classes is None or self.num_mask_classes < 2:
+            raise ValueError(
+                f"num_mask_classes is {self.num_mask_classes}; expected two or more, with the background, for the mask."
+            )
+
+    def _joined(self, image: Any, mask: Any) -> Tensor:
+        """Return an image with the channels of its mask, without what either carries along."""
+        parts = [_as_image(part)[None] for part in (image, mask)]
+        return join_masks(parts[0], parts[1].to(parts[0].device), cast(int, self.num_mask_classes), self.reach)[0]
+
+    def _split(self, release: Any, sources: Mapping[Hashable, Any], by_item: bool) -> dict[Hashable, Any]:
+        """Return the image and the mask of a release, of the types that their sources have."""
+        joined, num_classes = release.as_tensor()[None], cast(int, self.num_mask_classes)
+        # The mask of what a released folder would hold, whose channels are clipped.
+        parts = split_masks(joined, num_classes)[0], split_masks(joined.clamp(0, 1), num_classes)[1]
+        found = {}
+        for (key, source), (part,) in zip(sources.items(), parts, strict=True):
+            if key == self.mask_key:
+                part = part.to(torch.as_tensor(source).device, torch.as_tensor(source).dtype)
+            found[key] = self.transform.like(source, part, by_item)
+        return found
 
 
 PrivatizeD = PrivatizeDict = Privatized

@@ -251,6 +251,19 @@ def test_the_evaluation_knows_class_folders_by_the_names_of_the_model(tmp_path):
     assert not (tmp_path / "other.json").exists()
 
 
+def test_colours_are_released_as_the_checkpoint_has_them(tmp_path):
+    """The channels of images are those of the network, whatever is given for the architecture by itself."""
+    for index in range(3):
+        pixels = np.random.default_rng(index).integers(0, 255, (8, 12, 3), np.uint8)
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "in" / f"{index}.png")
+    inn = ConditionalINN((8, 12), 3)
+    save_model(TrainedModel(inn, ContentBasis.leading(inn, 4)), tmp_path / "model.pt")
+    output = release(tmp_path / "released", tmp_path / "model.pt", input=str(tmp_path / "in"))
+    pictures = [Image.open(path) for path in output.glob("*.png")]
+    assert [(picture.mode, picture.size) for picture in pictures] == [("RGB", (12, 8))] * 3
+
+
 def findings(folder, count=60, num_labels=14):
     """MedMNIST's format with several labels an image, as ChestMNIST has it; the second one brightens a half."""
     generator, arrays = np.random.default_rng(0), {}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import torch
 from monai.bundle import run, verify_metadata, verify_net_in_out
@@ -97,8 +98,7 @@ def release(output, checkpoint, torsos, **options):
         bundle_root=str(BUNDLE),
         checkpoint=str(checkpoint),
         output=str(output),
-        intensity_range=[-1000, 1000],
-        **{"input": str(torsos), "epsilon": 4.0, **SMALL, **options},
+        **{"input": str(torsos), "epsilon": 4.0, "intensity_range": [-1000, 1000], **SMALL, **options},
     )
     return Path(output)
 
@@ -167,6 +167,23 @@ def test_what_was_released_is_read_as_originals_are(checkpoint, torsos, tmp_path
     assert len(volumes) == 12
     written = nibabel.load(output / "labels" / "0003.nii.gz")
     assert np.array_equal(volumes[2]["mask"][0].numpy(), np.asarray(written.dataobj))
+
+
+def test_dicom_in_becomes_dicom_out(checkpoint, torsos, tmp_path):
+    first = release(tmp_path / "first", checkpoint, torsos, output_format="dicom")
+    assert len(list(first.glob("images/*/slice_*.dcm"))) == 12 * SHAPE[2]
+    # Read as a hospital's: series with their segmentations.
+    output = release(tmp_path / "out", checkpoint, first, output_format="dicom", intensity_range=[0, 4095])
+    assert [path.name for path in sorted((output / "labels").iterdir())] == [f"{n:04d}.dcm" for n in range(1, 13)]
+    one, other = (
+        {
+            str(pydicom.dcmread(path, stop_before_pixels=True)[name].value)
+            for path in folder.rglob("*.dcm")
+            for name in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID")
+        }
+        for folder in (first, output)
+    )
+    assert one and not one & other
 
 
 def test_declared_volumes_are_content(checkpoint, torsos, tmp_path):

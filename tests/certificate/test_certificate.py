@@ -211,16 +211,38 @@ def test_a_file_without_a_card_is_not_signed(folder, key):
 @pytest.fixture
 def pairs(tmp_path, guarantee):
     """Volumes with their masks."""
-    options = {"num_expected": 3, "num_mask_classes": 2, "left_out": 1}
-    with ReleasedFolder(tmp_path / "pairs", **options) as released:
+    return written_pairs(tmp_path / "pairs", guarantee)
+
+
+def written_pairs(folder, guarantee, volume_format="nifti"):
+    options = {"num_expected": 3, "num_mask_classes": 2, "left_out": 1, "volume_format": volume_format}
+    with ReleasedFolder(folder, **options) as released:
         for label in (0, 1, 0):
             released.write(torch.rand(2, 4, 4, 4), guarantee.to_dict(), label, np.zeros((2, 2, 3), np.uint8))
-    return tmp_path / "pairs"
+    return folder
 
 
-def test_volumes_with_masks_are_certified(pairs, key):
-    make_certificate(pairs, key)
-    assert verify_certificate(pairs, key.public_key())
+@pytest.mark.parametrize("volume_format", ["nifti", "dicom"])
+def test_volumes_with_masks_are_certified(tmp_path, guarantee, key, volume_format):
+    folder = written_pairs(tmp_path / "pairs", guarantee, volume_format)
+    make_certificate(folder, key)
+    assert verify_certificate(folder, key.public_key())
+
+
+@pytest.mark.parametrize("added", ["images/0002.nii.gz", "labels/0002.png", "images/0009/slice_0001.dcm"])
+def test_a_second_image_of_a_series_with_a_mask_is_not_signed(tmp_path, guarantee, key, added):
+    folder = written_pairs(tmp_path / "pairs", guarantee, "dicom")
+    (folder / added).parent.mkdir(exist_ok=True)
+    (folder / added).touch()
+    with pytest.raises(CertificateError, match=r"is the card of no release|has no privacy card"):
+        make_certificate(folder, key)
+
+
+def test_a_series_without_its_segmentation_is_not_signed(tmp_path, guarantee, key):
+    folder = written_pairs(tmp_path / "pairs", guarantee, "dicom")
+    (folder / "labels" / "0003.dcm").unlink()
+    with pytest.raises(CertificateError, match=r"0003_privacy\.json .* or its mask"):
+        make_certificate(folder, key)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 from pydicom.data import get_testdata_file
 
 from monai_cadp.data import PublicGrid, ReadImage, ReadVolume
-from monai_cadp.data.dicom_writing import dicom_series
+from monai_cadp.data.dicom_writing import dicom_picture, dicom_series, is_written_here
 from monai_cadp.data.file_items import file_item
 
 VALIDATOR = shutil.which("dciodvfy")
@@ -73,9 +73,9 @@ def test_files_that_are_not_dicom_do_not_belong_into_a_series(files, tmp_path, r
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7.4"}, True),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.3.1"}, True),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.3.1", "BurnedInAnnotation": "NO"}, False),
-        # Optical coherence tomography, and a segmentation: their numbers only begin alike.
+        # Optical coherence tomography, and a registration: their numbers only begin alike.
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.5.4"}, False),
-        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.4"}, False),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.1"}, False),
     ],
 )
 def test_text_that_may_be_burned_in_is_refused(files, tmp_path, refused, changes, suspect):
@@ -226,18 +226,49 @@ def test_a_series_says_that_it_is_synthetic(volume):
 
 
 @pytest.mark.skipif(VALIDATOR is None and "CI" not in os.environ, reason="needs dicom3tools")
-def test_a_validator_of_dicom_finds_no_error(volume, tmp_path):
-    for content in dicom_series(volume, np.eye(4), GUARANTEE):
-        (tmp_path / "slice.dcm").write_bytes(content)
-        said = subprocess.run([VALIDATOR, str(tmp_path / "slice.dcm")], capture_output=True, text=True).stderr
+@pytest.mark.parametrize(("kind", "required"), [("MRImage", "ImagePositionPatient"), ("SCImage", "ConversionType")])
+def test_a_validator_of_dicom_finds_no_error(volume, tmp_path, kind, required):
+    written = dicom_series(volume, np.eye(4), GUARANTEE) if kind == "MRImage" else pictures()
+    for content in written:
+        (tmp_path / "object.dcm").write_bytes(content)
+        said = subprocess.run([VALIDATOR, str(tmp_path / "object.dcm")], capture_output=True, text=True).stderr
         # The one attribute that is younger than the validator.
         errors = [line for line in said.splitlines() if line.startswith("Error") and "(0x0008,0x001c)" not in line]
-        assert "MRImage" in said and not errors
-        broken = pydicom.dcmread(tmp_path / "slice.dcm")
-        del broken.ImagePositionPatient
-        broken.save_as(tmp_path / "slice.dcm")
-        said = subprocess.run([VALIDATOR, str(tmp_path / "slice.dcm")], capture_output=True, text=True).stderr
+        assert kind in said and not errors
+        broken = pydicom.dcmread(tmp_path / "object.dcm")
+        del broken[required]
+        broken.save_as(tmp_path / "object.dcm")
+        said = subprocess.run([VALIDATOR, str(tmp_path / "object.dcm")], capture_output=True, text=True).stderr
         assert "Error - Missing attribute" in said
+
+
+def pictures():
+    random = np.random.default_rng(1)
+    return [dicom_picture(random.integers(0, 256, shape).astype(np.uint8), GUARANTEE) for shape in ((5, 7), (5, 7, 3))]
+
+
+def test_a_picture_read_again_is_the_release_and_names_nobody(tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 256, (5, 7)).astype(np.uint8)
+    (tmp_path / "a.dcm").write_bytes(dicom_picture(pixels, GUARANTEE))
+    again = ReadImage((5, 7), intensity_range=(0, 255))(tmp_path / "a.dcm")
+    assert (again[0].numpy() * 255).round().astype(np.uint8).tolist() == pixels.tolist()
+    gray, color = read(pictures())
+    assert (gray.PhotometricInterpretation, color.PhotometricInterpretation) == ("MONOCHROME2", "RGB")
+    for picture in (gray, color):
+        assert picture.SyntheticData == picture.PatientIdentityRemoved == "YES" and picture.ConversionType == "SYN"
+        assert "epsilon 4, delta 0" in picture.DeidentificationMethod and picture.PatientName == "Released^"
+    for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "PatientID"):
+        assert gray[name].value != color[name].value
+
+
+def test_an_object_is_known_again_for_its_own_guarantee_alone(volume):
+    for content in (*dicom_series(volume, GRID.affine, GUARANTEE), *pictures()):
+        assert is_written_here(content, GUARANTEE) and not is_written_here(content + b"\0", GUARANTEE)
+        assert not is_written_here(content, {**GUARANTEE, "epsilon": 1.0})
+        assert not is_written_here(content, {**GUARANTEE, "unit": "patient"})
+    for name in ("MR_small.dcm", "CT_small.dcm", "SC_rgb_rle_2frame.dcm"):
+        with open(get_testdata_file(name, download=False), "rb") as file:
+            assert not is_written_here(file.read(), GUARANTEE)
 
 
 def test_two_series_of_one_volume_share_no_identifier(volume):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import SimpleITK
 
 from monai_cadp.data import PublicGrid, ReadVolume, VolumeFiles
 
@@ -112,3 +113,26 @@ def test_what_cannot_be_scans_is_refused(folder, tmp_path, refused):
     for useless in ("anna", "(", "(never)"):
         with refused(ValueError, "subject_pattern"):
             VolumeFiles(folder, READ, subject_pattern=useless)
+
+
+def test_a_header_of_text_and_its_voxels_are_one_scan(folder):
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(volume(4)), str(folder / "carl_1.mhd"))
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(volume(5)), str(folder / "dora_1.nhdr"), useCompression=True)
+    assert (folder / "carl_1.raw").exists() and (folder / "dora_1.raw.gz").exists()
+    scans = VolumeFiles(folder, READ, subject_pattern="^([a-z]+)_")
+    assert [scans[index]["subject"] for index in range(len(scans))] == ["anna", "anna", "bert", "carl", "dora"]
+
+
+@pytest.mark.parametrize("name", ["scan.mgz", "scan.raw", "scan.hdr", "scan"])
+def test_what_might_be_a_scan_is_not_left_out(folder, refused, name):
+    (folder / name).write_bytes(b"voxels")
+    with refused(ValueError, "1 files of a folder are neither NIfTI, MetaImage or NRRD nor notes"):
+        VolumeFiles(folder, READ)
+
+
+def test_a_series_beside_the_slices_of_another_is_not_left_out(folder, files, refused):
+    files.series(folder / "anna_2" / "more", volume(4))
+    with refused(ValueError, "holds DICOM files, and 1 folders beside them"):
+        VolumeFiles(folder / "anna_2", READ)[0]
+    with refused(ValueError, "holds DICOM files, and 1 folders beside them"):
+        VolumeFiles(folder, READ)[1]

@@ -98,6 +98,19 @@ def test_only_voxels_come_out(files, tmp_path):
     assert 0 <= volume.min() and volume.max() <= 1
 
 
+def test_what_lies_outside_of_a_standardised_scan_is_dark(tmp_path):
+    """It is 0, as what was masked away, and half of the head is darker."""
+    array, affine = head()
+    inside = array > 0
+    tissue = np.where(inside, array + 40.0 * np.indices(array.shape)[0] / len(array), 0.0)
+    nibabel.save(nibabel.Nifti1Image(tissue.astype(np.float32), affine), tmp_path / "a.nii")
+    standardised = np.where(inside, (tissue - tissue[inside].mean()) / tissue[inside].std(), 0.0)
+    nibabel.save(nibabel.Nifti1Image(standardised.astype(np.float32), affine), tmp_path / "b.nii")
+    plain, scaled = (ReadVolume(GRID)(tmp_path / name) for name in ("a.nii", "b.nii"))
+    assert float(scaled[0, 0, 0, 0]) == 0
+    assert np.corrcoef(plain.flatten(), scaled.flatten())[0, 1] > 0.85
+
+
 def test_the_bright_part_of_the_head_has_the_brightness_asked_for(tmp_path):
     array, affine = head()
     nibabel.save(nibabel.Nifti1Image(np.where(array > 0, 100.0, 0.0), affine), tmp_path / "a.nii")

@@ -74,3 +74,21 @@ def test_sampled_conditions_belong_to_their_space():
         condition = space.sample(10, torch.Generator().manual_seed(0))
         space.check(condition, 10)
         assert space.embed(condition, 10).shape == (10, space.embedding_size)
+
+
+@pytest.mark.parametrize(("shape", "better"), [((70, 130), "64 x 128"), ((50, 50), "48 x 48")])
+def test_sizes_that_cannot_be_halved_often_are_warned_of_with_better_ones(shape, better):
+    with pytest.warns(UserWarning, match=f"such as {better}, train faster"):
+        ConditionalINN(shape, num_couplings=2, width=8)
+
+
+@pytest.mark.parametrize(("shape", "better"), [((127, 129), "128 x 128"), ((66, 66, 66), "64 x 64 x 64")])
+def test_sizes_whose_coarse_image_would_fill_the_memory_are_refused_before_it_is_made(refused, shape, better):
+    with refused(ValueError, f"such as {better}, are needed"):
+        ConditionalINN(shape)
+
+
+@pytest.mark.parametrize("shape", [(96, 128), (28, 28), (36, 36), (128, 128), (48, 60, 48), (32, 48, 32)])
+def test_usual_sizes_are_not_warned_of(shape, recwarn):
+    ConditionalINN(shape, num_couplings=2, width=8)
+    assert not [one for one in recwarn if "halved" in str(one.message)]

@@ -16,7 +16,7 @@ from monai.data import Dataset, MetaTensor, load_decathlon_datalist
 from monai.transforms import LoadImaged
 from PIL import Image
 
-from monai_cadp.data import join_masks, open_images
+from monai_cadp.data import LabelledVolumes, PublicGrid, ReadLabelledVolume, join_masks, open_images
 from monai_cadp.release import ReleasedFolder
 
 CANARY = "Mustermann-1954"
@@ -155,6 +155,17 @@ def test_volumes_are_listed_as_files_or_as_folders_of_slices(tmp_path):
         assert listed == {"training": [{"image": name, "label": 1}]} and (tmp_path / name / name).exists()
 
 
+def test_images_in_two_dimensions_are_written_as_dicom_where_that_is_asked_for(tmp_path, refused):
+    with ReleasedFolder(tmp_path / "out", num_expected=1, image_format="dicom") as folder:
+        folder.write(torch.rand(1, 4, 4), GUARANTEE, label=1)
+    listed = json.loads((tmp_path / "out" / "datalist.json").read_text())
+    assert listed == {"training": [{"image": "release_000001.dcm", "label": 1}]}
+    images = open_images(tmp_path / "out" / "datalist.json", "train", (4, 4), intensity_range=(0, 255))
+    assert images[0]["image"].shape == (1, 4, 4) and images[0]["label"] == 1
+    with refused(ValueError, "image_format is 'nifti'"):
+        ReleasedFolder(tmp_path / "other", num_expected=1, image_format="nifti")
+
+
 # --- what is not written ----------------------------------------------------------------------------------------------
 
 
@@ -272,9 +283,23 @@ def test_pairs_come_in_random_order(tmp_path):
     assert len(orders) >= 5
 
 
-def test_masks_are_not_written_as_dicom_nor_beside_pictures(tmp_path, refused):
-    with refused(ValueError, "volume_format is 'dicom', but volumes have masks"):
-        pairs(tmp_path / "out", [torch.zeros(3, 2, 2, 2)], volume_format="dicom")
+def test_as_dicom_a_volume_is_a_series_and_its_mask_a_segmentation_of_it(tmp_path):
+    mask = torch.randint(3, (1, 1, 4, 5, 6), generator=torch.Generator().manual_seed(0))
+    joined = join_masks(torch.rand(1, 1, 4, 5, 6), mask, 3, reach=2.0)
+    grid = PublicGrid((4, 5, 6), spacing=2.0)
+    folder = pairs(tmp_path / "out", list(joined), affine=grid.affine, volume_format="dicom")
+    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.dcm"))]
+    assert names == [*(f"images/0001/slice_{index:04d}.dcm" for index in range(1, 7)), "labels/0001.dcm"]
+    assert json.loads((folder / "datalist.json").read_text()) == {
+        "training": [{"image": "images/0001", "mask": "labels/0001.dcm"}]
+    }
+    assert len({path.stat().st_mtime_ns for path in folder.rglob("*")}) == 1
+    for source in (folder, folder / "datalist.json"):
+        (item,) = LabelledVolumes(source, ReadLabelledVolume(grid, 3, intensity_range=(0, 4095)))
+        assert torch.equal(item["mask"], mask[0]) and (item["image"] - joined[0, :1]).abs().max() < 1e-3
+
+
+def test_masks_are_not_written_beside_pictures(tmp_path, refused):
     with refused(ValueError, "image with a mask has shape"):
         pairs(tmp_path / "out", [torch.zeros(3, 2, 2)])
     assert not (tmp_path / "out").exists()

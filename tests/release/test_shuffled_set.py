@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from monai_cadp.privacy import (
     AttributeResponse,
     Budget,
     GaussianMechanism,
+    LedgerError,
     PrivacyLedger,
     RandomizedResponse,
     SubsetSelection,
@@ -114,7 +116,7 @@ def test_sets_that_are_smaller_than_was_said_are_refused_before_anything_is_writ
     [
         ("no delta", "set_delta"),
         ("not pure", "only pure releases"),
-        ("ledger", "with a ledger"),
+        ("ledger without items", "does not know its images by their items"),
         ("alone", "only one"),
         ("twice", "several images"),
     ],
@@ -125,7 +127,7 @@ def test_what_has_no_number_for_the_set_is_refused(inn, tmp_path, refused, case,
         options = {"set_epsilon": 1.0}
     elif case == "not pure":
         mechanism = GaussianMechanism(1.0, 1e-6, 1.0)
-    elif case == "ledger":
+    elif case == "ledger without items":
         options["ledger"] = PrivacyLedger.create(tmp_path / "ledger.db", bytes(32), Budget(epsilon=6.0))
     else:
         images = OneOfAClass() if case == "alone" else OneWithTwoImages()
@@ -147,6 +149,74 @@ class TwoOfAClass(People):
 
     def __getitem__(self, index):
         return super().__getitem__(index) | {"label": torch.tensor(2 if index in (7, 9) else 0)}
+
+
+class Films(People):
+    """People whose films have names."""
+
+    def __getitem__(self, index):
+        return super().__getitem__(index) | {"item": f"film {index}"}
+
+
+def recorded(inn, ledger, folder, images=None, **options):
+    mechanism = SubsetSelection(2.0, num_candidates=64)
+    options = {"ledger": ledger, "set_delta": DELTA, "batch_size": 4} | options
+    return release_folder(privatizer(inn, mechanism), images or Films(), folder, **options)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return PrivacyLedger.create(tmp_path / "ledger.db", bytes(32), Budget(epsilon=4.0))
+
+
+def test_a_set_is_noted_in_the_ledger_and_its_number_is_that_without_one(inn, tmp_path, ledger):
+    folder = recorded(inn, ledger, tmp_path / "out")
+    whole = json.loads((folder / "summary.json").read_text())["set_guarantee"]
+    local = privatizer(inn, SubsetSelection(2.0, num_candidates=64)).guarantee
+    assert whole["epsilon"] == local.shuffled(SMALLEST, DELTA).epsilon
+    (note,) = [entry for entry in ledger.export() if entry["kind"] == "set"]
+    assert json.loads(note["body"])["epsilon"] == whole["epsilon"] and note["subject"] is None
+    assert ledger.export()[1]["kind"] == "set" and ledger.verify() == []  # before anything was reserved
+    assert ledger.summary()["released"] == COUNT and ledger.spent("person 0") == (2.0, 0.0)
+
+
+def test_a_set_that_was_interrupted_goes_on_and_one_that_was_finished_is_the_same(inn, tmp_path, ledger, monkeypatch):
+    def broken(self, *arguments):
+        if ledger.summary()["released"] >= 8:
+            raise RuntimeError("The power went out.")
+        return draw(self, *arguments)
+
+    draw = Privatizer.draw
+    monkeypatch.setattr(Privatizer, "draw", broken)
+    with pytest.raises(RuntimeError, match="power"):
+        recorded(inn, ledger, tmp_path / "out")
+    assert 8 <= ledger.summary()["released"] < COUNT
+    monkeypatch.setattr(Privatizer, "draw", draw)
+    folders = [recorded(inn, ledger, tmp_path / name) for name in ("out", "again")]
+    releases = [sorted(path.read_bytes() for path in folder.glob("*.png")) for folder in folders]
+    assert len(releases[0]) == COUNT and releases[0] == releases[1]
+    assert [entry["kind"] for entry in ledger.export()].count("set") == 1 and ledger.verify() == []
+
+
+@pytest.mark.parametrize("first", ["one film", "the half of them", "another set"])
+def test_a_set_that_holds_a_release_of_before_states_no_number(inn, tmp_path, ledger, refused, first):
+    images = torch.utils.data.Subset(Films(), range(1 if first == "one film" else COUNT // 2))
+    recorded(inn, ledger, tmp_path / "first", images, set_delta=DELTA if first == "another set" else None)
+    with refused(LedgerError, f"{len(images)} of {COUNT} images have a release in the ledger"):
+        recorded(inn, ledger, tmp_path / "out")
+    assert not (tmp_path / "out").exists() and ledger.summary()["reserved"] == len(images)
+    # Without a number of the set they are released as always.
+    assert len(list(recorded(inn, ledger, tmp_path / "out", set_delta=None).glob("*.png"))) == COUNT
+
+
+def test_a_note_that_was_changed_is_found_and_not_relied_on(inn, tmp_path, ledger, refused):
+    recorded(inn, ledger, tmp_path / "out")
+    with sqlite3.connect(tmp_path / "ledger.db") as database:
+        database.execute("UPDATE entries SET body = replace(body, '0.01', '0.02') WHERE kind = 'set'")
+    database.close()
+    assert "Entry 2 was changed" in ledger.verify()[0]
+    with refused(LedgerError, "not as it was written"):
+        recorded(inn, ledger, tmp_path / "again")
 
 
 class OneOfAClass(People):

@@ -4,12 +4,6 @@
 from __future__ import annotations
 
 import io
-import json
-import os
-import shutil
-import socket
-import subprocess
-import urllib.request
 import warnings
 
 import numpy as np
@@ -30,61 +24,9 @@ GRID = PublicGrid((12, 16, 12), spacing=14.4)
 PROFILE = "dicomfields_2024b"
 
 
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-class Archive:
-    """Orthanc, asked over HTTP and filled over DICOM."""
-
-    def __init__(self, http_port, dicom_port):
-        self.address, self.dicom_port = f"http://127.0.0.1:{http_port}", dicom_port
-
-    def store(self, folder):
-        command = ["storescu", "-aec", "ARCHIVE", "127.0.0.1", str(self.dicom_port), "+sd", "+r", str(folder)]
-        subprocess.run(command, check=True, capture_output=True)
-
-    def ask(self, path):
-        with urllib.request.urlopen(self.address + path) as answer:
-            return answer.read()
-
-    def series(self):
-        return set(json.loads(self.ask("/series")))
-
-    def fetch(self, series):
-        """Return the files of a series as the archive gives them."""
-        instances = json.loads(self.ask(f"/series/{series}"))["Instances"]
-        return [self.ask(f"/instances/{instance}/file") for instance in instances]
-
-
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory):
-    missing = [program for program in ("Orthanc", "storescu") if shutil.which(program) is None]
-    if missing and not os.environ.get("CI"):
-        pytest.skip("Orthanc and dcmtk are not installed (Debian: apt-get install orthanc dcmtk)")
-    folder = tmp_path_factory.mktemp("orthanc")
-    http_port, dicom_port = free_port(), free_port()
-    settings = {
-        "DicomAet": "ARCHIVE",
-        "DicomPort": dicom_port,
-        "HttpPort": http_port,
-        "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False,
-        "StorageDirectory": str(folder / "storage"),
-        "IndexDirectory": str(folder / "storage"),
-        "Plugins": [],
-    }
-    (folder / "settings.json").write_text(json.dumps(settings))
-    command = ["Orthanc", str(folder / "settings.json")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as server:
-        try:
-            started = any("Orthanc has started" in line for line in server.stderr)
-            assert started
-            yield Archive(http_port, dicom_port)
-        finally:
-            server.kill()
+def archive(start_archive):
+    return start_archive()
 
 
 @pytest.fixture(scope="module")

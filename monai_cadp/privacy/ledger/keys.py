@@ -9,7 +9,7 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from monai_cadp.privacy.private_files import check_private, create_private
 from monai_cadp.privacy.subject import SubjectId
@@ -42,9 +42,9 @@ class LedgerKeys:
             raise ValueError(
                 f"The ledger's secret is no text of {SECRET_BYTES} bytes or more; make one by write_secret."
             )
-        self._subject, self._release, self._image, self._content, self._entry = (
+        self._subject, self._release, self._set, self._image, self._content, self._entry = (
             hmac.digest(secret, purpose, "sha256")
-            for purpose in (b"subject", b"release", b"image", b"content", b"entry")
+            for purpose in (b"subject", b"release", b"set", b"image", b"content", b"entry")
         )
 
     def subject(self, subject: str) -> str:
@@ -60,6 +60,10 @@ class LedgerKeys:
         # With its length before it, no part can run over into the next.
         whole = b"".join(piece for part in parts for piece in (len(part).to_bytes(8, "big"), part))
         return hmac.digest(self._release, whole, "sha256").hex()
+
+    def set(self, keys: Iterable[str]) -> str:
+        """Return the code of a set of releases, from their codes in any order."""
+        return hmac.digest(self._set, "".join(sorted(keys)).encode(), "sha256").hex()
 
     def image(self, key: str, image: bytes) -> str:
         """Return the code of the image of a release; with its key, so that equal images of two releases do not show."""

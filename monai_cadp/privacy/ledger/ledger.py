@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.engine import Connection, Engine
 
+from monai_cadp.privacy.guarantee import PrivacyGuarantee
 from monai_cadp.privacy.ledger.budget import Budget
 from monai_cadp.privacy.ledger.forks import closed_at_forks, in_use
 from monai_cadp.privacy.ledger.keys import LedgerKeys, read_secret
@@ -23,6 +24,7 @@ from monai_cadp.privacy.ledger.records import (
     Reserved,
     accounts,
     append,
+    is_noted,
     keep_documents,
     made_before,
     store_contents,
@@ -207,6 +209,35 @@ class PrivacyLedger:
             rows += [Entry("image", None, r.key, r.image) for r in new if r.image is not None]
             append(connection, self._keys, rows)
         return found
+
+    def begin_set(self, keys: Collection[str], guarantee: PrivacyGuarantee) -> None:
+        r"""Note which releases are one shuffled set, before the first of them is drawn.
+
+        What is promised of a shuffled set as a whole rests on independent draws, and so on a choice of its members that
+        does not look at them. Proof that a set that is noted here was chosen so: the note is made in one transaction
+        that sees none of its releases reserved, and nothing is drawn that is not reserved; so who is in it was settled
+        before any of its random draws was made. A release that was kept before is refused, for the set might have been
+        chosen in sight of it, or hold it a second time. A set that was noted before is the same choice: its releases,
+        the ones that are kept and those that are still to be drawn, are the same draws, whenever they are made.
+
+        Args:
+            keys: codes of the releases, from :meth:`release_key`, each once. They must not depend on pixels.
+            guarantee: of the set, which stands in the note.
+
+        Raises:
+            LedgerError: if a release was reserved before the set was noted, or the ledger cannot be read or written.
+        """
+        code = self._keys.set(keys)
+        with self._writing() as connection:
+            if is_noted(connection, self._keys, code):
+                return
+            reserved, _ = made_before(connection, self._keys, keys)
+            if reserved:
+                raise LedgerError(
+                    f"{len(reserved)} of {len(keys)} images have a release in the ledger that another folder may hold, "
+                    "so that nothing can be said of this set as a whole; leave them out, or the delta of the set."
+                )
+            append(connection, self._keys, [Entry("set", None, code, guarantee.to_json())])
 
     def record(self, released: Mapping[str, bytes]) -> dict[str, bytes]:
         """Store the contents of reserved releases, and return what may leave the process: the first that was stored.

@@ -23,6 +23,7 @@ __all__ = [
     "Reserved",
     "accounts",
     "append",
+    "is_noted",
     "keep_documents",
     "made_before",
     "store_contents",
@@ -58,7 +59,8 @@ CHANGED = "An entry of the ledger is not as it was written; nothing is spent or 
 
 
 class Entry(NamedTuple):
-    """What happened: the ledger was opened, a budget was set, a release was reserved, of which image, or recorded.
+    """What happened: the ledger was opened, a budget was set, a set was noted, a release was reserved, of which image,
+    or recorded.
 
     ``body`` is the digest of the guarantee of what was reserved, the code of the image it was reserved for or of the
     content of what was released, and plain data in JSON otherwise.
@@ -171,6 +173,11 @@ def made_before(
         else:
             recorded[row.key] = bytes(row.content)
     return reserved, recorded
+
+
+def is_noted(connection: Connection, keys: LedgerKeys, code: str) -> bool:
+    """Return whether a set, by its code, was noted; raises LedgerError if its entry is not what was written."""
+    return any(row.kind == "set" for row in _as_written(connection, keys, OF_KEYS, {"keys": [code]}))
 
 
 def store_contents(connection: Connection, keys: LedgerKeys, released: Mapping[str, bytes]) -> None:

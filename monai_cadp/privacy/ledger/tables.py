@@ -46,7 +46,7 @@ entries = Table(
     Column("key", String(64)),
     Column("body", Text, nullable=False),
     Column("code", String(64), nullable=False),
-    # One reservation and one release for every key; other kinds have none.
+    # One reservation, image and release for every key, and one note for every set; other kinds have none.
     UniqueConstraint("key", "kind"),
 )
 # The guarantee documents that entries name by their SHA-256.

@@ -110,6 +110,24 @@ def test_identical_releases_may_be_composed_as_distributions_and_others_are_refu
         ledger.reserve([ask.request(ledger, "anna", b"other", 0.001)])
 
 
+WHOLE = PrivacyGuarantee(epsilon=0.5, mechanism="shuffled", delta=1e-6)
+
+
+def test_a_set_is_noted_once_in_any_order_and_only_before_its_releases(ledger, ask, refused):
+    one, other, third = (ask.request(ledger, name, b"image") for name in ("anna", "bert", "carl"))
+    ledger.begin_set([one.key, other.key], WHOLE)
+    ledger.record({one.key: b"release"} if ledger.reserve([one]) == {} else {})
+    ledger.begin_set([other.key, one.key], WHOLE)
+    assert [entry["kind"] for entry in ledger.export()] == ["opened", "set", "reserved", "released"]
+    # Reserved, though nothing was drawn yet: another process may be about to.
+    ledger.reserve([third])
+    for keys in ([one.key, third.key], [third.key], [one.key, other.key, third.key]):
+        with refused(LedgerError, "that another folder may hold"):
+            ledger.begin_set(keys, WHOLE)
+    ledger.begin_set([other.key], WHOLE)
+    assert ledger.verify() == [] and ledger.spent("bert") == (0.0, 0.0)
+
+
 def test_what_was_not_reserved_is_not_recorded(ledger, ask, refused):
     with refused(LedgerError, "never reserved"):
         ledger.record({ask.request(ledger, "anna", b"image").key: b"release"})
