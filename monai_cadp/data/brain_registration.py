@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +91,7 @@ def register_brain(
     # The same box around the middle of the brain, so that no axis of the scan matters any more.
     middle = affine[:3, :3] @ np.argwhere(mask).mean(0) + affine[:3, 3]
     around = PublicGrid(shape, spacing, middle.tolist())
-    with silenced_descriptors():
+    with _one_thread(), silenced_descriptors():
         to_scan = _optimised(
             _image(template.t1[0].numpy(), grid),
             _image(_sampled(brain, np.linalg.inv(affine), around), around),
@@ -108,6 +111,21 @@ def register_brain(
     stretches = np.linalg.svd(to_scan[:3, :3])[1]
     stretch = float(stretches.max() / max(stretches.min(), 1e-6))
     return RegisteredBrain(float(dice), ratio, stretch, brain, to_voxels)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let SimpleITK use one thread: the last bits depend on several, and a ledger refuses a scan whose bits differ."""
+    from SimpleITK import ProcessObject
+
+    # Its number is that of the whole process.
+    with _lock:
+        usual = ProcessObject.GetGlobalDefaultNumberOfThreads()
+        ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+        try:
+            yield
+        finally:
+            ProcessObject.SetGlobalDefaultNumberOfThreads(usual)
 
 
 def _sampled(voxels: np.ndarray, to_voxels: np.ndarray, grid: PublicGrid) -> np.ndarray:
@@ -134,7 +152,6 @@ def _optimised(fixed: Any, moving: Any, spacing: float) -> np.ndarray:
         fixed, moving, SimpleITK.AffineTransform(3), SimpleITK.CenteredTransformInitializerFilter.MOMENTS
     )
     registration = SimpleITK.ImageRegistrationMethod()
-    registration.SetNumberOfThreads(1)
     registration.SetMetricAsMattesMutualInformation(NUM_BINS)
     registration.SetMetricSamplingStrategy(registration.NONE)
     registration.SetInterpolator(SimpleITK.sitkLinear)
@@ -156,3 +173,6 @@ def _optimised(fixed: Any, moving: Any, spacing: float) -> np.ndarray:
     affine[:3, 3] = best.TransformPoint([0.0, 0.0, 0.0])
     affine[:3, :3] = np.stack([best.TransformPoint(axis) - affine[:3, 3] for axis in np.eye(3).tolist()], axis=1)
     return affine
+
+
+_lock = threading.Lock()
