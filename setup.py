@@ -17,6 +17,8 @@ PACKAGE = (ROOT / "monai_cadp" / "__init__.py").read_text(encoding="utf-8")
 EXTRAS = {
     # requests and urllib3 come with dicomweb-client, whose requests they send.
     "dicom": ["pydicom>=3", "highdicom>=0.25", "dicomweb-client>=0.61", "requests", "urllib3>=2"],
+    # Brings connected-components-3d, fill_voids and fastremap, which are under the LGPL 3.0.
+    "brain": ["deepbet==1.0.*"],
     "studies": ["matplotlib", "scikit-image", "scikit-learn"],
     "dp-training": ["opacus>=1.6"],
     "postgres": ["psycopg[binary]>=3"],

@@ -49,6 +49,7 @@ KINDS = (
             "dataset_dir",
             "device",
             "input",
+            "input_kind",
             "item_column",
             "ledger",
             "model",

@@ -312,7 +312,9 @@ def life(world, cohort):
             ),
         },
         {
-            "brains": bundle("cadp_brain_mr", "inference", input="scans", output=out / "brains", **named),
+            "brains": bundle(
+                "cadp_brain_mr", "inference", input="scans", input_kind="brain", output=out / "brains", **named
+            ),
             "refused": bundle("cadp_2d", "inference", input="damaged", output=out / "none", **mixed, **named),
         },
         {

@@ -89,6 +89,14 @@ REFUSED = {
         options.run(options)
         """,
     ),
+    "brain": (
+        ["deepbet"],
+        """
+        import numpy
+        from monai_cadp.data.brain_extraction import extract_brain
+        extract_brain(numpy.ones((8, 8, 8)), numpy.eye(4))
+        """,
+    ),
     "studies": (
         ["sklearn", "skimage", "matplotlib"],
         "open_originals('digits', None, (8, 8))",

@@ -6,6 +6,7 @@ from __future__ import annotations
 from monai_cadp.data.acdc import ACDC
 from monai_cadp.data.array_images import ArrayImages
 from monai_cadp.data.brain_cohort import BrainCohort
+from monai_cadp.data.brain_reading import ReadBrain
 from monai_cadp.data.brain_template import brain_template_file
 from monai_cadp.data.celeba import CelebA
 from monai_cadp.data.class_folder import ClassFolder, FlatFolder, class_names_of
@@ -48,6 +49,7 @@ __all__ = [
     "OrdinalColumn",
     "Part",
     "PublicGrid",
+    "ReadBrain",
     "ReadImage",
     "ReadImageD",
     "ReadImageDict",

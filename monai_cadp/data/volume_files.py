@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -108,6 +109,10 @@ class VolumeFiles(Dataset):
     def file_names(self) -> list[str]:
         """Path of every scan, for its curator only."""
         return [str(path) for path in self._paths]
+
+    def picture(self, index: int) -> np.ndarray | None:
+        """Return three central slices of a scan for its curator only, as :meth:`ReadVolume.picture`."""
+        return self._read.picture(self._paths[index])
 
     def __getitem__(self, index: int) -> dict[str, Tensor | str]:
         """Read one scan; returns it, and its class and subject where there is one."""

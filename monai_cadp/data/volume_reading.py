@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,17 +14,20 @@ from torch import Tensor
 
 from monai_cadp.data.decoded_image import DecodedImage
 from monai_cadp.data.decoding import decode_image
+from monai_cadp.data.image_grid import image_grid
 from monai_cadp.data.public_grid import PublicGrid
 from monai_cadp.data.resampling import bright_voxels, resampled, usable_affine
 from monai_cadp.data.silence import Refusal, read_silently
 
-__all__ = ["ReadVolume"]
+__all__ = ["ReadVolume", "Scan", "scan_of"]
 
 # A voxel belongs to the head if it is brighter than this share of the bright ones.
 FOREGROUND = 0.15
 BRIGHT_PERCENTILE = 99.0
 # Along an axis: fewer are a picture.
 FEWEST_VOXELS = 4
+# On which its curator sees a scan.
+PICTURED = PublicGrid((128, 128, 128), spacing=2.0)
 
 
 class ReadVolume(Transform):
@@ -67,23 +71,67 @@ class ReadVolume(Transform):
             lambda: self._on_grid(decoded), "A scan could not be brought to the grid; check where its voxels lie."
         )
 
+    def picture(self, path: str | os.PathLike[str]) -> np.ndarray | None:
+        """Return three central slices of a scan as pixels (height, width, 3), uint8, for its curator only.
+
+        Args:
+            path: the file, or the folder of a DICOM series.
+
+        Returns:
+            The pixels; None where the scan cannot be read at all.
+        """
+        try:
+            return image_grid(ReadVolume(PICTURED)(path)[None], columns=1)
+        except ValueError:
+            return None
+
     def _on_grid(self, decoded: DecodedImage) -> Tensor:
-        affine = usable_affine(decoded)
-        voxels = bright_voxels(decoded)
-        if min(voxels.shape) < FEWEST_VOXELS:
-            raise Refusal("A scan has no usable geometry; expected three axes of 4 voxels or more.")
-        outside = _outside_of_a_mask(voxels)
-        voxels = np.where(outside, 0, voxels - voxels.min())
-        head = ~outside if outside.any() else voxels > FOREGROUND * np.percentile(voxels, 99.9)
-        if not voxels.any():
-            raise Refusal("A scan is the same everywhere; expected a head.")
-        voxels = (voxels * np.float32(self.bright / np.percentile(voxels[head], BRIGHT_PERCENTILE))).clip(0, 1)
-        mass = affine[:3, :3] @ np.argwhere(head).mean(0) + affine[:3, 3]
-        shape = tuple(self.grid.spatial_shape)
-        grid = np.diag([self.grid.spacing] * 3 + [1.0])
-        grid[:3, 3] = mass - self.mass_centre - self.grid.spacing * (np.array(shape) - 1) / 2
-        on_grid = resampled(voxels, affine, grid, shape, outside=0.0)
+        scan = scan_of(decoded)
+        centre = (scan.mass_centre - self.mass_centre).tolist()
+        affine = PublicGrid(self.grid.spatial_shape, self.grid.spacing, centre).affine
+        on_grid = resampled(
+            scan.brightened(self.bright), scan.affine, affine, tuple(self.grid.spatial_shape), outside=0.0
+        )
         return torch.from_numpy(np.ascontiguousarray(on_grid).clip(0, 1))[None]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One scan on its own voxels.
+
+    Args:
+        voxels: float32 array (X, Y, Z), 0 or more, bright where the scan is.
+        head: which voxels are not background, bool.
+        affine: from indices to millimetres right, anterior, superior (4, 4).
+    """
+
+    voxels: np.ndarray
+    head: np.ndarray
+    affine: np.ndarray
+
+    @property
+    def mass_centre(self) -> np.ndarray:
+        """Where the middle of what is not background lies, in millimetres."""
+        return self.affine[:3, :3] @ np.argwhere(self.head).mean(0) + self.affine[:3, 3]
+
+    def brightened(self, bright: float) -> np.ndarray:
+        """Return the voxels, 0 to 1, the 99th percentile of what is not background being ``bright``."""
+        scale = np.float32(bright / np.percentile(self.voxels[self.head], BRIGHT_PERCENTILE))
+        return (self.voxels * scale).clip(0, 1)
+
+
+def scan_of(decoded: DecodedImage) -> Scan:
+    """Tell a decoded scan from its background; raises :class:`Refusal` if it is no volume, or is nowhere."""
+    affine = usable_affine(decoded)
+    voxels = bright_voxels(decoded)
+    if min(voxels.shape) < FEWEST_VOXELS:
+        raise Refusal("A scan has no usable geometry; expected three axes of 4 voxels or more.")
+    outside = _outside_of_a_mask(voxels)
+    voxels = np.where(outside, 0, voxels - voxels.min())
+    head = ~outside if outside.any() else voxels > FOREGROUND * np.percentile(voxels, 99.9)
+    if not voxels.any():
+        raise Refusal("A scan is the same everywhere; expected a head.")
+    return Scan(voxels, head, affine)
 
 
 def _outside_of_a_mask(voxels: np.ndarray) -> np.ndarray:

@@ -9,8 +9,9 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from PIL import Image
 from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
@@ -71,10 +72,12 @@ def listed_problems(items: Dataset, output: str | os.PathLike[str], ledger: Priv
         unreadable = _unreadable(items) if watched.has_failed else {}
         if not unreadable:
             raise
+        shown = " with pictures" if _picture(items, unreadable, output) else ""
         name = _write(list(unreadable.values()), output)
         raise ValueError(
             f"{len(unreadable)} of {len(watched)} images cannot be read, and nothing was released; they and what is "
-            f"wrong with them are named in {name} beside the output: mend them, or leave them out by skip_unreadable."
+            f"wrong with them are named in {name}{shown} beside the output: mend them, or leave them out by "
+            "skip_unreadable."
         ) from None
 
 
@@ -95,6 +98,7 @@ def readable_items(items: Dataset, output: str | os.PathLike[str]) -> tuple[Data
     unreadable, count = _unreadable(items), len(items)  # type: ignore[arg-type]
     if not unreadable:
         return items, 0
+    _picture(items, unreadable, output)
     name = _write(list(unreadable.values()), output)
     if len(unreadable) == count:
         raise ValueError(f"None of {count} images can be read; {name} beside the output says what is wrong with them.")
@@ -131,6 +135,21 @@ def _unreadable(items: Dataset) -> dict[int, Problem]:
     return found
 
 
+def _picture(items: Dataset, unreadable: dict[int, Problem], output: str | os.PathLike[str]) -> int:
+    """Write what is seen of unreadable items into files beside their list, say there which, and return how many."""
+    count = 0
+    for index, (name, problem) in unreadable.items():
+        source, place = _source(items, index)
+        pixels = source.picture(place) if hasattr(source, "picture") else None
+        if pixels is not None:
+            count += 1
+            file = problems_file(output).with_suffix(f".{count}.png")
+            with _beside_output(file) as content:
+                Image.fromarray(pixels).save(content, format="PNG")
+            unreadable[index] = (name, f"{problem} Seen in {file.name}.")
+    return count
+
+
 def _over_cap(items: Dataset, ledger: PrivacyLedger, codes: Collection[str]) -> list[Problem]:
     """Return the subjects of items whom a ledger knows by these codes."""
     subjects = dict.fromkeys(str(items[index]["subject"]) for index in range(len(items)))  # type: ignore[arg-type]
@@ -141,17 +160,31 @@ def _write(problems: Sequence[Problem], output: str | os.PathLike[str]) -> str:
     """Write problems into their file, which its owner alone may read, and return its name without its folder."""
     file, rows = problems_file(output), io.StringIO()
     csv.writer(rows).writerows([("what", "problem"), *problems])
+    with _beside_output(file) as content:
+        content.write(rows.getvalue().encode("utf-8", "surrogateescape"))
+    return file.name
+
+
+@contextmanager
+def _beside_output(file: Path) -> Iterator[BinaryIO]:
+    """Write a file that its owner alone may read."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with new_private(file) as content:
-            content.write(rows.getvalue().encode("utf-8", "surrogateescape"))
+            yield content
     except OSError:
         raise OSError("The list of problems could not be written beside the output; check its folder.") from None
-    return file.name
 
 
 def _name(items: Any, index: int) -> str:
     """Return the name of an item's file, or its number where items have none."""
+    source, place = _source(items, index)
+    names = getattr(source, "file_names", None)
+    return f"image {place + 1}" if names is None else str(names[place])
+
+
+def _source(items: Any, index: int) -> tuple[Any, int]:
+    """Return the data set that knows an item's file, and the item's place in it."""
     while not hasattr(items, "file_names"):
         if isinstance(items, Subset):
             items, index = items.dataset, items.indices[index]
@@ -159,5 +192,4 @@ def _name(items: Any, index: int) -> str:
             items = items.images
         else:
             break
-    names = getattr(items, "file_names", None)
-    return f"image {index + 1}" if names is None else str(names[index])
+    return items, index

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import traceback
 from pathlib import Path
 
@@ -13,11 +14,13 @@ import pydicom
 import pytest
 import torch
 from monai.bundle import run, verify_metadata, verify_net_in_out
+from PIL import Image
 
 from monai_cadp.data import BrainCohort, PublicGrid
 from monai_cadp.privacy import Budget, PriorOnly, PrivacyLedger
 from monai_cadp.privacy.ledger import write_secret
 from monai_cadp.release.checkpoint import load_privatizer
+from tests.made_up_heads import head_and_brain
 
 pytestmark = pytest.mark.slow
 
@@ -132,6 +135,59 @@ def test_a_scan_is_released_on_the_public_grid_with_a_card_and_a_picture(checkpo
     assert not any(CANARY.encode() in path.read_bytes() for path in output.iterdir())
 
 
+def test_a_head_with_its_skull_is_released_and_nothing_of_its_mask_or_place(checkpoint, tmp_path, files, caplog, capfd):
+    head, _, affine = head_and_brain(tilt=9.0, shift=(7.0, 12.0, -30.0))
+    (tmp_path / "scans").mkdir()
+    files.nifti(tmp_path / "scans" / f"{CANARY}.nii.gz", head, affine)
+    output = release(tmp_path / "out", checkpoint, input=str(tmp_path / "scans"))
+    assert np.allclose(
+        nibabel.load(output / "release_000001.nii.gz").affine, PublicGrid(SHAPE, SPACING, (0, -17, 5)).affine
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "scans"]
+    assert not any(CANARY.encode() in path.read_bytes() for path in output.iterdir())
+    said = "".join([*capfd.readouterr(), caplog.text])
+    assert CANARY not in said
+    # The card of a head says what that of any volume says, word by word, but for its own numbers.
+    cards = [json.loads((output / "release_000001_privacy.json").read_text())]
+    noise = np.random.RandomState(0).rand(12, 12, 10).astype(np.float32)
+    brain = files.nifti(tmp_path / "brain.nii.gz", noise, np.diag([2.0, 2.0, 2.0, 1.0]))
+    other = release(tmp_path / "other", checkpoint, input=str(brain), input_kind="brain")
+    cards.append(json.loads((other / "release_000001_privacy.json").read_text()))
+    assert cards[0]["guarantee"] == cards[1]["guarantee"] and cards[0].keys() == cards[1].keys()
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_what_is_no_head_is_refused_with_a_picture_for_the_curator(
+    checkpoint, scan, tmp_path, files, caplog, capfd, skip
+):
+    x, y, z = (axis - 31.5 for axis in np.ogrid[:64, :64, :64])
+    torso = 900.0 * ((x / 30) ** 2 + (y / 20) ** 2 + 0 * z < 1)
+    files.nifti(scan.with_name(f"{CANARY}-torso.nii.gz"), torso.astype(np.float32), np.diag([5.0, 5.0, 5.0, 1.0]))
+    if skip:
+        release(tmp_path / "out", checkpoint, input=str(scan.parent), skip_unreadable=True)
+        assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 1
+    else:
+        with pytest.raises((RuntimeError, ValueError)) as caught:
+            release(tmp_path / "out", checkpoint, input=str(scan.parent))
+        shown = "".join(traceback.format_exception(caught.value))
+        assert "out_problems.csv with pictures beside the output" in shown and CANARY not in shown
+        assert not (tmp_path / "out").exists()
+    (row,) = (tmp_path / "out_problems.csv").read_text().splitlines()[1:]
+    assert f"{CANARY}-torso" in row and "larger than a head" in row and "Seen in out_problems.1.png." in row
+    picture = tmp_path / "out_problems.1.png"
+    assert stat.S_IMODE(picture.stat().st_mode) == 0o600
+    assert np.asarray(Image.open(picture)).std() > 20 and CANARY.encode() not in picture.read_bytes()
+    said = "".join([*capfd.readouterr(), caplog.text])
+    assert CANARY not in said and "larger than a head" not in said
+
+
+def test_a_kind_that_was_stated_is_not_detected(checkpoint, tmp_path, files):
+    (tmp_path / "scans").mkdir()
+    noise = np.random.RandomState(0).rand(12, 12, 10).astype(np.float32)
+    path = files.nifti(tmp_path / "scans" / "a.nii.gz", noise, np.diag([2.0, 2.0, 2.0, 1.0]))
+    assert release(tmp_path / "out", checkpoint, input=str(path), input_kind="brain").exists()
+
+
 def test_a_dicom_series_in_becomes_a_dicom_series_out(checkpoint, tmp_path, files):
     volume = BrainCohort(7, 1, spatial_shape=(24, 30, 24), spacing=7.2)[0]["image"][0].numpy()
     folder = files.series(tmp_path / "series", (900 * volume[::-1, ::-1]).astype(np.int16), pixel_spacing=7.2, step=7.2)
@@ -161,6 +217,7 @@ def test_a_folder_of_scans_is_released_under_a_ledger(checkpoint, scan, tmp_path
     ("options", "match"),
     [
         ({"input": "nothing.nii.gz"}, "does not exist"),
+        ({"input_kind": "knee"}, "expected head or brain"),
         ({"output_format": "jpeg"}, "volume_format is 'jpeg'"),
         ({"checkpoint_sha256": "0" * 64}, "not the one that was shipped"),
         ({"epsilon": None}, "epsilon"),
