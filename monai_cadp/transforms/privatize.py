@@ -161,7 +161,7 @@ class Privatize(Transform):
 
 
 class Privatized(MapTransform):
-    """Dictionary-based :class:`Privatize`: releases stand in the place of originals.
+    r"""Dictionary-based :class:`Privatize`: releases stand in the place of originals.
 
     Every key is a release of its own, and spends a budget of its own; all keys of an item are released, or none. An
     image and its mask are one release under one budget where ``mask_key`` is given: a mask tells of its image. Meta
@@ -181,7 +181,7 @@ class Privatized(MapTransform):
             images are known by their pixels, so that it shows which images of a subject are identical; the guarantee
             then lists this among the public facts.
         allow_missing_keys: as in MONAI's transforms.
-        mask_key: which of two keys is the mask of the other one: classes (1, *spatial), 0 for the background. Both are
+        mask_key: which of two keys is the mask of the other one: classes (1, \*spatial), 0 for the background. Both are
             released together by a network for images with their masks, as bundles/cadp_3d trains it; the mask keeps its
             type. None where no key is a mask.
         num_mask_classes: with the background; needed with a mask_key.
