@@ -34,7 +34,7 @@ LARGEST_COARSE_SIZE = 512
 LARGEST_COARSE_PLACES = {2: 64, 3: 128}
 FEWEST_COARSE_PLACES = {2: 16, 3: 64}
 # Of sizes that cannot be halved often enough: more are slow and drawn badly, and many more fill the memory.
-MANY_COARSE_PLACES, TOO_MANY_COARSE_PLACES = {2: 256, 3: 4096}, 8192
+MANY_COARSE_PLACES, TOO_MANY_COARSE_PLACES = {2: 1024, 3: 4096}, 8192
 NARROWEST_DETAIL = 8
 CONTEXT_WIDTHS = {2: 64, 3: 32}
 # What a refiner sees is the largest of the coarser images that is no larger than this along any axis.

@@ -213,7 +213,7 @@ def test_volumes_go_from_an_archive_to_another_with_their_patients(start_archive
         "--input", f"{hospital.dicomweb}/studies?PatientID={CANARY}*", "--output", research.dicomweb,
         "--work_dir", str(tmp_path / "work"), "--checkpoint", str(tmp_path / "model.pt"), "--checkpoint_sha256", "any",
         "--epsilon", "4.0", "--spatial_shape", "[12, 16, 12]", "--grid#spacing", "14.4", "--num_directions", "4",
-        "--ledger", str(tmp_path / "ledger.db"), "--secret_file", str(tmp_path / "secret"),
+        "--ledger", str(tmp_path / "ledger.db"), "--secret_file", str(tmp_path / "secret"), "--input_kind", "brain",
     ])  # fmt: skip
     assert code == 0 and CANARY not in "".join(capfd.readouterr())
     assert {ledger.spent(patient) for patient in PATIENTS[:2]} == {(4.0, 0.0)} and ledger.summary()["released"] == 2
