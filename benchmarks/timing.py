@@ -36,10 +36,16 @@ def matmul_rate(seconds: float = 5.0) -> float:
     return 2 * MATRIX**3 / fastest_step(lambda: a @ b, seconds)
 
 
-def operations(step: Callable[[], object]) -> float:
-    """Return the floating-point operations of matrix products and convolutions in a step."""
-    with FlopCounterMode(display=False) as counter:
-        step()
+def operations(step: Callable[[], object]) -> float | None:
+    """Return the floating-point operations of matrix products and convolutions in a step.
+
+    None where the step takes a gradient within itself, as denoising does: torch's counter cannot follow that.
+    """
+    try:
+        with FlopCounterMode(display=False) as counter:
+            step()
+    except RuntimeError:
+        return None
     return float(counter.get_total_flops())
 
 
