@@ -65,12 +65,6 @@ class TrackedRun:
         chosen = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
         self._embedded = chosen is None
         self.tracking_uri = chosen or self._embedded_uri()
-        if self._embedded and any(sign in self.tracking_uri for sign in "?%"):
-            # The store would lie in another folder than the one that was named.
-            raise ValueError(
-                "The output folder has a ? or % in its path, which MLflow reads as a part of the address of its store; "
-                "choose another folder, or give tracking_uri."
-            )
         self.experiment = experiment
         self.name = f"{run_name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
         self.tags = dict(tags or {})
@@ -186,7 +180,14 @@ class TrackedRun:
                 )
 
     def _embedded_uri(self) -> str:
-        return f"sqlite:///{(self.store_dir / 'mlflow.db').resolve()}"
+        uri = f"sqlite:///{(self.store_dir / 'mlflow.db').resolve()}"
+        if any(sign in uri for sign in "?%"):
+            # The store would lie in another folder than the one that was named.
+            raise ValueError(
+                "The output folder has a ? or % in its path, which MLflow reads as a part of the address of its store; "
+                "choose another folder, or give tracking_uri."
+            )
+        return uri
 
     def _fall_back(self, why: str) -> None:
         warnings.warn(
@@ -195,9 +196,9 @@ class TrackedRun:
             stacklevel=4,
         )
         self._embedded, self.run_id = True, None
-        self.tracking_uri = self._embedded_uri()
         entries, self._recorded = self._recorded, []
         try:
+            self.tracking_uri = self._embedded_uri()
             self._begin()
         except Exception:
             # Not even there: what is to come is tried, and warned about, one by one.

@@ -234,6 +234,16 @@ def test_a_folder_that_mlflow_would_read_as_another_is_refused_before_anything_i
     assert (tmp_path / "x#1 ü~&;" / "mlflow.db").is_file() and len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_run_that_loses_its_server_writes_into_no_other_folder_than_its_own(tmp_path):
+    """The record is lost then, with a warning: the address of a store in this folder would mean another one."""
+    run = TrackedRun(f"sqlite:///{tmp_path / 'server.db'}", "tests", store_dir=tmp_path / "a?b=c")
+    with run:
+        MlflowClient(run.tracking_uri).delete_run(run.run_id)
+        with pytest.warns(UserWarning, match="the run goes on"):
+            run.metrics({"figure": 1.0})
+    assert {path.name for path in tmp_path.iterdir()} <= {"server.db", "a?b=c", "mlartifacts"}
+
+
 def test_a_study_is_refused_like_a_training_where_its_store_cannot_begin(tmp_path, refused):
     runs = NestedRuns("key", tracking_uri=str(tmp_path / "mlruns"), experiment="tests", store_dir=tmp_path)
     with refused(ValueError, "could not begin a run in the experiment 'tests' .*; check"):
