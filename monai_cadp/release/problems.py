@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -147,6 +148,12 @@ def _picture(items: Dataset, unreadable: dict[int, Problem], output: str | os.Pa
             with _beside_output(file) as content:
                 Image.fromarray(pixels).save(content, format="PNG")
             unreadable[index] = (name, f"{problem} Seen in {file.name}.")
+    # Of an earlier attempt, which had more of them.
+    for number in itertools.count(count + 1):
+        file = problems_file(output).with_suffix(f".{number}.png")
+        if not file.exists():
+            break
+        file.unlink()
     return count
 
 
