@@ -7,7 +7,7 @@ import torch
 from monai.metrics import FIDMetric
 from torch import Tensor
 
-__all__ = ["frechet_distance", "precision_recall"]
+__all__ = ["frechet_distance", "lies_among", "precision_recall"]
 
 
 def frechet_distance(one: Tensor, other: Tensor) -> float:
@@ -51,11 +51,6 @@ def precision_recall(originals: Tensor, releases: Tensor, neighbours: int = 3) -
         >>> precision_recall(features, features + 100)
         (0.0, 0.0)
     """
-    if not 1 <= neighbours < min(len(originals), len(releases)):
-        raise ValueError(
-            f"{neighbours} neighbours were asked for among {len(originals)} originals and {len(releases)} releases; "
-            "expected 1 or more, and less than there are points."
-        )
     shares = (lies_among(*sets, neighbours) for sets in ((releases, originals), (originals, releases)))
     precision, recall = (float(share.float().mean()) for share in shares)
     return precision, recall
@@ -63,6 +58,11 @@ def precision_recall(originals: Tensor, releases: Tensor, neighbours: int = 3) -
 
 def lies_among(points: Tensor, among: Tensor, neighbours: int = 3) -> Tensor:
     """Return which of the points (n, k) lie among others (m, k), as :func:`precision_recall` counts them (n,)."""
+    if not 1 <= neighbours < len(among):
+        raise ValueError(
+            f"{neighbours} neighbours were asked for among {len(among)} points; expected 1 or more, and less than "
+            "there are points."
+        )
     # A point is its own nearest neighbour.
     radius = torch.cdist(among, among).kthvalue(neighbours + 1, dim=1).values
     return (torch.cdist(points, among) <= radius).any(dim=1)

@@ -32,7 +32,7 @@ from monai_cadp.studies.network_membership import NetworkMembership
 from monai_cadp.studies.network_training import NetworkTraining
 from monai_cadp.studies.release_audit import ReleaseAudit
 from monai_cadp.studies.study_report import write_report
-from monai_cadp.studies.subgroups import SMALLEST_GROUP, Subgroup, Subgroups
+from monai_cadp.studies.subgroups import SMALLEST_GROUP, Subgroup, Subgroups, comparable
 from monai_cadp.studies.variant import Method, Split, StudyContext, Variant
 
 __all__ = ["Study"]
@@ -248,7 +248,7 @@ class Study:
             figures |= measured(releases)
             for group, found in zip(groups, of_groups, strict=True):
                 if group.people >= SMALLEST_GROUP:
-                    found |= measured(releases.part(group.members))
+                    found |= comparable(measured(releases.part(group.members)))
         child.metrics({name: _value(figure) for name, figure in figures.items()})
         if self._may_draw(variant):
             shown = releases.to("cpu")

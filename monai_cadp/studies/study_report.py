@@ -51,11 +51,6 @@ CURVES = {
     "kept_mean": "content kept, within-class correlation",
     "reidentification_auc": "AUC of re-identification",
 }
-# Of a group of people: what does not depend on how many they are.
-BY_GROUP = (
-    *("accuracy_p_o", "auc_p_o", "dice_p_o", "r2_p_o"),
-    *("kept_mean", "precision", "reidentification_auc", "reidentification_precision_at_1"),
-)
 WHO_PAYS = (
     "The same figures for groups of test people, as the table of subgroups names them: what releases are good for, "
     "what they keep, how many look real, what attackers get. Classifiers and attackers learnt from everybody. Groups "
@@ -152,17 +147,13 @@ def _who_pays(variants: Sequence[Mapping[str, Any]]) -> list[Section]:
         for group in variant["subgroups"]:
             row: dict[str, object] = {**method, "group": f"{group['column']}: {group['value']}"}
             row["people"] = group.get("people", f"under {SMALLEST_GROUP}")
-            rows.append(row | {name: _text(figure) for name, figure in group["figures"].items() if name in BY_GROUP})
-        shown = [{**group, "figures": _chosen(group["figures"])} for group in variant["subgroups"]]
+            rows.append(row | {name: _text(figure) for name, figure in group["figures"].items()})
         differences += [
-            {**method, **{name: text.replace("_", " ") for name, text in gap.items()}} for gap in gaps(shown)
+            {**method, **{name: text.replace("_", " ") for name, text in gap.items()}}
+            for gap in gaps(variant["subgroups"])
         ]
     found = Section("Where groups differ", text=GAPS if differences else NO_GAPS, rows=differences)
     return [Section("Who pays", text=WHO_PAYS, rows=rows), found]
-
-
-def _chosen(figures: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: figure for name, figure in figures.items() if name in BY_GROUP}
 
 
 def _introduction(results: Mapping[str, Any], public: bool) -> str:

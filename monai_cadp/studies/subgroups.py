@@ -13,11 +13,16 @@ from torch import Tensor
 
 from monai_cadp.privacy import SubjectId
 
-__all__ = ["SMALLEST_GROUP", "Subgroup", "Subgroups", "gaps"]
+__all__ = ["SMALLEST_GROUP", "Subgroup", "Subgroups", "comparable", "gaps"]
 
 SUBJECT = "subject"
 #: Figures of fewer people are withheld: they say little, and may be about somebody.
 SMALLEST_GROUP = 20
+# What does not depend on how many people a group has.
+COMPARABLE = (
+    *("accuracy_p_o", "auc_p_o", "dice_p_o", "r2_p_o"),
+    *("kept_mean", "precision", "reidentification_auc", "reidentification_precision_at_1"),
+)
 
 
 class Subgroup(NamedTuple):
@@ -99,6 +104,16 @@ class Subgroups:
             for value in sorted({*values} - {""}):
                 members = torch.tensor([place for place, one in enumerate(values) if one == value])
                 yield Subgroup(column, value, len({known[place] for place in members.tolist()}), members)
+
+
+def comparable(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those figures that may be compared between groups of different sizes.
+
+    Example:
+        >>> comparable({"kept_mean": 0.4, "frechet_distance": 12.0})
+        {'kept_mean': 0.4}
+    """
+    return {name: figure for name, figure in figures.items() if name in COMPARABLE}
 
 
 def gaps(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

@@ -139,6 +139,7 @@ def test_the_page_tells_who_pays_withholds_small_groups_and_flags_gaps(tmp_path,
     female, male = groups["sex", "F"]["figures"], groups["sex", "M"]["figures"]
     assert groups["sex", "F"]["people"] == 50 and male["accuracy_p_o"]["value"] + 0.2 < female["accuracy_p_o"]["value"]
     assert "cosine" in originals["figures"] and "cosine" not in female
+    assert "uncertainty_p_o" in originals["figures"] and female.keys() == {"accuracy_p_o", "kept_mean"}
     small = groups["site", "B"]
     assert small["figures"] == {} and "people" not in small
     text = page.read_text()
