@@ -184,6 +184,8 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=320, help="prior samples that are looked at for what is odd")
     parser.add_argument("--out", type=Path, default=Path("results/chest_xray.json"))
     options = parser.parse_args()
+    if options.alone and not options.utility:
+        parser.error("--alone was given without --utility, and nothing is left to do")
 
     model = load_model(options.checkpoint)
     model.network.eval()
