@@ -117,6 +117,11 @@ class FlowTrainer(Trainer):
             )
         if max_minutes is not None and idist.get_world_size() > 1:
             raise ValueError("max_minutes was given for several processes, whose clocks differ; give max_epochs alone.")
+        if not any(parameter.requires_grad for parameter in network.parameters()):
+            raise ValueError(
+                "The network has nothing that a training learns, neither couplings nor levels; expected even sizes of "
+                "the images, or num_couplings above 0."
+            )
         if isinstance(network, ConditionalINN):
             network.set_reversible(reversible)
         elif reversible:

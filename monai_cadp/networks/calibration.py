@@ -38,8 +38,8 @@ def calibrate_latents(
     A part that has learnt its images too well is too sure of others: their latents vary more than those of the prior,
     and what is drawn from the prior varies less than images do. From the coarse image on, every level takes a smooth
     context for that of a smooth image and adds to it. So the latents of every part are divided by the root of their
-    mean square on held-out images: one number a part, 1 where nothing was overlearnt. It stays between 1/2 and 2, so
-    that a single odd image does not make all draws odd.
+    mean square on held-out images: one number a part, 1 where nothing was overlearnt; that of the coarse image is from
+    its subspace. It stays between 1/2 and 2, so that a single odd image does not make all draws odd.
 
     Args:
         inn: a network whose levels see the whole coarser image, changed in place.
@@ -68,6 +68,8 @@ def calibrate_latents(
     with progress_bar(progress, "calibration") as bar:
         for x, condition in on_device_of(inn, batches)():
             parts = inn.part_latents(inn.encode(x, condition)[0])
+            # Outside of the subspace there is what it could not hold, and many more numbers than inside.
+            parts[0] = parts[0] @ inn.whitening.basis
             squares += torch.stack([part.cpu().double().square().mean(1).sum() for part in parts])
             count += len(x)
             bar.update()

@@ -31,10 +31,12 @@ __all__ = ["ConditionalINN", "as_channels"]
 LARGEST_LOCAL_SIZE = 32
 LARGEST_COARSE_SIZE = 512
 # Of the coarse image, in pixels or voxels, where levels see all of it: split while it has more, or keeps the fewest.
-LARGEST_COARSE_PLACES = {2: 64, 3: 128}
+# Volumes are few, and an organ lies in its grid alike: a Gaussian of low rank then knows more than levels can learn,
+# and one level may be enough.
+LARGEST_COARSE_PLACES = {2: 64, 3: 8192}
 FEWEST_COARSE_PLACES = {2: 16, 3: 64}
 # Of sizes that cannot be halved often enough: more are slow and drawn badly, and many more fill the memory.
-MANY_COARSE_PLACES, TOO_MANY_COARSE_PLACES = {2: 1024, 3: 4096}, 8192
+MANY_COARSE_PLACES, TOO_MANY_COARSE_PLACES = {2: 1024, 3: 8192}, {2: 8192, 3: 32768}
 NARROWEST_DETAIL = 8
 CONTEXT_WIDTHS = {2: 64, 3: 32}
 # What a refiner sees is the largest of the coarser images that is no larger than this along any axis.
@@ -52,9 +54,9 @@ class ConditionalINN(InvertibleNetwork):
     arithmetic. Every level's details pass a convolutional flow conditioned on the coarser image. Time and memory are
     linear in the number of pixels, and no batch statistic exists in any mode.
 
-    Images larger than 32 are split down to a coarse image of 4 x 4 if their sizes allow it, of at most 8 x 8 (or 128
-    voxels) otherwise, and every level sees the whole of its coarser image through a U-Net (:class:`ConditionalLevel`):
-    what is drawn at one place knows what was drawn at all others. Smaller images have flows that see their
+    Images larger than 32 are split down to a coarse image of 4 x 4 if their sizes allow it, of at most 8 x 8 otherwise,
+    and volumes once, or to one of at most 8192 voxels. Every level sees the whole of its coarser image through a U-Net
+    (:class:`ConditionalLevel`): what is drawn at one place knows what was drawn at all others. Smaller images have flows that see their
     neighbourhood (:class:`DetailFlow`), and a table row has no levels. ``context_width`` chooses.
 
     The likelihood is a sum over the coarse image and the levels (:meth:`part_log_probs`), and no level shares a
@@ -528,15 +530,17 @@ def as_channels(values: Tensor, x: Tensor) -> Tensor:
 
 
 def _default_levels(spatial_shape: tuple[int, ...], in_channels: int, whole: bool) -> int:
-    def is_split(places: int) -> bool:
+    def is_split(places: int, levels: int) -> bool:
         if not whole:
             return in_channels * places > LARGEST_COARSE_SIZE
         dims = len(spatial_shape)
+        if dims == 3 and levels > 0:
+            return places > LARGEST_COARSE_PLACES[dims]
         return places > LARGEST_COARSE_PLACES[dims] or places >= 2**dims * FEWEST_COARSE_PLACES[dims]
 
     levels = 0
     sizes = list(spatial_shape)
-    while sizes and is_split(math.prod(sizes)) and not any(size % 2 for size in sizes):
+    while sizes and is_split(math.prod(sizes), levels) and not any(size % 2 for size in sizes):
         sizes = [size // 2 for size in sizes]
         levels += 1
     return levels
@@ -554,7 +558,7 @@ def _check_coarse(spatial_shape: tuple[int, ...], num_levels: int) -> None:
         f"Images of {' x '.join(map(str, spatial_shape))} can be halved {num_levels} times, to "
         f"{' x '.join(map(str, coarse))}; sizes that can be halved more often, such as {better},"
     )
-    if places > TOO_MANY_COARSE_PLACES:
+    if places > TOO_MANY_COARSE_PLACES[dims]:
         raise ValueError(f"{said} are needed, for the coarse image would be too large; give such a spatial_shape.")
     warnings.warn(f"{said} train faster and are drawn better.", stacklevel=3)
 

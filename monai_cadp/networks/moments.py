@@ -87,7 +87,7 @@ def refit_moments(
     Augmented images vary more than images do, and so does what a network draws that has learnt from them. The means
     and covariances of the images as they are put that right: what couplings have learnt is the shape around them. A
     covariance in K dimensions of fewer images says of most directions that nothing varies along them: the covariance
-    that the network has counts as K further images.
+    that the network has counts as K further images, brought to the size (the trace) of that of the images.
 
     Args:
         inn: the network, changed in place.
@@ -348,7 +348,7 @@ class _GroupSums:
         self.cross = axes.T @ self.cross
 
     def fit(self, layer: GroupWhitening, earlier: Tensor | None = None) -> None:
-        """Give a layer the moments of what was added; an earlier covariance (K, K) counts as K further vectors."""
+        """Give a layer the moments of what was added; the shape of an earlier covariance (K, K) counts as K vectors."""
         if self.regress:
             design = len(self.gram)
             ridge = 1e-3 * self.count.sum() * torch.eye(design, dtype=torch.float64)
@@ -365,6 +365,9 @@ class _GroupSums:
             scatter = self.second - self.count[:, None, None] * mean[:, :, None] * mean[:, None, :]
             pooled = scatter.sum(0) / self.count.sum()
             if earlier is not None:
+                size = pooled.trace()
+                # One image says nothing of how images vary.
+                earlier = earlier * (size / earlier.trace()) if size > 0 else earlier
                 pooled = (scatter.sum(0) + len(earlier) * earlier) / (self.count.sum() + len(earlier))
             weight = (self.count / (self.count + mean.shape[1]))[:, None, None]
             if earlier is not None and len(self.count) == 1:

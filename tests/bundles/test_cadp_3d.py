@@ -28,7 +28,7 @@ SCHEMA = Path(__file__).with_name("metadata_schema.json")
 CANARY = "Mustermann-1954"
 SHAPE, SPACING, CLASSES = [16, 16, 16], 20.0, 4
 SMALL = {"spatial_shape": SHAPE, "spacing": SPACING, "num_mask_classes": CLASSES}
-NETWORK = {"context_width": 16, "num_detail_couplings": 2, "detail_width": 16, "refiner_width": 16}
+NETWORK = {"rank": 40, "context_width": 16, "num_detail_couplings": 2, "detail_width": 16}
 
 
 def torso(seed, size=20):
@@ -130,7 +130,7 @@ def test_training_leaves_a_network_of_both_that_says_unprotected_and_pictures(ch
     privatizer = load_privatizer(checkpoint, PriorOnly())
     assert privatizer.image_shape == (CLASSES, *SHAPE)
     assert privatizer.training_data.protection == "unprotected"
-    assert privatizer.content.directions.shape == (CLASSES * 4**3, 4)
+    assert privatizer.content.directions.shape == (CLASSES * 8**3, 4)
     assert (checkpoint.parent / "runs" / "samples" / "samples_epoch_0001.png").exists()
 
 

@@ -331,6 +331,11 @@ def test_bad_numbers_are_refused(refused, options):
         trainer(**options)
 
 
+def test_a_network_with_nothing_to_learn_is_refused(refused):
+    with refused(ValueError, "nothing that a training learns.*expected even sizes"):
+        FlowTrainer(ConditionalINN((5, 5, 5), num_couplings=0), DataLoader(Dataset([])), max_epochs=1)
+
+
 def test_a_batch_without_images_is_refused(refused):
     with refused(KeyError, "no key 'image'"):
         trainer(rows=[{"picture": torch.zeros(2)}] * 4).run()

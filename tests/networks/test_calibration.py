@@ -89,6 +89,19 @@ def test_a_single_odd_image_does_not_make_all_draws_odd():
     assert float(inn.latent_deviations.min()) >= 0.5 and bool(inn.encode(x[1:], labels[1:])[1].isfinite().all())
 
 
+def test_what_the_subspace_of_the_coarse_image_does_not_hold_has_no_say():
+    """Of held-out images much lies outside; what is inside varies as it was learnt, and so do draws."""
+    torch.manual_seed(0)
+    inn = ConditionalINN((8, 8), 1, num_levels=0, rank=4, context_width=16, num_couplings=0)
+    inside = torch.randn(400, 1, 1, 1) * torch.ones(8, 8)
+    fit_moments(inn, lambda: [(inside + 0.01 * torch.randn(400, 1, 8, 8), None)])
+    inn.whitening.inside.set_covariances(torch.diag(torch.tensor([64.0, 0.01, 0.01, 0.01]))[None])
+    x = torch.randn(400, 1, 1, 1) * torch.ones(8, 8) + 0.1 * torch.randn(400, 1, 8, 8)
+    before = float(inn.decode(torch.randn(400, 64)).detach().std())
+    calibrate_latents(inn, lambda: [(x, None)])
+    assert float(inn.decode(torch.randn(400, 64)).detach().std()) == pytest.approx(before, rel=0.1)
+
+
 def test_weights_of_a_part_alone_leave_the_calibration_as_it_is():
     inn = overlearnt()
     calibrate_latents(inn, lambda: [held_out()])

@@ -174,3 +174,24 @@ def test_few_images_refit_what_they_show_and_take_nothing_for_constant():
     z, _ = inn.encode(3 + torch.randn(2000, 32, generator=generator))
     assert 0.8 < float(z.square().mean()) < 1.5
     assert float(inn.decode(torch.randn(2000, 32, generator=generator)).detach().mean()) == pytest.approx(3, abs=0.2)
+
+
+@pytest.mark.parametrize("images", [20, 100])
+def test_few_images_say_how_much_images_vary_whatever_the_network_had_learnt(images):
+    """What was augmented varies more: here twice as far in all directions, and of that nothing is left."""
+    generator = torch.Generator().manual_seed(0)
+    inn = ConditionalINN(spatial_shape=(), in_channels=32, rank=32, num_couplings=0)
+    fit_moments(inn, lambda: [(2 * torch.randn(2000, 32, generator=generator), None)])
+    plain = torch.randn(images, 32, generator=generator)
+    refit_moments(inn, lambda: [(plain, None)])
+    drawn = inn.decode(torch.randn(5000, 32, generator=generator)).detach()
+    assert float(drawn.var(0).sum() / plain.var(0, correction=0).sum()) == pytest.approx(1, abs=0.05)
+
+
+def test_one_image_says_nothing_of_how_images_vary():
+    generator = torch.Generator().manual_seed(0)
+    inn = ConditionalINN(spatial_shape=(), in_channels=4, num_couplings=0)
+    fit_moments(inn, lambda: [(2 * torch.randn(2000, 4, generator=generator), None)])
+    refit_moments(inn, lambda: [(torch.ones(1, 4), None)])
+    drawn = inn.decode(torch.randn(5000, 4, generator=generator)).detach()
+    assert float(drawn.std()) > 1.5 and float(drawn.mean()) == pytest.approx(1, abs=0.1)

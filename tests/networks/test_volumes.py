@@ -28,7 +28,9 @@ def balls(count, seed=0):
 def network():
     """Fitted, with weights that are not those of the identity, and calibrated."""
     torch.manual_seed(0)
-    inn = ConditionalINN(SHAPE, 2, context_width=16, num_detail_couplings=2, detail_width=16, refiner_width=16)
+    inn = ConditionalINN(
+        SHAPE, 2, num_levels=2, context_width=16, num_detail_couplings=2, detail_width=16, refiner_width=16
+    )
     volumes = balls(48)
     noisy = volumes + 0.01 * torch.randn(volumes.shape, generator=torch.Generator().manual_seed(1))
     fit_moments(inn, lambda: [(noisy, None)])
@@ -77,11 +79,24 @@ def test_its_content_basis_lies_in_the_coarse_volume(network):
     assert basis.directions.shape[1] == 4 and basis.directions.shape[0] == 2 * 4 * 6 * 4
 
 
+@pytest.mark.parametrize(
+    ("shape", "coarse"),
+    [
+        ((16, 24, 16), (8, 12, 8)),
+        ((32, 48, 32), (16, 24, 16)),
+        ((64, 64, 64), (16, 16, 16)),
+        ((96, 120, 96), (12, 15, 12)),
+    ],
+)
+def test_a_volume_is_split_once_or_until_it_has_a_few_thousand_places(shape, coarse):
+    assert ConditionalINN(shape, 1, context_width=16, num_couplings=0).coarse_shape[1:] == coarse
+
+
 def test_only_the_finest_level_of_a_volume_folds_its_details():
     """A cell of 2 x 2 x 2 has eight times the details of a place: too many for the few places of a coarse volume."""
-    inn = ConditionalINN(SHAPE, 1, context_width=16)
+    inn = ConditionalINN(SHAPE, 1, num_levels=2, context_width=16)
     assert [flow.is_folded for flow in inn.detail_flows] == [False, True]
-    inn = ConditionalINN(SHAPE, 1, context_width=16, num_unfolded_levels=2)
+    inn = ConditionalINN(SHAPE, 1, num_levels=2, context_width=16, num_unfolded_levels=2)
     assert [flow.is_folded for flow in inn.detail_flows] == [False, False]
     assert all(flow.is_folded for flow in ConditionalINN((32, 32), 1, context_width=16).detail_flows)
 
