@@ -56,8 +56,8 @@ class ConditionalINN(InvertibleNetwork):
 
     Images larger than 32 are split down to a coarse image of 4 x 4 if their sizes allow it, of at most 8 x 8 otherwise,
     and volumes once, or to one of at most 8192 voxels. Every level sees the whole of its coarser image through a U-Net
-    (:class:`ConditionalLevel`): what is drawn at one place knows what was drawn at all others. Smaller images have flows that see their
-    neighbourhood (:class:`DetailFlow`), and a table row has no levels. ``context_width`` chooses.
+    (:class:`ConditionalLevel`): what is drawn at one place knows what was drawn at all others. Smaller images have
+    flows that see their neighbourhood (:class:`DetailFlow`), and a table row has no levels. ``context_width`` chooses.
 
     The likelihood is a sum over the coarse image and the levels (:meth:`part_log_probs`), and no level shares a
     parameter with another: each can be trained for as long as it learns.
