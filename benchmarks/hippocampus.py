@@ -4,10 +4,11 @@
 python -m benchmarks.hippocampus --data msd_hippocampus/ --checkpoint model.pt --observer realism.py \
     --out results/hippocampus.json
 
-The data are a folder with ``images/``, ``labels/`` and ``cases.csv``, which has the columns ``name`` and ``split``; the
-network is one that ``bundles/cadp_3d/configs/train.yaml`` has trained on the cases of ``train``. The observer is a
-Python file with a function ``judge(real, released, reference)`` of arrays (n, D, H, W), and no part of this package.
-Everything is measured on the cases of ``test``, which the network has not seen; ``--split val`` is for choosing.
+The data are a folder with ``images/``, ``labels/`` and ``cases.csv``, which has the columns ``name``, ``split`` and
+``patient_pair``, the same for volumes of one patient; the network is one that ``bundles/cadp_3d/configs/train.yaml``
+has trained on the cases of ``train``. The observer is a Python file with a function ``judge(real, released,
+reference)`` of arrays (n, D, H, W), and no part of this package. Everything is measured on the cases of ``test``, which
+the network has not seen; ``--split val`` is for choosing.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from tqdm import tqdm
 
 from benchmarks.chest_xray import FAMILIES, observer
 from benchmarks.report import print_table, write_json
+from monai_cadp.attacks import linkage, train_verification
 from monai_cadp.data import (
     PublicGrid,
     ReadLabelledVolume,
@@ -52,16 +54,19 @@ DECLARED = ("volume_1", "volume_2")
 DECLARED_EPSILONS = (4.0, 8.0)
 BASIS_EPSILON = 8.0
 BATCH_SIZE = 8
+# Of a volume against another before they are compared, in voxels.
+LARGEST_SHIFT = 2
 
 
-def load(folder: Path, split: str, spatial_shape: Sequence[int]) -> Tensor:
-    """Return the volumes of a split with their masks as channels (n, 3, D, H, W)."""
+def load(folder: Path, split: str, spatial_shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return the volumes of a split with their masks as channels (n, 3, D, H, W), and whose they are (n,)."""
     with open(folder / "cases.csv", newline="", encoding="utf-8") as file:
-        names = [row["name"] for row in csv.DictReader(file) if row["split"] == split]
+        rows = [row for row in csv.DictReader(file) if row["split"] == split]
+    names, people = [row["name"] for row in rows], torch.tensor([int(row["patient_pair"]) for row in rows])
     read = ReadLabelledVolume(PublicGrid(spatial_shape, SPACING), NUM_MASK_CLASSES)
     pairs = [read(folder / "images" / name, folder / "labels" / name) for name in tqdm(names, split)]
     images, masks = (torch.stack(part) for part in zip(*pairs, strict=True))
-    return join_masks(images, masks, NUM_MASK_CLASSES, REACH)
+    return join_masks(images, masks, NUM_MASK_CLASSES, REACH), people
 
 
 def release(privatizer: Privatizer, volumes: Tensor, name: str) -> Tensor:
@@ -111,6 +116,52 @@ def content_row(originals: Tensor, released: Tensor) -> dict[str, float]:
     return {name: round(value, 3) for name, value in zip((*names, "both volumes"), kept, strict=True)}
 
 
+def aligned_correlation(probes: Tensor, gallery: Tensor) -> Tensor:
+    """Return how probes (n, 1, D, H, W) correlate with a gallery (m, 1, D, H, W), shifted as it is best: (n, m)."""
+    one, other = (
+        torch.fft.fftn((x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True), dim=(1, 2, 3))
+        for x in (probes[:, 0], gallery[:, 0])
+    )
+    shifts = torch.arange(-LARGEST_SHIFT, LARGEST_SHIFT + 1)
+    x, y, z = torch.meshgrid(shifts, shifts, shifts, indexing="ij")
+    rows = []
+    for probe in one:
+        correlation = torch.fft.ifftn(probe * other.conj(), dim=(1, 2, 3)).real / probe.numel()
+        rows.append(correlation[:, x, y, z].flatten(1).amax(1))
+    return torch.stack(rows)
+
+
+def other_volumes(people: Tensor) -> list[tuple[int, int]]:
+    """Return the pairs of two volumes of one patient, both ways round."""
+    same = (people[:, None] == people) & ~torch.eye(len(people), dtype=torch.bool)
+    return [(int(i), int(j)) for i, j in same.nonzero()]
+
+
+def reidentification_row(
+    originals: tuple[Tensor, Tensor], seen: Tensor, learnt_from: tuple[Tensor, Tensor], learnt_seen: Tensor
+) -> dict[str, object]:
+    """Return how well patients are found in a gallery by another volume of theirs, by the better of two attackers.
+
+    One is not trained; the other has learnt from pairs of the training volumes and of what was made of these.
+    """
+    (volumes, people), (learnt, learnt_people) = originals, learnt_from
+    pairs = other_volumes(learnt_people)
+    one, other = (list(side) for side in zip(*pairs, strict=True))
+    network = train_verification(learnt_seen[one, :1], learnt[other, :1], people=learnt_people[one], progress=True)
+    with torch.no_grad():
+        learned = network(volumes[:, :1], 1) @ network(seen[:, :1], 0).T
+    own = torch.eye(len(people), dtype=torch.bool)
+    attackers = {"aligned correlation": aligned_correlation(volumes[:, :1], seen[:, :1]), "Siamese network": learned}
+    found = {
+        name: linkage(similarity, people, people, left_out=own, num_bootstraps=1000)
+        for name, similarity in attackers.items()
+    }
+    row: dict[str, object] = {"patients with two volumes": len(other_volumes(people)) // 2}
+    for name, result in found.items():
+        row |= {f"{name}, top 1": result.top_1.to_dict(3), f"{name}, AUC": result.auc.to_dict(3)}
+    return row | {"guess": round(next(iter(found.values())).guess, 3)}
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -120,6 +171,7 @@ def main() -> None:
     parser.add_argument("--split", choices=("test", "val"), default="test")
     parser.add_argument("--draws", type=int, default=200, help="prior samples whose masks are looked at")
     parser.add_argument("--candidates", type=int, default=2048, help="of declared content; 0 to leave it out")
+    parser.add_argument("--reidentification", action="store_true", help="of patients who have two volumes")
     parser.add_argument("--segmentation_epochs", type=int, default=0, help="of segmentations; 0 to leave them out")
     parser.add_argument("--out", type=Path, default=Path("results/hippocampus.json"))
     options = parser.parse_args()
@@ -127,8 +179,10 @@ def main() -> None:
     model = load_model(options.checkpoint)
     model.network.eval()
     shape = model.network.spatial_shape
-    train, real = load(options.data, "train", shape), load(options.data, options.split, shape)
-    reference = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[: len(real)]]
+    train, train_people = load(options.data, "train", shape)
+    real, people = load(options.data, options.split, shape)
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
+    reference, others = train[order[: len(real)]], train[order[-len(real) :]]
     basis_mechanism = SubsetSelection(BASIS_EPSILON)
     privatizers: dict[str, tuple[Mechanism, Privatizer]] = {
         "prior only": (PriorOnly(), Privatizer(model, PriorOnly())),
@@ -153,7 +207,7 @@ def main() -> None:
             row |= realism(judge, real, released[name], reference)
         rows.append(row | content_row(real, released[name]))
     if judge is not None:
-        rows.append({"method": "real volumes", "epsilon": None} | realism(judge, real, reference, reference))
+        rows.append({"method": "real volumes", "epsilon": None} | realism(judge, real, others, reference))
     print_table([{name: row.get(name, "") for name in rows[0]} for row in rows])
 
     sizes = [BATCH_SIZE] * (options.draws // BATCH_SIZE)
@@ -193,14 +247,24 @@ def main() -> None:
     pictures = torch.cat([outlined_slices(part, NUM_MASK_CLASSES) for part in shown])
     save_image_grid(pictures, options.out.with_suffix(".png"), columns=len(shown[0]))
     write_json(options.out, result)
+    if not (options.segmentation_epochs or options.reidentification):
+        return
+    learnt = {"originals": train}
+    learnt |= {
+        name: release(privatizers[name][1], train, f"{name}, training volumes")
+        for name in ("prior only", f"content basis, epsilon {BASIS_EPSILON:g}")
+    }
+    if options.reidentification:
+        seen = {"originals": real} | released
+        result["reidentification"] = linked = [
+            {"gallery": name, **reidentification_row((real, people), seen[name], (train, train_people), source)}
+            for name, source in learnt.items()
+        ]
+        write_json(options.out, result)
+        print_table([{k: v["value"] if isinstance(v, dict) else v for k, v in row.items()} for row in linked])
     if options.segmentation_epochs:
         result["dice_on_originals_of_a_unet_trained_on"] = dices = {}
-        sources = {"originals": train}
-        sources |= {
-            name: release(privatizers[name][1], train, f"{name}, training volumes")
-            for name in ("prior only", f"content basis, epsilon {BASIS_EPSILON:g}")
-        }
-        for name, source in sources.items():
+        for name, source in learnt.items():
             images, masks = split_masks(source, NUM_MASK_CLASSES)
             unet = train_segmentation(
                 images,

@@ -32,9 +32,10 @@ def data(tmp_path, files):
         image = (100 * generator.random(mask.shape) + 300 * (mask > 0)).astype(np.float32)
         for part, voxels in (("images", image), ("labels", mask)):
             files.nifti(tmp_path / part / f"{index}.nii.gz", voxels)
-        rows.append({"name": f"{index}.nii.gz", "split": ("train", "val", "test")[index % 3]})
+        split = ("train", "val", "test")[index % 3]
+        rows.append({"name": f"{index}.nii.gz", "split": split, "patient_pair": index // 6 * 3 + index % 3})
     with open(tmp_path / "cases.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, ["name", "split"])
+        writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     return tmp_path
@@ -48,7 +49,7 @@ def test_every_figure_of_the_benchmark_is_made_with_every_option(data, tmp_path,
     out = tmp_path / "result.json"
     options = {"data": data, "checkpoint": tmp_path / "model.pt", "observer": tmp_path / "observer.py", "out": out}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    words += ["--draws", "8", "--candidates", "16", "--segmentation_epochs", "1"]
+    words += ["--draws", "8", "--candidates", "16", "--segmentation_epochs", "1", "--reidentification"]
     monkeypatch.setattr("sys.argv", ["hippocampus", *words])
     hippocampus.main()
     result = json.loads(out.read_text())
@@ -62,3 +63,17 @@ def test_every_figure_of_the_benchmark_is_made_with_every_option(data, tmp_path,
     dices = result["dice_on_originals_of_a_unet_trained_on"]
     assert list(dices) == ["originals", "prior only", "content basis, epsilon 8"]
     assert Image.open(out.with_suffix(".png")).size[0] > 4 * 12
+    linked = result["reidentification"]
+    assert [row["gallery"] for row in linked] == ["originals", "prior only", "content basis, epsilon 8"]
+    assert [(row["patients with two volumes"], row["guess"]) for row in linked] == [(3, 0.2)] * 3
+
+
+def test_a_volume_is_found_again_where_it_was_moved():
+    volumes = torch.rand(3, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    moved = volumes.roll((2, -1, 1), dims=(2, 3, 4))
+    correlation = hippocampus.aligned_correlation(volumes, moved)
+    assert (
+        torch.allclose(correlation.diagonal(), torch.ones(3), atol=0.02) and correlation.fill_diagonal_(0).max() < 0.5
+    )
+    too_far = hippocampus.aligned_correlation(volumes, volumes.roll(4, dims=2))
+    assert float(too_far.diagonal().max()) < 0.5
