@@ -210,8 +210,19 @@ def test_a_series_lies_where_the_grid_does(volume):
     assert [float(value) for value in first.PixelSpacing] == [2.0, 2.0]
 
 
+def test_voxels_that_are_no_cubes_on_turned_axes_keep_their_spacing(volume):
+    """The first axis of the volume runs from the feet to the head, the second from left to right."""
+    affine = np.array([[0, 2.0, 0, 5], [0, 0, 3.0, 6], [0.5, 0, 0, 7], [0, 0, 0, 1]])
+    first, second, *_ = read(dicom_series(volume, affine, GUARANTEE))
+    assert [float(value) for value in first.ImageOrientationPatient] == [0, 0, 1, -1, 0, 0]
+    assert [float(value) for value in first.PixelSpacing] == [2.0, 0.5]
+    assert np.allclose(np.subtract(second.ImagePositionPatient, first.ImagePositionPatient), [0, -3, 0])
+    assert float(first.SliceThickness) == 3.0
+
+
 def test_a_series_says_that_it_names_nobody_and_why(volume):
     for part in read(dicom_series(volume, GRID.affine, GUARANTEE)):
+        assert part.SeriesDescription == "Privatized volume"
         assert part.PatientIdentityRemoved == "YES" and part.BurnedInAnnotation == "NO"
         assert "epsilon 4, delta 0" in part.DeidentificationMethod
         assert part.DeidentificationMethodCodeSequence[0].CodeValue == "113100"

@@ -135,3 +135,10 @@ def test_the_theorem_of_concentrated_privacy_gives_no_less_at_any_order(epsilon,
     logarithms = math.log(1 / delta) - np.log(orders)
     converted = float((rho * orders + logarithms / (orders - 1) + np.log1p(-1 / orders)).min())
     assert epsilon < converted < 1.3 * epsilon
+
+
+def test_numbers_of_numpy_are_those_of_python():
+    assert proved_value(np.float64(0.1)) == proved_value(0.1) and proved_value(np.float32(0.5)) == proved_value(0.5)
+    assert (
+        GaussianMechanism(np.float64(2.0), np.float64(1e-5), BOUND).scale == GaussianMechanism(2.0, 1e-5, BOUND).scale
+    )

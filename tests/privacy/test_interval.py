@@ -31,6 +31,9 @@ def test_sums_products_and_quotients_hold_the_exact_ones(a, b):
 def test_a_divisor_that_may_be_zero_is_refused():
     with pytest.raises(ZeroDivisionError):
         Interval.of(1) / Interval(Decimal(-1), Decimal(1))
+    for low, high in (("-0.5", "0.5"), ("0", "0.5"), ("-0.5", "0")):
+        with pytest.raises(ZeroDivisionError):
+            Interval.of(1) / Interval(Decimal(low), Decimal(high))
 
 
 def taylor(x: Fraction) -> Fraction:

@@ -75,3 +75,5 @@ def test_inputs_that_are_one_item_are_named_by_their_positions(refused):
         check_distinct([ItemId("a"), ItemId("b"), ItemId("./a"), ItemId("b/")], "files")
     with refused(ValueError, "and 4 more"):
         check_distinct([ItemId("a")] * 10, "files")
+    with refused(ValueError, "1 and 6; name every image once"):
+        check_distinct([ItemId("a")] * 6, "files")

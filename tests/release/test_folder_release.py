@@ -61,6 +61,15 @@ def ledger(tmp_path):
     return PrivacyLedger.create(tmp_path / "ledger.db", bytes(32), Budget(epsilon=6.0))
 
 
+def test_cards_are_in_order_with_the_whole_set_first_and_beside_them_is_a_preview(privatizer, tmp_path):
+    folder = release_folder(privatizer, Cohort(6), tmp_path / "out", num_preview=6)
+    for card in sorted(folder.rglob("*.json")):
+        names = list(json.loads(card.read_text()))
+        names = names[names[0] == "set_guarantee" :]
+        assert names == sorted(names), card.name
+    assert Image.open(tmp_path / "out_preview.png").size[0] >= 6 * SHAPE[2]
+
+
 def test_every_card_says_how_images_were_drawn_from_latents(privatizer, tmp_path):
     cooler = Privatizer(privatizer.inn, privatizer.mechanism, privatizer.content, temperature=0.5)
     for releaser, temperature in ((privatizer, 1.0), (cooler, 0.5)):

@@ -249,3 +249,11 @@ def test_a_release_of_another_shape_is_not_recorded(ledger, refused, monkeypatch
     with refused(ValueError, "releases have shape"):
         RecordedReleaser(Coin(), ledger).release(x, labels, ["anna", "bert"], [1, 2])
     assert ledger.summary()["released"] == 0
+
+
+def test_images_of_any_precision_are_released_in_single_precision():
+    torch.manual_seed(0)
+    inn = ConditionalINN(SHAPE[1:], 1, num_levels=0, rank=4, num_couplings=2, width=8)
+    privatizer = Privatizer(inn, SubsetSelection(2.0), ContentBasis.leading(inn, 2))
+    for dtype in (torch.float16, torch.float64):
+        assert privatizer(torch.rand(2, *SHAPE).to(dtype)).dtype == torch.float

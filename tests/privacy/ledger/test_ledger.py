@@ -307,3 +307,10 @@ def test_the_budget_is_that_of_the_guarantee_document(ledger):
     ledger.reserve([ReleaseRequest(ledger.subject("anna"), ledger.release_key([b"1"]), cost)])
     (reserved,) = [entry for entry in ledger.export() if entry["kind"] == "reserved"]
     assert PrivacyGuarantee.from_dict(reserved["guarantee"]) == cost
+
+
+def test_a_summary_tells_numbers_of_nobody(ledger, ask):
+    assert ledger.summary()["unit"] == ledger.unit
+    ledger.reserve([ask.request(ledger, "anna", b"1")])
+    told = ledger.summary()
+    assert (told["subjects"], told["reserved"], told["released"]) == (1, 1, 0) and "anna" not in str(told)
