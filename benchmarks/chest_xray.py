@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How releases of real chest X-rays look, what they keep, and what a classifier learns from them.
 
 python -m benchmarks.chest_xray --data nih_cxr_128.npz --observer realism.py --out results/chest_xray.json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether releases of chest films tell who the patient is, to attackers who hold other films of the same people.
 
 python -m benchmarks.reidentification --data nih_cxr_128.npz --out results/reidentification.json

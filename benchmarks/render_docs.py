@@ -149,6 +149,74 @@ def reidentification(result: dict[str, Any]) -> str:
     )
 
 
+def hippocampus(result: dict[str, Any]) -> str:
+    """How releases of hippocampi look, what their masks measure, and what they keep."""
+    sizes = {row["method"]: row for row in result["label_volumes"]}
+    rows = [
+        [
+            row["method"],
+            short(row["epsilon"]),
+            fixed(row["distance"], 2),
+            *(fixed(row[observer], 3) for observer in ("spectrum", "intensity", "anatomy")),
+            fixed(sizes[row["method"]]["both, ml"], 2),
+            fixed(sizes[row["method"]]["both, deviation"], 2),
+            fixed(row.get("both volumes"), 2),
+            fixed(row.get("intensity_1"), 2),
+        ]
+        for row in result["rows"][::-1]
+    ]
+    columns = ["what", "epsilon", "distance", "spectrum", "intensity", "anatomy", "hippocampus, ml", "deviation"]
+    drawn, real = (result["pieces_per_label"][name] for name in ("prior samples", "real volumes"))
+    dices = result.get("dice_on_originals_of_a_unet_trained_on", {})
+    return paragraphs(
+        f"{result['volumes']} volumes that the network has not seen; it learnt from {result['training_volumes']}:",
+        markdown_table([*columns, "volume kept", "intensity kept"], rows),
+        f"Of {drawn['volumes']} prior samples {100 * drawn['in_one_piece']:.0f} % have each label in one piece, and "
+        f"{drawn['with_more_than_two']} have one in more than two pieces; of the real volumes "
+        f"{100 * real['in_one_piece']:.0f} % and {real['with_more_than_two']}.",
+        *_other_volumes(result.get("reidentification")),
+        *(
+            [
+                "A small U-Net that learns to segment from as many volumes, tested on the real ones:",
+                markdown_table(["trained on", "Dice"], ([name, fixed(one["value"], 3)] for name, one in dices.items())),
+            ]
+            if dices
+            else []
+        ),
+    )
+
+
+def _other_volumes(rows: list[dict[str, Any]] | None) -> list[str]:
+    """How patients are found in a gallery of releases by another volume of theirs."""
+    if not rows:
+        return []
+    attackers = ("aligned correlation", "Siamese network")
+    columns = [f"{attacker}, {figure}" for attacker in attackers for figure in ("top 1", "AUC")]
+    cells = [[row["gallery"], *(with_interval(row[column], 2) for column in columns)] for row in rows]
+    return [
+        f"{rows[0]['patients with two volumes']} patients have two volumes. How often the first guess is right which "
+        f"entry of the {len(rows)} galleries holds a patient's other volume ({rows[0]['guess']:.0%} by chance), and how well "
+        "pairs of one patient are told from others, with intervals of 95 % over patients:",
+        markdown_table(["gallery", *columns], cells),
+    ]
+
+
+def bounded(result: dict[str, Any]) -> str:
+    """Whether anything that was drawn is not finite or outside the range."""
+    columns = ["images", "not finite", "outside", "lowest", "highest"]
+    rows = [
+        [row["what"], *(f"{row[name]:,}" for name in columns[:3]), *(fixed(row[name], 2) for name in columns[3:])]
+        for row in result["rows"]
+    ]
+    shifted = "are" if result["latents_of_shifted_films_are_finite"] else "are not all"
+    return paragraphs(
+        markdown_table(["what", *columns], rows),
+        f"Decoding undoes encoding to {result['largest_error_of_the_round_trip']:.0e} of the range. Latents of films "
+        f"that are shifted by a thousandth of it {shifted} finite; the largest is "
+        f"{result['largest_latent_of_shifted_films']:.1f}.",
+    )
+
+
 def mnist(result: dict[str, Any]) -> str:
     """What a classifier learns from released digits, and what of the content is kept."""
     later = "accuracy_private_to_original_after_2_minutes"
@@ -441,6 +509,7 @@ def audit(result: dict[str, Any]) -> str:
 RENDERED: dict[str, Callable[[dict[str, Any]], str]] = {
     "audit.json": audit,
     "audit_training.json": audit_training,
+    "bounded.json": bounded,
     "brain.json": brain,
     "chest_xray.json": chest_xray,
     "chest_xray_693.json": chest_xray,
@@ -449,6 +518,7 @@ RENDERED: dict[str, Callable[[dict[str, Any]], str]] = {
     "chest_xray_kermany_306.json": chest_xray,
     "chest_xray_kermany_utility.json": lambda result: paragraphs(*_utility_of_films(result)),
     "header_fuzz.json": header_fuzz,
+    "hippocampus.json": hippocampus,
     "ledger.json": ledger,
     "memory.json": memory,
     "mnist.json": mnist,
