@@ -194,9 +194,9 @@ def _other_volumes(rows: list[dict[str, Any]] | None) -> list[str]:
     columns = [f"{attacker}, {figure}" for attacker in attackers for figure in ("top 1", "AUC")]
     cells = [[row["gallery"], *(with_interval(row[column], 2) for column in columns)] for row in rows]
     return [
-        f"{rows[0]['patients with two volumes']} patients have two volumes. How often the first guess is right which "
-        f"entry of the {len(rows)} galleries holds a patient's other volume ({rows[0]['guess']:.0%} by chance), and how well "
-        "pairs of one patient are told from others, with intervals of 95 % over patients:",
+        f"{rows[0]['patients with two volumes']} patients have two volumes. How often the most similar volume of a "
+        f"gallery is the patient's other one ({rows[0]['guess']:.0%} by chance), and how well pairs of one patient are "
+        "told from others, with intervals of 95 % over patients:",
         markdown_table(["gallery", *columns], cells),
     ]
 
