@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import subprocess
 import sys
@@ -114,6 +115,14 @@ FORBIDDEN = [
     ("certificate", ["torch", "monai", "FrEIA", "ignite", "mlflow"]),
     *((f"certificate.{part}", ["monai_cadp.privacy"]) for part in SECOND_DERIVATION),
 ]
+
+
+@pytest.mark.parametrize("package", ["monai_cadp", "monai_cadp.release"])
+def test_a_package_that_imports_at_first_use_has_no_other_names(package):
+    module = importlib.import_module(package)
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'Privatiser'"):
+        module.Privatiser  # noqa: B018
+    assert all(hasattr(module, name) for name in module.__all__)
 
 
 @pytest.mark.parametrize(("package", "forbidden"), FORBIDDEN)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from monai_cadp import Privatizer
 from monai_cadp.networks import ConditionalINN, DeclaredContent, new_event
@@ -70,3 +71,15 @@ def test_the_guarantee_of_declared_content_names_the_candidates_that_are_ranked(
     content = DeclaredContent(mean_and_deviation, num_candidates=128, seed=9)
     parameters = Privatizer(inn, SubsetSelection(2.0), content).guarantee.parameters
     assert (parameters["num_candidates"], parameters["num_blocks"], parameters["seed"]) == (128, 1, 9)
+
+
+def test_another_mechanism_takes_nothing_else_along_with_it(inn):
+    """Labels stay protected, and all that decides how the rest is drawn stays as it was."""
+    options = {"condition": 1, "temperature": 0.5, "detail_temperature": 0.25, "unit": "patient"}
+    label_mechanism = RandomizedResponse(1.5, num_classes=3)
+    first = Privatizer(inn, SubsetSelection(2.0), basis(inn), label_mechanism=label_mechanism, **options)
+    second = first.with_mechanism(SubsetSelection(0.5))
+    assert second.guarantee.epsilon == 0.5 + 1.5 and first.guarantee.epsilon == 2.0 + 1.5
+    again = second.with_mechanism(SubsetSelection(2.0))
+    assert again.guarantee == first.guarantee and again.identity == first.identity
+    assert torch.equal(again.condition_space.default, first.condition_space.default)
