@@ -146,3 +146,8 @@ def test_other_text_is_refused(text):
 def test_public_facts_are_a_tuple_whatever_list_they_came_in():
     listed = PrivacyGuarantee(1.0, "x", public=["class", "age"])
     assert listed.public == ("class", "age") and hash(listed) == hash(PrivacyGuarantee(1.0, "x", public=listed.public))
+
+
+def test_a_set_that_does_not_say_what_one_release_keeps_promises_nothing_of_it():
+    guarantee = PrivacyGuarantee(epsilon=0.5, delta=1e-6, mechanism="shuffle", parameters={"num_releases": 100})
+    assert "the guarantee of a single release instead, epsilon = inf." in guarantee.explain()

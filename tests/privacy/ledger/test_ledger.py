@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import pickle
 import sqlite3
@@ -314,3 +315,7 @@ def test_a_summary_tells_numbers_of_nobody(ledger, ask):
     ledger.reserve([ask.request(ledger, "anna", b"1")])
     told = ledger.summary()
     assert (told["subjects"], told["reserved"], told["released"]) == (1, 1, 0) and "anna" not in str(told)
+
+
+def test_a_ledger_names_the_format_that_other_versions_know_it_by(ledger):
+    assert json.loads(ledger.export()[0]["body"])["format"] == 2
