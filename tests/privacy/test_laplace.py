@@ -75,3 +75,13 @@ def test_a_hostile_sample_never_changes_the_release_of_another(bad):
 def test_an_epsilon_that_the_lattice_cannot_hold_is_refused(epsilon):
     with pytest.raises(ValueError, match="epsilon is"):
         LaplaceMechanism(epsilon, 1.0)
+
+
+def test_a_guarantee_names_every_number_of_the_noise():
+    mechanism = LaplaceMechanism(EPSILON, BOUND)
+    assert mechanism.parameters() == {
+        "clipping_bound": BOUND,
+        "norm": 1,
+        "noise_deviation": mechanism.noise_deviation,
+        "lattice_scale": mechanism.scale,
+    }

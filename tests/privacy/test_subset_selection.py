@@ -209,6 +209,7 @@ def test_tracing_before_configuring_is_refused():
         {"num_candidates": True},
         {"num_blocks": 0},
         {"seed": -1},
+        {"seed": 2**63},
         {"seed": None},
         {"subset_size": 0},
         {"num_candidates": 8, "subset_size": 8},

@@ -15,7 +15,7 @@ from monai_cadp import Privatizer
 from monai_cadp.networks import ConditionalINN, ContentBasis, DeclaredContent, PaperINN, TrainedModel, new_event
 from monai_cadp.networks.trained_model import WEIGHTS as KEY
 from monai_cadp.privacy import PriorOnly, RandomizedResponse, SubsetSelection
-from monai_cadp.release.checkpoint import load_model, load_privatizer, save_model
+from monai_cadp.release.checkpoint import load_model, load_network, load_privatizer, save_model
 
 CONDITIONS = {"none": {}, "class": {"num_classes": 3}, "vector": {"condition_size": 2}}
 MECHANISM = SubsetSelection(4.0, num_candidates=64)
@@ -281,3 +281,14 @@ def test_parts_of_a_model_that_do_not_fit_are_refused(options, kind, match, refu
 def test_a_device_that_there_is_not_is_refused(path, refused):
     with refused(ValueError, "device is 'abacus', which cannot be used here"):
         load_privatizer(path, MECHANISM, device="abacus")
+
+
+def test_a_network_alone_takes_no_number_of_directions_and_all_else_that_is_stated(tmp_path, refused):
+    inn = ConditionalINN((4, 4), num_levels=0)
+    save_model(TrainedModel(inn, ContentBasis.leading(inn, 2)), tmp_path / "model.pt")
+    stated = {"num_directions": 3, "spatial_shape": [4, 4]}
+    assert load_network(tmp_path / "model.pt", stated=stated).fingerprint() == inn.fingerprint()
+    with refused(ValueError, "spatial_shape"):
+        load_network(tmp_path / "model.pt", stated={"spatial_shape": [8, 8]})
+    with refused(ValueError, "num_directions"):
+        load_model(tmp_path / "model.pt", stated=stated)
