@@ -288,7 +288,8 @@ def test_a_network_alone_takes_no_number_of_directions_and_all_else_that_is_stat
     save_model(TrainedModel(inn, ContentBasis.leading(inn, 2)), tmp_path / "model.pt")
     stated = {"num_directions": 3, "spatial_shape": [4, 4]}
     assert load_network(tmp_path / "model.pt", stated=stated).fingerprint() == inn.fingerprint()
-    with refused(ValueError, "spatial_shape"):
-        load_network(tmp_path / "model.pt", stated={"spatial_shape": [8, 8]})
+    for prefix in ("", "network#", "inn#"):
+        with refused(ValueError, "spatial_shape"):
+            load_network(tmp_path / "model.pt", stated={f"{prefix}spatial_shape": [8, 8]})
     with refused(ValueError, "num_directions"):
         load_model(tmp_path / "model.pt", stated=stated)

@@ -70,6 +70,13 @@ def test_cards_are_in_order_with_the_whole_set_first_and_beside_them_is_a_previe
     assert Image.open(tmp_path / "out_preview.png").size[0] >= 6 * SHAPE[2]
 
 
+@pytest.mark.parametrize("options", [{"num_pieces": 0, "num_mask_classes": 2}, {"num_pieces": 1}])
+def test_pieces_of_no_masks_or_none_are_refused(privatizer, tmp_path, refused, options):
+    with refused(ValueError, "num_pieces is .*expected 1 or more, for images with num_mask_classes"):
+        release_folder(privatizer, Cohort(2), tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
 def test_every_card_says_how_images_were_drawn_from_latents(privatizer, tmp_path):
     cooler = Privatizer(privatizer.inn, privatizer.mechanism, privatizer.content, temperature=0.5)
     for releaser, temperature in ((privatizer, 1.0), (cooler, 0.5)):

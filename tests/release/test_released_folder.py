@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.metadata
 import json
 import random
 import struct
@@ -18,6 +19,7 @@ from PIL import Image
 
 from monai_cadp.data import LabelledVolumes, PublicGrid, ReadLabelledVolume, join_masks, open_images
 from monai_cadp.release import ReleasedFolder
+from monai_cadp.release.released_folder import software_versions
 
 CANARY = "Mustermann-1954"
 GUARANTEE = {"unit": "image", "relation": "replace-one", "epsilon": 8.0, "delta": 0.0, "mechanism": "SubsetSelection"}
@@ -303,3 +305,11 @@ def test_masks_are_not_written_beside_pictures(tmp_path, refused):
     with refused(ValueError, "image with a mask has shape"):
         pairs(tmp_path / "out", [torch.zeros(3, 2, 2)])
     assert not (tmp_path / "out").exists()
+
+
+def test_software_that_is_not_installed_is_said_to_be_so(monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    assert set(software_versions().values()) == {"not installed as a package"}

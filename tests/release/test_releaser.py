@@ -257,3 +257,13 @@ def test_images_of_any_precision_are_released_in_single_precision():
     privatizer = Privatizer(inn, SubsetSelection(2.0), ContentBasis.leading(inn, 2))
     for dtype in (torch.float16, torch.float64):
         assert privatizer(torch.rand(2, *SHAPE).to(dtype)).dtype == torch.float
+
+
+def test_what_is_no_number_in_an_image_is_black():
+    inn = ConditionalINN(SHAPE[1:], 1, num_levels=0, rank=4, num_couplings=2, width=8)
+    releaser = Privatizer(inn, SubsetSelection(2.0), ContentBasis.leading(inn, 2))
+    images = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(0))
+    images[0, 0, 0, 0, 0], images[1, 0, 1, 1, 1], images[2, 0, 2, 2, 2] = torch.inf, -torch.inf, torch.nan
+    black = torch.where(images.isfinite(), images, 0.0)
+    inputs = [releaser.inputs(x, None)[0] for x in (images, black)]
+    assert torch.equal(*inputs) and bool(inputs[0].isfinite().all())
