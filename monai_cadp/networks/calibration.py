@@ -103,8 +103,9 @@ def calibrate_spectrum(
 
     with P the power. The mean is that of logarithms, for a few images with much grain must not decide for all. Gains
     are smoothed over neighbouring frequencies and stay between 1/2 and 2. The frequencies of the coarse image, whose
-    moments are exact and which holds most of the content, stay as they are. Before and after the filter draws are
-    clipped to the range of the images, channel by channel.
+    moments are exact and which holds most of the content, stay as they are; where a subspace holds K of its N numbers,
+    the lowest K are those. Before and after the filter draws are clipped to the range of the images, channel by
+    channel.
 
     Encoding, decoding and the likelihood do not know of it: images pass it where they are drawn (``inn.draw``).
 
@@ -153,15 +154,22 @@ def calibrate_spectrum(
             bar.update()
     inn.train(was_training)
     log_gains = (power - power_of_draws) / (2 * count)
-    of_coarse_image = torch.zeros_like(log_gains, dtype=torch.bool)
-    of_coarse_image[(slice(None), *(slice(size) for size in inn.coarse_shape[1:]))] = True
-    log_gains[of_coarse_image] = 0.0
+    known = torch.zeros_like(log_gains, dtype=torch.bool)
+    known[(slice(None), *(slice(size) for size in _known_frequencies(inn)))] = True
+    log_gains[known] = 0.0
     log_gains = smoothed_over_frequencies(log_gains, SMOOTHING).clamp(-math.log(LARGEST_GAIN), math.log(LARGEST_GAIN))
-    log_gains[of_coarse_image] = 0.0
+    log_gains[known] = 0.0
     with inn.learning(training_data, "calibration"):
         inn.spectrum_gains.copy_(log_gains.exp())
         inn.lowest_value.copy_(lowest)
         inn.highest_value.copy_(highest)
+
+
+def _known_frequencies(inn: ConditionalINN) -> list[int]:
+    """Return along every axis how many frequencies there are of which the coarse image has the moments."""
+    sizes = inn.coarse_shape[1:]
+    share = (inn.whitening.rank / inn.whitening.size) ** (1 / len(sizes))
+    return [max(int(size * share), 1) for size in sizes]
 
 
 def _range(inn: ConditionalINN, batches: Batches) -> tuple[Tensor, Tensor]:

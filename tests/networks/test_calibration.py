@@ -175,6 +175,18 @@ def test_what_the_coarse_image_holds_stays_as_it_is(drawing):
     assert not torch.allclose(after[..., 4:, 4:], before[..., 4:, 4:], atol=1e-3)
 
 
+def test_what_a_subspace_of_the_coarse_image_does_not_hold_gets_the_power_of_images():
+    """Four numbers of 256 are held: the lowest two frequencies along both axes stay, and white noise gets a grain."""
+    torch.manual_seed(0)
+    inn = ConditionalINN((16, 16), 1, 2, num_levels=0, rank=4, context_width=16, num_couplings=0)
+    x, labels = grainy()
+    fit_moments(inn, lambda: [(x, labels)])
+    before = error(inn, x)
+    calibrate_spectrum(inn, lambda: [(x, labels)])
+    assert error(inn, grainy(seed=1)[0]) < 0.5 * before
+    assert bool((inn.spectrum_gains[:, :2, :2] == 1).all()) and not bool((inn.spectrum_gains[:, 2:, 2:] == 1).any())
+
+
 def test_a_filter_fitted_twice_is_the_one_that_was_fitted_once(drawing):
     calibrate_spectrum(drawing, lambda: [grainy()])
     once = drawing.spectrum_gains.clone()
