@@ -16,6 +16,7 @@ from monai_cadp.engines.ranks import add_gradients, sum_over_ranks
 from monai_cadp.networks import (
     ConditionalINN,
     InvertibleNetwork,
+    calibrate_histogram,
     calibrate_latents,
     calibrate_spectrum,
     refit_moments,
@@ -40,8 +41,8 @@ class LevelTrainer(FlowTrainer):
 
     Augmentation helps the likelihood, and makes samples vary more than the images do. So a finished network gets the
     moments of the coarse image from the images as they are (:func:`refit_moments`). Each part is calibrated on the
-    images of validation, if there are any (:func:`calibrate_latents`), and what is drawn gets the grain and the range
-    of the images as they are (:func:`calibrate_spectrum`).
+    images of validation, if there are any (:func:`calibrate_latents`), and what is drawn gets the grain, the range and
+    the histogram of the images as they are (:func:`calibrate_spectrum`, :func:`calibrate_histogram`).
 
     Args:
         network: as for :class:`FlowTrainer`; one with several parts.
@@ -93,6 +94,7 @@ class LevelTrainer(FlowTrainer):
         if self.plain_data_loader is not None and network.knows_noise:
             plain = flow_batches(self.plain_data_loader, _without_noise, self.seed)
             calibrate_spectrum(network, plain, training_data=self.training_event(), progress=progress)
+            calibrate_histogram(network, plain, training_data=self.training_event(), progress=progress)
 
     def _parameter_groups(self) -> list[list[nn.Parameter]]:
         groups: list[list[nn.Parameter]] = [[] for _ in self.ends]

@@ -7,20 +7,23 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from monai_cadp.networks.inn import ConditionalINN, as_channels
+from monai_cadp.networks.inn import LARGEST_VALUE, NUM_MATCHED, ConditionalINN, as_channels
 from monai_cadp.networks.moments import Batches, on_device_of, progress_bar
 from monai_cadp.networks.spectrum import cosine_transform, smoothed_over_frequencies
 
-__all__ = ["calibrate_latents", "calibrate_spectrum"]
+__all__ = ["calibrate_histogram", "calibrate_latents", "calibrate_spectrum"]
 
 # Of calibrated latents and of gains, and one over it the smallest.
 LARGEST_DEVIATION = 2.0
 LARGEST_GAIN = 2.0
 # In frequencies.
 SMOOTHING = 3.0
+# Of a histogram.
+NUM_BINS = 1024
 # Power that counts as none, beside the mean over all frequencies.
 SMALLEST_POWER = 1e-5
 
@@ -163,6 +166,99 @@ def calibrate_spectrum(
         inn.spectrum_gains.copy_(log_gains.exp())
         inn.lowest_value.copy_(lowest)
         inn.highest_value.copy_(highest)
+
+
+@torch.no_grad()
+def calibrate_histogram(
+    inn: ConditionalINN,
+    batches: Batches,
+    *,
+    training_data: str | Mapping[str, Any] = "unprotected",
+    num_images: int = 512,
+    seed: int = 0,
+    progress: bool = False,
+) -> None:
+    r"""Give what a network draws the histogram of images, channel by channel.
+
+    With F the distribution of the values of all draws and G that of all images, a value v that was drawn becomes
+
+    .. math:: G^{-1}(F(v)),
+
+    one rising curve for all images, of lines between 65 values. Draws keep what makes one brighter than another. Of a
+    mask's channel as many voxels lie on either side of its edge as of masks, and organs are as large as they are.
+
+    It follows :func:`calibrate_spectrum`, whose range it stays in. Encoding, decoding and the likelihood do not know of
+    it.
+
+    Args:
+        inn: a network that :func:`calibrate_spectrum` has given a range, changed in place.
+        batches: as for :func:`calibrate_spectrum`.
+        training_data: as for :func:`~monai_cadp.networks.fit_moments`.
+        num_images: how many of them are looked at, at most; as many are drawn, of the same conditions.
+        seed: of the draws.
+        progress: show a progress bar, if it takes more than a moment.
+
+    Raises:
+        ValueError: if the network has no range, or the data are empty or not finite.
+
+    References:
+        Gonzalez, Woods: Digital image processing, chapter 3 (histogram matching).
+
+    Example:
+        >>> inn = ConditionalINN((8, 8), context_width=16, num_couplings=0)
+        >>> images = torch.rand(200, 1, 8, 8) ** 3
+        >>> from monai_cadp.networks import fit_moments
+        >>> fit_moments(inn, lambda: [(images, None)])
+        >>> calibrate_spectrum(inn, lambda: [(images, None)])
+        >>> calibrate_histogram(inn, lambda: [(images, None)])
+        >>> drawn = inn.draw(torch.randn(200, 64))
+        >>> abs(float(drawn.median() - images.median())) < 0.02
+        True
+    """
+    if not inn.knows_noise or bool((inn.highest_value >= LARGEST_VALUE).any()):
+        raise ValueError("The network knows no range of images; calibrate its spectrum before its histogram.")
+    of_images, of_draws = (torch.zeros(inn.in_channels, NUM_BINS, dtype=torch.float64) for _ in range(2))
+    count, generator, was_training = 0, torch.Generator().manual_seed(seed), inn.training
+    inn.eval()
+    with progress_bar(progress, "calibration") as bar:
+        for x, condition in on_device_of(inn, batches)():
+            x = x[: num_images - count]
+            if len(x) == 0:
+                break
+            if not bool(x.isfinite().all()):
+                raise ValueError("The data hold NaN or infinity; expected finite pixels to calibrate the network.")
+            z = torch.randn(len(x), inn.num_latents, generator=generator).to(x)
+            drawn = inn.filtered(inn.unfiltered(z, None if condition is None else condition[: len(x)]))
+            for histogram, values in ((of_images, x), (of_draws, drawn)):
+                histogram += _histogram(inn, values)
+            count += len(x)
+            bar.update()
+    inn.train(was_training)
+    if count == 0:
+        raise ValueError("No data came to calibrate the network; expected at least one batch.")
+    curves = [_matching(*(one / one.sum() for one in both)) for both in zip(of_draws, of_images, strict=True)]
+    lowest, extent = inn.lowest_value[:, None], (inn.highest_value - inn.lowest_value)[:, None]
+    with inn.learning(training_data, "calibration"):
+        inn.matched_values.copy_(lowest + extent * torch.stack(curves).to(inn.matched_values))
+
+
+def _histogram(inn: ConditionalINN, values: Tensor) -> Tensor:
+    """Return how many values of every channel lie in each bin of its range (C, bins)."""
+    lowest, highest = as_channels(inn.lowest_value, values), as_channels(inn.highest_value, values)
+    within = (values.clamp(lowest, highest) - lowest) / (highest - lowest).clamp(min=torch.finfo(values.dtype).tiny)
+    bins = (within * NUM_BINS).long().clamp(max=NUM_BINS - 1).transpose(0, 1).flatten(1).cpu()
+    return torch.stack([one.bincount(minlength=NUM_BINS) for one in bins]).double()
+
+
+def _matching(of_draws: Tensor, of_images: Tensor) -> Tensor:
+    """Return what becomes of values at equal distances from 0 to 1, given two histograms over these."""
+    edges = np.linspace(0, 1, NUM_BINS + 1)
+    below, below_of_images = (np.concatenate([[0.0], one.cumsum(0).numpy()]) for one in (of_draws, of_images))
+    share = np.interp(np.linspace(0, 1, NUM_MATCHED), edges, below)
+    # Many values may lie at the ends, to which draws are clipped.
+    share[0], share[-1] = float(of_draws[0]) / 2, 1 - float(of_draws[-1]) / 2
+    # The least share above which there is something, where a stretch of values has none.
+    return torch.from_numpy(np.maximum.accumulate(np.interp(share, below_of_images, edges)))
 
 
 def _known_frequencies(inn: ConditionalINN) -> list[int]:

@@ -42,6 +42,7 @@ CONTEXT_WIDTHS = {2: 64, 3: 32}
 # What a refiner sees is the largest of the coarser images that is no larger than this along any axis.
 LARGEST_REFINED_SIZE = 32
 CONTEXT_GROUPS = 8
+NUM_MATCHED = 65
 # Of a channel whose range is not known.
 LARGEST_VALUE = torch.finfo(torch.float32).max
 
@@ -64,8 +65,8 @@ class ConditionalINN(InvertibleNetwork):
 
     What is drawn (:meth:`draw`) passes a :class:`Refiner` on its way down: the coarser image of at most 32 x 32 is
     brought nearer to the training images, and finer levels draw the details of what comes out. Last, a filter gives it
-    the grain and the range of images (:func:`~monai_cadp.networks.calibrate_spectrum`). Encoding, decoding and the
-    likelihood know of neither.
+    the grain and the range of images (:func:`~monai_cadp.networks.calibrate_spectrum`), and a curve their histogram
+    (:func:`~monai_cadp.networks.calibrate_histogram`). Encoding, decoding and the likelihood know of none of it.
 
     The latent vector holds the coarse image's latents first, then every level's details, coarsest first.
 
@@ -125,6 +126,7 @@ class ConditionalINN(InvertibleNetwork):
     spectrum_gains: Tensor
     lowest_value: Tensor
     highest_value: Tensor
+    matched_values: Tensor
     later_options = MappingProxyType({"dropout": 0.0, "context_width": 0, "num_unfolded_levels": 0, "refiner_width": 0})
     later_tensors = MappingProxyType(
         {
@@ -132,6 +134,7 @@ class ConditionalINN(InvertibleNetwork):
             "spectrum_gains": 1.0,
             "lowest_value": -LARGEST_VALUE,
             "highest_value": LARGEST_VALUE,
+            "matched_values": 0.0,
         }
     )
 
@@ -292,6 +295,8 @@ class ConditionalINN(InvertibleNetwork):
             self.register_buffer("spectrum_gains", torch.ones(in_channels, *spatial_shape))
             self.register_buffer("lowest_value", torch.full((in_channels,), -LARGEST_VALUE))
             self.register_buffer("highest_value", torch.full((in_channels,), LARGEST_VALUE))
+            # What becomes of values at equal distances in that range; all alike for no change: see calibrate_histogram.
+            self.register_buffer("matched_values", torch.zeros(in_channels, NUM_MATCHED))
         # Drawing passes the refiner after so many levels.
         self.refined_level = refined
         self.refined_shape = [size // 2 ** (num_levels - refined) for size in spatial_shape]
@@ -441,18 +446,32 @@ class ConditionalINN(InvertibleNetwork):
         # A traced program holds no gradients, and no random numbers.
         drawn = not torch.jit.is_tracing()
         x = self._from_latents(z, embedding, group, denoised=drawn, refined=drawn and refined)
-        return self._filtered(x) if drawn and self.knows_noise else x
+        return self._matched(self.filtered(x)) if drawn and self.knows_noise else x
 
     def unfiltered(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return what :meth:`draw` makes of latents (B, D) before the filter of :func:`calibrate_spectrum`."""
         return self._from_latents(z, *self.embed(condition, z), denoised=True, refined=True)
 
-    def _filtered(self, x: Tensor) -> Tensor:
+    def filtered(self, x: Tensor) -> Tensor:
+        r"""Return images (B, C, \*spatial) with the grain, and within the range, of :func:`calibrate_spectrum`."""
         lowest, highest = as_channels(self.lowest_value, x), as_channels(self.highest_value, x)
         x = x.clamp(lowest, highest)
         if bool((self.spectrum_gains == 1).all()):
             return x
         return inverse_cosine_transform(self.spectrum_gains * cosine_transform(x)).clamp(lowest, highest)
+
+    def _matched(self, x: Tensor) -> Tensor:
+        """Return filtered images with the histogram of :func:`calibrate_histogram`, by lines between matched values."""
+        if bool((self.matched_values == self.matched_values[:, :1]).all()):
+            return x
+        extent = (self.highest_value - self.lowest_value).clamp(min=torch.finfo(x.dtype).tiny)
+        steps = (x - as_channels(self.lowest_value, x)) / as_channels(extent, x) * (NUM_MATCHED - 1)
+        place = steps.floor().clamp(0, NUM_MATCHED - 2)
+        channels = []
+        for channel, (values, places) in enumerate(zip(self.matched_values, place.long().unbind(1), strict=True)):
+            share = steps[:, channel] - place[:, channel]
+            channels.append(values[places] + share * values.diff()[places])
+        return torch.stack(channels, dim=1)
 
     def _from_latents(self, z: Tensor, embedding: Tensor, group: Tensor, denoised: bool, refined: bool) -> Tensor:
         latents = self.part_latents(z)

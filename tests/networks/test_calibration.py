@@ -6,7 +6,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_cadp.networks import ConditionalINN, calibrate_latents, calibrate_spectrum, fit_moments
+from monai_cadp.networks import (
+    ConditionalINN,
+    calibrate_histogram,
+    calibrate_latents,
+    calibrate_spectrum,
+    fit_moments,
+)
 from monai_cadp.networks.spectrum import cosine_transform
 
 
@@ -240,3 +246,101 @@ def test_channels_and_volumes_have_filters_of_their_own():
     assert inn.spectrum_gains.shape == (2, 8, 8, 16) and inn.lowest_value.tolist() == x.amin((0, 2, 3, 4)).tolist()
     finest = inn.spectrum_gains[:, 4:, 4:, 8:].mean((1, 2, 3))
     assert float(finest[0]) < 0.9 * float(finest[1])
+
+
+# --- the histogram ----------------------------------------------------------------------------------------------------
+
+
+def skewed(count=300, seed=0):
+    """Images from 0 to 1 that are mostly dark, of two channels of which the second is darker."""
+    generator = torch.Generator().manual_seed(seed)
+    smooth = torch.nn.functional.avg_pool2d(torch.randn(count, 2, 18, 18, generator=generator), 3, stride=1)
+    return torch.sigmoid(6 * smooth) ** torch.tensor([2.0, 4.0]).reshape(1, 2, 1, 1)
+
+
+@pytest.fixture
+def bright():
+    """A network that knows mean, variance and range of them, and not that they are skewed."""
+    torch.manual_seed(0)
+    inn = ConditionalINN((16, 16), 2, num_levels=2, context_width=16, num_couplings=0, num_detail_couplings=1)
+    fit_moments(inn, lambda: [(skewed(), None)])
+    calibrate_spectrum(inn, lambda: [(skewed(), None)])
+    return inn
+
+
+def deciles(x):
+    return torch.quantile(x.detach().transpose(0, 1).flatten(1), torch.linspace(0.05, 0.95, 10), dim=1)
+
+
+def drawn_of(inn, count=300):
+    return inn.draw(torch.randn(count, inn.num_latents, generator=torch.Generator().manual_seed(9)))
+
+
+def test_draws_get_the_histogram_of_images_channel_by_channel(bright):
+    x = skewed()
+    before = (deciles(drawn_of(bright)) - deciles(skewed(seed=1))).abs()
+    calibrate_histogram(bright, lambda: [(part, None) for part in x.split(64)])
+    after = (deciles(drawn_of(bright)) - deciles(skewed(seed=1))).abs()
+    assert bool((before.amax(0) > 0.05).all()) and float(after.max()) < 0.02
+    assert float(x.min()) <= float(drawn_of(bright).min()) and float(drawn_of(bright).max()) <= float(x.max())
+
+
+def test_a_brighter_draw_stays_the_brighter_one(bright):
+    before = drawn_of(bright)
+    calibrate_histogram(bright, lambda: [(skewed(), None)])
+    after = drawn_of(bright)
+    for channel in range(2):
+        order = before[:, channel].flatten().argsort()
+        assert bool((after[:, channel].flatten()[order].diff() >= -1e-6).all())
+    assert bool((bright.matched_values.diff(dim=1) >= 0).all())
+
+
+def test_matched_twice_is_matched_once(bright):
+    calibrate_histogram(bright, lambda: [(skewed(), None)])
+    once = bright.matched_values.clone()
+    calibrate_histogram(bright, lambda: [(skewed(), None)])
+    assert torch.equal(bright.matched_values, once)
+
+
+def test_the_inverse_and_the_likelihood_do_not_know_of_the_curve(bright):
+    x = skewed(8)
+    z, log_prob, plain = bright.encode(x)[0], bright.log_prob(x), bright.draw(bright.encode(x)[0])
+    calibrate_histogram(bright, lambda: [(skewed(), None)])
+    assert torch.equal(bright.encode(x)[0], z) and torch.equal(bright.log_prob(x), log_prob)
+    assert not torch.allclose(bright.draw(z), plain, atol=1e-2)
+
+
+def test_values_to_which_many_draws_are_clipped_get_the_middle_of_their_share(bright):
+    """A tenth of the voxels of every draw is at the upper end, and images have nothing there but one voxel."""
+    x = skewed()
+    with bright.learning("public"):
+        bright.highest_value.copy_(torch.quantile(x.transpose(0, 1).flatten(1), 0.9, dim=1))
+    calibrate_histogram(bright, lambda: [(x.minimum(bright.highest_value.reshape(1, 2, 1, 1)) * 0.8, None)])
+    assert bool((bright.matched_values[:, -1] < bright.highest_value).all())
+
+
+def test_a_curve_is_recorded_and_needs_a_range_and_data(bright, refused):
+    before = bright.fingerprint()
+    calibrate_histogram(bright, lambda: [(skewed(), None)], training_data="public")
+    assert bright.fingerprint() != before
+    assert ("calibration", "public") in {(event["kind"], event["protection"]) for event in bright.training_events}
+    fresh = ConditionalINN((16, 16), 2, num_levels=2, context_width=16, num_couplings=0, num_detail_couplings=1)
+    for network in (fresh, ConditionalINN((8, 8))):
+        with refused(ValueError, "calibrate its spectrum before"):
+            calibrate_histogram(network, lambda: [(skewed(), None)])
+    with refused(ValueError, "No data came"):
+        calibrate_histogram(bright, lambda: [])
+    x = skewed(4)
+    x[0, 0, 0, 0] = torch.nan
+    with refused(ValueError, "NaN or infinity"):
+        calibrate_histogram(bright, lambda: [(x, None)])
+
+
+def test_a_checkpoint_from_before_there_was_a_curve_is_the_same_network(bright):
+    state = bright.state_dict()
+    del state["matched_values"]
+    again = ConditionalINN(**bright.config)
+    again.load_state_dict(state)
+    assert again.fingerprint() == bright.fingerprint()
+    z = torch.randn(4, bright.num_latents)
+    assert torch.equal(again.eval().draw(z), bright.eval().draw(z))
