@@ -350,16 +350,17 @@ def brain(result: dict[str, Any]) -> str:
 
 
 def tables(result: dict[str, Any]) -> str:
-    """What a model learns from released rows."""
+    """What a model learns from released rows, and from made-up ones."""
     measures = {"breast_cancer": ("accuracy", "accuracy"), "diabetes": ("R2", "r2")}
     rows = (
-        [table.replace("_", " "), row["rows"], measure, fixed(row[key], 3), fixed(row.get("kept_mean"), 2)]
+        [table.replace("_", " "), row["rows"], row["promise"], measure, fixed(row[key], 3), fixed(kept, 2)]
         for table, (measure, key) in measures.items()
         for row in result[table]
+        for kept in [row.get("kept_mean")]
     )
     return paragraphs(
-        f"Means of {result['folds']} folds and {result['draws']} releases:",
-        markdown_table(["table", "rows", "measure", "on originals", "content kept"], rows),
+        f"Means of {result['folds']} folds and {result['draws']} releases, or made-up tables:",
+        markdown_table(["table", "rows", "privacy", "measure", "on originals", "content kept"], rows),
     )
 
 

@@ -208,6 +208,15 @@ def test_the_target_is_not_among_the_features():
     assert evaluation("diabetes").originals()["accuracy"] < 0.99
 
 
+def test_a_model_that_learns_from_made_up_rows_is_tested_on_the_same_originals():
+    study = evaluation("breast_cancer")
+    assert study.learnt_from(ScikitTable("breast_cancer", "train")) == study.originals()
+    rows = ScikitTable("breast_cancer", "val").decoded()
+    other = {"malignant": "benign", "benign": "malignant"}
+    exchanged = TableRows([{**row, "diagnosis": other[row["diagnosis"]]} for row in rows], study.schema)
+    assert study.learnt_from(exchanged)["accuracy"] < 0.1
+
+
 @pytest.mark.slow
 def test_rows_that_are_hardly_changed_are_worth_what_originals_are():
     study = evaluation("two_moons")
