@@ -74,7 +74,7 @@ def test_samples_that_are_drawn_do_not_mix():
 def test_large_images_get_levels_that_see_everything_and_small_ones_do_not():
     assert ConditionalINN((28, 28)).config["context_width"] == 0
     assert ConditionalINN((96, 128), num_couplings=0).coarse_shape == (1, 6, 8)
-    assert ConditionalINN((64, 64, 64), num_couplings=0, context_width=16).coarse_shape == (1, 4, 4, 4)
+    assert ConditionalINN((64, 64, 64), num_couplings=0, context_width=16).coarse_shape == (1, 16, 16, 16)
     assert ConditionalINN((64, 64), 3, num_couplings=0).coarse_shape == (3, 4, 4)
     assert ConditionalINN((100, 100), num_couplings=0).coarse_shape == (1, 25, 25)
 
