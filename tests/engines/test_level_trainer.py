@@ -102,7 +102,10 @@ def test_samples_vary_like_the_images_and_not_like_the_augmented_ones(tmp_path):
     augmented = [{**item, "image": 3 * item["image"] + 1} for item in plain]
     for plain_data_loader, like in ((None, augmented), (DataLoader(plain, batch_size=16), plain)):
         engine = LevelTrainer(
-            small_network(refiner_width=0), DataLoader(augmented, batch_size=16), max_epochs=1, plain_data_loader=plain_data_loader
+            small_network(refiner_width=0),
+            DataLoader(augmented, batch_size=16),
+            max_epochs=1,
+            plain_data_loader=plain_data_loader,
         )
         engine.attach_all([ExportPrivatizer(tmp_path / "model.pt", num_directions=4, num_samples=64)]).run()
         network = load_network(tmp_path / "model.pt")

@@ -16,6 +16,7 @@ from monai_cadp.privacy import (
     RandomizedResponse,
     SubsetSelection,
 )
+from monai_cadp.release import RecordedReleaser
 from monai_cadp.release.slice_wise import SliceWiseReleaser
 from monai_cadp.transforms import Privatized
 
@@ -93,3 +94,15 @@ def test_what_does_not_fit_is_refused(refused):
         SliceWiseReleaser(privatizer(), 0)
     with refused(TypeError, "expected a Releaser"):
         SliceWiseReleaser(torch.nn.Identity(), 5)
+
+
+def test_without_its_ledger_a_volume_is_cut_and_paid_for_alike(tmp_path):
+    """Its delta decides the epsilon that is stated for the whole volume."""
+    ledger = PrivacyLedger.create(tmp_path / "ledger.db", bytes(32), Budget(epsilon=50.0, delta=0.1))
+    slices = privatizer(GaussianMechanism(0.5, 1e-6, 1.0))
+    recorded = SliceWiseReleaser(RecordedReleaser(slices, ledger), 5, 1, delta=1e-4)
+    assert recorded.needs_subjects and not recorded.unrecorded.needs_subjects
+    assert recorded.unrecorded.guarantee == SliceWiseReleaser(slices, 5, 1, delta=1e-4).guarantee
+    assert recorded.unrecorded.guarantee != SliceWiseReleaser(slices, 5, 1).guarantee
+    stated = recorded.unrecorded.config()
+    assert (stated["num_slices"], stated["axis"], stated["delta"]) == (5, 1, 1e-4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -242,3 +243,24 @@ def test_an_unclear_target_is_refused(refused):
         TableEvaluation(table, table, target="weight")
     with refused(ValueError, "model is 'deep'"):
         TableEvaluation(table, table, target="age", model="deep")
+
+
+def test_several_processes_do_not_release_a_table_each(privatizer, tmp_path, refused, monkeypatch):
+    monkeypatch.setattr("ignite.distributed.get_world_size", lambda: 2)
+    with refused(ValueError, "A table came to several processes"):
+        release_table(privatizer, cohort(), tmp_path / "out.csv")
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_where_the_table_cannot_be_put_in_place_no_card_stays_and_the_cause_is_told(privatizer, tmp_path, monkeypatch):
+    plain = Path.rename
+
+    def failing(path, target):
+        if Path(target).suffix == ".csv":
+            raise OSError("no space")
+        return plain(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError):
+        release_table(privatizer, cohort(), tmp_path / "out.csv")
+    assert not list(tmp_path.glob("out*"))
