@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from decimal import Decimal, localcontext
 
 import pytest
 
@@ -137,3 +138,16 @@ def test_plain_data_bring_back_the_same_record_and_a_better_claim_is_refused(ref
 def test_an_unusable_event_is_refused_in_one_sentence(change):
     with pytest.raises(ValueError, match=r"^[A-Z][^\n]*\.$"):
         TrainingData.of([dp() | change])
+
+
+def test_one_image_more_or_less_becomes_a_replacement_that_is_rounded_up():
+    """Twice epsilon and (1 + e^epsilon) delta, in arithmetic of 60 digits."""
+    generator = random.Random(0)
+    with localcontext() as context:
+        context.prec = 60
+        for _ in range(300):
+            epsilon, delta = generator.uniform(0, 5), 10 ** generator.uniform(-9, -4)
+            told = TrainingData.of([dp(epsilon, delta, relation="add-or-remove-one")]).guarantee
+            exact = (1 + Decimal(epsilon).exp()) * Decimal(delta)
+            assert Decimal(told["epsilon"]) >= 2 * Decimal(epsilon)
+            assert exact <= Decimal(told["delta"]) <= exact * (1 + Decimal(2) ** -40)
