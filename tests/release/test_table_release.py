@@ -264,3 +264,8 @@ def test_where_the_table_cannot_be_put_in_place_no_card_stays_and_the_cause_is_t
     with pytest.raises(OSError):
         release_table(privatizer, cohort(), tmp_path / "out.csv")
     assert not list(tmp_path.glob("out*"))
+
+
+def test_folders_that_are_not_there_are_made(privatizer, tmp_path):
+    release_table(privatizer, cohort(), tmp_path / "new" / "folder" / "out.csv")
+    assert (tmp_path / "new" / "folder" / "out.csv").exists()
