@@ -38,12 +38,13 @@ WORDS = (
     "Attackers know the method, all that is public of everybody, and releases of other people that they made "
     "themselves. Linkage: who has learnt nothing lays a release over originals, moved to where their edges agree best. "
     "Siamese network: trained on pairs of a release and an image of the same person. Both hold the image that was "
-    "released and images of others of the same class: they tell which of two it is (AUC), and name the person (top 1); "
-    "by another image: they hold other images of the person alone. Attribute: whether the original is in the upper half "
-    "of its class. Member of the set: whether somebody is among half of the people, whose releases are seen without "
-    "names. Nearest candidate: which of a few originals it is. In brackets are intervals of 95 % over {people}. The row "
-    "of the originals is the positive control. {verdict}{small}Where an attacker can reach no more than the limit, as "
-    "with nothing of the content released, one interval in forty lies above it by chance."
+    "released and images of others of the same class: they tell which of two it is (AUC), and name the person (top 1). "
+    "By another image: they hold other images of the person alone. Attribute: whether the original is in the upper "
+    "half of its class. Member of the set: whether somebody is among half of the people, whose releases are seen "
+    "without names. Nearest candidate: which of a few originals it is. In brackets are intervals of 95 % over {people}. "
+    "The row of the originals is the positive control. Who looks for people of one class is left out where too few "
+    "share a class, or all of several labels. {verdict}{small}Where the limit is what guessing reaches, as for prior "
+    "only, about one interval in forty lies above it by chance."
 )
 
 

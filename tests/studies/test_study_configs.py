@@ -139,6 +139,9 @@ def test_films_that_are_large_enough_for_levels(tmp_path):
     variants = study("nih_chest_xray", tmp_path, dataset_dir=str(tmp_path / "films.npz"), **short)
     figures = variants["content basis, epsilon 4"]["figures"]
     assert {"accuracy_p_o", "kept_lung area", "kept_heart width"} <= figures.keys()
+    attackers = ("linkage", "linkage_another", "reidentification", "reidentification_another")
+    assert {f"{attacker}_{figure}" for attacker in attackers for figure in ("auc", "top_1")} <= figures.keys()
+    assert {"attribute_auc", "set_membership_auc"} <= figures.keys()
 
 
 def test_films_with_fourteen_findings_of_which_several_apply(tmp_path):
