@@ -41,7 +41,7 @@ WORDS = (
     "released and images of others of the same class: they tell which of two it is (AUC), and name the person (top 1). "
     "By another image: they hold other images of the person alone. Attribute: whether the original is in the upper "
     "half of its class. Member of the set: whether somebody is among half of the people, whose releases are seen "
-    "without names. Nearest candidate: which of a few originals it is. In brackets are intervals of 95 % over {people}. "
+    "without names. Nearest candidate: which of a few originals it is. Brackets hold intervals of 95 % over {people}. "
     "The row of the originals is the positive control. Who looks for people of one class is left out where too few "
     "share a class, or all of several labels. {verdict}{small}Where the limit is what guessing reaches, as for prior "
     "only, about one interval in forty lies above it by chance."
