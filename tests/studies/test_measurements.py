@@ -132,7 +132,7 @@ def by_people(releases, images=2):
     return releases._replace(train_people=train, test_people=test)
 
 
-@pytest.mark.parametrize("attacker", [Linkage(num_attacked=200), Reidentification(epochs=1, num_attacked=200)])
+@pytest.mark.parametrize("attacker", [Linkage(num_attacked=200), Reidentification(epochs=5, num_attacked=200)])
 def test_where_people_have_several_images_they_are_linked_by_another_one_too(attacker):
     name = "linkage" if isinstance(attacker, Linkage) else "reidentification"
     plain, several = attacker(SAME, 0), attacker(by_people(SAME), 0)

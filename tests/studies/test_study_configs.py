@@ -129,7 +129,7 @@ def test_films_that_are_large_enough_for_levels(tmp_path):
     for split, count in (("train", 24), ("val", 8), ("test", 8)):
         blobs = generator.normal(0, 1, (count, 4, 4)).repeat(16, 1).repeat(16, 2)
         arrays[f"{split}_images"] = np.clip(128 + 40 * blobs, 0, 255).astype(np.uint8)
-        arrays[f"{split}_labels"] = np.arange(count)[:, None] % 2
+        arrays[f"{split}_labels"] = np.arange(count)[:, None] // 2 % 2
         arrays[f"{split}_patients"] = np.arange(count) // 2 + 100 * len(split)
     np.savez(tmp_path / "films.npz", **arrays)
     sizes = {"context_width": 16, "num_couplings": 2, "num_detail_couplings": 1, "detail_width": 8, "num_classes": 2}
