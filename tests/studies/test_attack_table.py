@@ -121,7 +121,7 @@ def test_a_study_of_images_that_know_their_people_has_one_table_of_all_attackers
         assert figures[method]["linkage_another_auc"]["interval"][0] > 0.9
     for method, limit in (("prior only", 0.5), ("content basis", 0.6225)):
         aucs = [figure for name, figure in figures[method].items() if name.endswith("_auc")]
-        # Of a hundred people an area has a deviation of 0.03, and a whole interval lies so far above for one run in 1e6.
+        # Of a hundred people an area deviates by 0.03: a whole interval lies so far above in one run of 1e6.
         assert len(aucs) == 6 and all(figure["interval"][0] < limit + 0.1 for figure in aucs)
     text = page.read_text()
     assert text.count("What attackers get") == 1 and "over people, drawn with all their images" in text
