@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from monai_cadp.attacks.aligned_similarity import aligned_similarity
 from monai_cadp.attacks.attribute_inference import AttributeInferenceResult, attribute_inference
 from monai_cadp.attacks.audit import AuditResult, GameResult, audit_mechanism, audit_releaser
+from monai_cadp.attacks.limits import largest_auc, largest_top_1
 from monai_cadp.attacks.linkage import LinkageResult, edge_features, linkage
 from monai_cadp.attacks.membership import MembershipResult, likelihood_ratio_scores, membership
 from monai_cadp.attacks.negative_controls import NegativeControl, all_controls
@@ -15,6 +17,7 @@ from monai_cadp.attacks.reconstruction import (
     success_limit,
 )
 from monai_cadp.attacks.reidentification import ReidentificationResult, reidentification, train_verification
+from monai_cadp.attacks.set_membership import set_membership_scores
 
 __all__ = [
     "AttributeInferenceResult",
@@ -25,17 +28,21 @@ __all__ = [
     "NearestCandidateResult",
     "ReidentificationResult",
     "NegativeControl",
+    "aligned_similarity",
     "all_controls",
     "attribute_inference",
     "audit_mechanism",
     "audit_releaser",
     "edge_features",
     "expected_releases",
+    "largest_auc",
+    "largest_top_1",
     "likelihood_ratio_scores",
     "linkage",
     "membership",
     "nearest_candidate",
     "reidentification",
+    "set_membership_scores",
     "success_limit",
     "train_verification",
 ]

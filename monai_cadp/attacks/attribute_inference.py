@@ -48,6 +48,7 @@ def attribute_inference(
     *,
     shadow_labels: Tensor | None = None,
     labels: Tensor | None = None,
+    people: Tensor | None = None,
     num_bootstraps: int = 1000,
     seed: int = 0,
 ) -> AttributeInferenceResult:
@@ -64,6 +65,7 @@ def attribute_inference(
         attributes: of their originals (n,).
         shadow_labels: what is public of the others: classes (m,) or numbers (m, j); None for nothing.
         labels: what is public of the attacked: (n,) or (n, j).
+        people: whose each attacked release is (n,), as numbers; None for n people.
         num_bootstraps: how often attacked people are drawn again for the intervals.
         seed: of all drawing.
 
@@ -118,7 +120,8 @@ def attribute_inference(
     )
 
     def estimate(figure: Callable[[np.ndarray], float]) -> Estimate:
-        return bootstrap(lambda drawn: figure(drawn.numpy()), len(truth), num_bootstraps=num_bootstraps, seed=seed)
+        resampled: dict[str, Any] = {"people": people, "num_bootstraps": num_bootstraps, "seed": seed}
+        return bootstrap(lambda drawn: figure(drawn.numpy()), len(truth), **resampled)
 
     def told(guess: np.ndarray, drawn: np.ndarray) -> float:
         return kind.score(truth[drawn], guess[drawn])

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ def linkage(
     gallery_people: Tensor,
     *,
     left_out: Tensor | None = None,
+    balanced: bool = False,
     num_bootstraps: int = 1000,
     seed: int = 0,
 ) -> LinkageResult:
@@ -51,7 +52,11 @@ def linkage(
         similarity: of every probe to every gallery image (n, m).
         probe_people: whose each probe is (n,), as numbers.
         gallery_people: whose each gallery image is (m,).
-        left_out: pairs (n, m) that take no part, such as a release and its own original; None for none.
+        left_out: pairs (n, m) that take no part, such as a release and its own original, or images of different public
+            classes; None for none.
+        balanced: give every gallery image the same weight among pairs of two people as it has among pairs of one. Of
+            releases as probes, no similarity then passes :func:`~monai_cadp.attacks.largest_auc` in expectation;
+            otherwise one that knows nothing but the public class of an image may pass it, where classes differ in size.
         num_bootstraps: how often people are drawn again for the intervals, with all their images.
         seed: of the drawing.
 
@@ -81,7 +86,7 @@ def linkage(
     if not counted.any():
         raise ValueError("No person of a probe has an image in the gallery; expected at least one.")
     similarity, same, allowed, probe = similarity[counted], same[counted], allowed[counted], probe[counted]
-    resampled = {"num_bootstraps": num_bootstraps, "seed": seed}
+    resampled: dict[str, Any] = {"num_bootstraps": num_bootstraps, "seed": seed}
 
     # The chance that the first of equally similar images is the right person's.
     best = similarity.masked_fill(~allowed, -torch.inf).amax(1, keepdim=True)
@@ -93,7 +98,7 @@ def linkage(
         times = present[drawn].bincount(minlength=len(people))[probe].double()
         return float((times * found).sum() / times.sum())
 
-    pairs = PairAUC(similarity, allowed, probe, gallery)
+    pairs = PairAUC(similarity, allowed, probe, gallery, balanced=balanced)
     everybody = torch.cat([probe, gallery]).unique()
     auc = bootstrap(lambda drawn: pairs(everybody[drawn].bincount(minlength=len(people))), len(everybody), **resampled)
     guess = float((same.sum(1).double() / allowed.sum(1)).mean())

@@ -68,6 +68,7 @@ def nearest_candidate(
     *,
     epsilon: float,
     labels: Tensor | None = None,
+    people: Tensor | None = None,
     num_bootstraps: int = 1000,
     seed: int = 0,
 ) -> NearestCandidateResult:
@@ -84,7 +85,8 @@ def nearest_candidate(
         num_candidates: M.
         epsilon: promised to every original, with delta 0; infinity for no promise.
         labels: public classes (n,), each of M originals or more; None for one class.
-        num_bootstraps: how often releases are drawn again for the interval.
+        people: whose each original is (n,), as numbers; None for n people.
+        num_bootstraps: how often people are drawn again for the interval, with all their releases.
         seed: of all drawing.
 
     Returns:
@@ -124,7 +126,7 @@ def nearest_candidate(
             similarity[index] = -(x[members[candidates]] - y[index]).square().sum(1)
     success = among_nearest(similarity, torch.zeros(len(x), dtype=torch.long, device=x.device))
     return NearestCandidateResult(
-        bootstrap_mean(success, num_bootstraps=num_bootstraps, seed=seed), 1 / num_candidates, limit
+        bootstrap_mean(success, people=people, num_bootstraps=num_bootstraps, seed=seed), 1 / num_candidates, limit
     )
 
 

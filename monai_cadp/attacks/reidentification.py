@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -133,7 +133,7 @@ def reidentification(
     people = torch.arange(len(gallery))
     labels = torch.zeros(len(gallery)) if labels is None else labels.cpu()
     comparable = labels[:, None] == labels
-    resampled = {"num_bootstraps": num_bootstraps, "seed": seed}
+    resampled: dict[str, Any] = {"num_bootstraps": num_bootstraps, "seed": seed}
     pairs = PairAUC(similarity.T, comparable.T, people, people)
     auc = bootstrap(lambda drawn: pairs(drawn.bincount(minlength=len(people))), len(people), **resampled)
     sorted_from = similarity.T.masked_fill(~comparable, -torch.inf)

@@ -13,7 +13,7 @@ from monai_cadp.privacy.shuffling import Subset, shuffled_epsilon
 from monai_cadp.privacy.training_data import TrainingData
 from monai_cadp.privacy.unit import check_unit
 
-__all__ = ["PrivacyGuarantee"]
+__all__ = ["PrivacyGuarantee", "largest_auc"]
 
 # Parameters of mechanisms that follow from epsilon and the other ones.
 DERIVED = {
@@ -25,6 +25,35 @@ DERIVED = {
 
 # How version 1 of the schema named what is ``training_data`` now: documents of that version are still read.
 OLDER = "training", "training_guarantee"
+
+
+def largest_auc(epsilon: float, delta: float = 0.0) -> float:
+    r"""Return the largest area under the ROC curve with which any attacker tells two candidate inputs apart.
+
+    Proof. A test with false-positive rate x and true-positive rate y obeys the promise for its set of outputs and
+    for the complement, so :math:`y \le \min(\delta + e^\epsilon x,\; 1 - e^{-\epsilon}(1 - \delta - x),\; 1)`.
+    The first two lines meet at :math:`x = a,\; y = 1 - a` with :math:`a = (1 - \delta) / (1 + e^\epsilon)`; the
+    second reaches 1 at :math:`x = 1 - \delta`. The area below is the sum of two trapezoids and a rectangle,
+
+    .. math:: \frac{a (\delta + 1 - a)}{2} + \frac{(1 - \delta - a)(2 - a)}{2} + \delta = 1 - a (1 - \delta)
+              = 1 - \frac{(1 - \delta)^2}{1 + e^\epsilon}.
+
+    With delta 0 this is :math:`e^\epsilon / (1 + e^\epsilon)`, which binary randomized response attains: the
+    bound is tight. (It also bounds the accuracy of guessing between the two.)
+
+    Args:
+        epsilon: promised; infinity for no promise.
+        delta: promised.
+
+    Returns:
+        An area, from 0.5 where nothing is spent to 1.
+
+    Example:
+        >>> [round(largest_auc(epsilon), 2) for epsilon in (0.0, 1.0, 4.0, math.inf)]
+        [0.5, 0.73, 0.98, 1.0]
+    """
+    share = math.exp(-epsilon)
+    return 1 - (1 - delta) ** 2 * share / (1 + share)
 
 
 @dataclass(frozen=True)
@@ -88,21 +117,11 @@ class PrivacyGuarantee:
 
     @property
     def attacker_auc_bound(self) -> float:
-        r"""The largest area under the ROC curve with which any attacker tells two candidate inputs apart.
+        """The largest area under the ROC curve with which any attacker tells two candidate inputs apart.
 
-        Proof. A test with false-positive rate x and true-positive rate y obeys the promise for its set of outputs and
-        for the complement, so :math:`y \le \min(\delta + e^\epsilon x,\; 1 - e^{-\epsilon}(1 - \delta - x),\; 1)`.
-        The first two lines meet at :math:`x = a,\; y = 1 - a` with :math:`a = (1 - \delta) / (1 + e^\epsilon)`; the
-        second reaches 1 at :math:`x = 1 - \delta`. The area below is the sum of two trapezoids and a rectangle,
-
-        .. math:: \frac{a (\delta + 1 - a)}{2} + \frac{(1 - \delta - a)(2 - a)}{2} + \delta = 1 - a (1 - \delta)
-                  = 1 - \frac{(1 - \delta)^2}{1 + e^\epsilon}.
-
-        With delta 0 this is :math:`e^\epsilon / (1 + e^\epsilon)`, which binary randomized response attains: the
-        bound is tight. (It also bounds the accuracy of guessing between the two.)
+        It is :func:`largest_auc` of epsilon and delta.
         """
-        share = math.exp(-self.epsilon)
-        return 1 - (1 - self.delta) ** 2 * share / (1 + share)
+        return largest_auc(self.epsilon, self.delta)
 
     def shuffled(self, num_releases: int, delta: float) -> PrivacyGuarantee:
         """Return what a set of such releases promises where nothing but the set is seen, in random order and nameless.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole tasks from data to results: evaluating releases, studies."""
 
-from monai_cadp.studies.attack_measurements import AttributeInference, NearestCandidate, Reidentification
+from monai_cadp.studies.attack_measurements import AttributeInference, Linkage, NearestCandidate, Reidentification
 from monai_cadp.studies.epsilon_sweep import epsilon_sweep
 from monai_cadp.studies.illustrations import ColumnHistograms, MaskStrip, ReleaseStrip, Scatter, WhichIsWhich
 from monai_cadp.studies.measurements import ClassifierUtility, ContentKept, Realism
@@ -34,6 +34,7 @@ __all__ = [
     "ColumnHistograms",
     "ContentKept",
     "LatentLaplace",
+    "Linkage",
     "MaskStrip",
     "NearestCandidate",
     "NetworkContent",

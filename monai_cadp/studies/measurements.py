@@ -50,6 +50,8 @@ class Releases(NamedTuple):
         test: originals that nothing has learnt from.
         train_released: releases of ``train``, in its order; None where a variant releases no images.
         test_released: releases of ``test``.
+        train_people: whose each training image is (n,), as numbers; None where images do not say so.
+        test_people: whose each test image is.
     """
 
     variant: Variant
@@ -57,17 +59,22 @@ class Releases(NamedTuple):
     test: Split
     train_released: Tensor | None
     test_released: Tensor | None
+    train_people: Tensor | None = None
+    test_people: Tensor | None = None
 
     def part(self, members: Tensor) -> Releases:
         """Return the same with some of the test images, by their indices (m,)."""
         test = Split(self.test.x[members], self.test.y[members])
         released = None if self.test_released is None else self.test_released[members]
-        return self._replace(test=test, test_released=released)
+        people = None if self.test_people is None else self.test_people[members]
+        return self._replace(test=test, test_released=released, test_people=people)
 
     def to(self, device: torch.device | str) -> Releases:
         """Return the same on a device."""
-        released = (None if x is None else x.to(device) for x in (self.train_released, self.test_released))
-        return Releases(self.variant, self.train.to(device), self.test.to(device), *released)
+        released, other = (None if x is None else x.to(device) for x in (self.train_released, self.test_released))
+        return self._replace(
+            train=self.train.to(device), test=self.test.to(device), train_released=released, test_released=other
+        )
 
 
 class Measurement(Protocol):
@@ -225,16 +232,31 @@ class Realism(LearnedMeasurement):
         return figures | {"perceptual_similarity_above_class": alike.above}
 
 
+def public_conditions(releases: Releases) -> tuple[Tensor, Tensor]:
+    """Return what is public of training and of test images: classes (n,), or columns (n, k)."""
+    columns = releases.variant.public_columns
+    conditions = releases.train.y, releases.test.y
+    if columns is None:
+        return conditions
+    # A column of zeros, for there may be no other.
+    train, test = (torch.cat([y[:, list(columns)], torch.zeros_like(y[:, :1])], dim=1) for y in conditions)
+    return train, test
+
+
 def public_groups(releases: Releases) -> tuple[Tensor, Tensor]:
     """Return the groups, equal in all that is public, of training (n,) and test images (m,): promises hold within."""
-    conditions = torch.cat([releases.train.y, releases.test.y])
+    conditions = torch.cat(public_conditions(releases))
     conditions = conditions.reshape(len(conditions), -1)
-    if releases.variant.public_columns is not None:
-        # A column of zeros, for there may be no other.
-        chosen = conditions[:, list(releases.variant.public_columns)]
-        conditions = torch.cat([chosen, torch.zeros_like(conditions[:, :1])], dim=1)
     groups = conditions.unique(dim=0, return_inverse=True)[1]
     return groups[: len(releases.train.y)], groups[len(releases.train.y) :]
+
+
+def people_of(releases: Releases) -> tuple[Tensor, Tensor]:
+    """Return whose each training image (n,) and each test image (m,) is; of somebody else each where none says so."""
+    known = releases.train_people, releases.test_people
+    counts = len(releases.train.y), len(releases.test.y)
+    train, test = (torch.arange(count) if of is None else of.cpu() for of, count in zip(known, counts, strict=True))
+    return train, test
 
 
 def in_groups_of(groups: Tensor, size: int) -> Tensor:

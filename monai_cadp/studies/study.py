@@ -12,13 +12,15 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from monai_cadp.data import class_names_of
+from monai_cadp.data.people import people_of
 from monai_cadp.extras import extra
 from monai_cadp.handlers import NestedRuns, TrackedRun
 from monai_cadp.metrics import Estimate
@@ -41,8 +43,16 @@ EXPERIMENT = "cadp studies"
 # A short run, to see whether everything works.
 QUICK_TRAIN, QUICK_TEST = 200, 100
 SECONDS_WITHOUT_BAR = 5.0
-# Training and test images, and groups of the latter.
-MeasuredOn = tuple[Split, Split, list[Subgroup]]
+
+
+class MeasuredOn(NamedTuple):
+    """What every variant releases: training and test images, whose they are, and groups of the latter."""
+
+    train: Split
+    test: Split
+    train_people: Tensor | None
+    test_people: Tensor | None
+    groups: list[Subgroup]
 
 
 class Study:
@@ -142,10 +152,13 @@ class Study:
             model = load_model(state_dir / "model.pt", device=self.device)
             context = StudyContext(model, self.temperature, self.unit, released, state_dir, self.quick)
             variants = list(self._variants(context))
-            # Under the salt, for it says who is in which group.
-            grouped = code_of(salt, self.subgroups)
+            people = [_people(splits[place][1]) for place in (0, 2)]
+            # Under the salt, for it says who is who, and in which group.
+            grouped = code_of(salt, self.subgroups, people)
+            of_released = None if people[0] is None else people[0][: self.num_released]
+            measured_on = MeasuredOn(released, test, of_released, people[1], groups)
             rows = [
-                self._finished(runs, variant, seed, (released, test, groups), state_dir, grouped)
+                self._finished(runs, variant, seed, measured_on, state_dir, grouped)
                 for variant in variants
                 for seed in self.seeds
             ]
@@ -153,6 +166,7 @@ class Study:
                 "title": self.title,
                 "quick": self.quick,
                 "unit": self.unit,
+                "people_are_known": people[1] is not None,
                 "network": network,
                 "variants": rows,
             }
@@ -232,12 +246,12 @@ class Study:
     def _measured(
         self, variant: Variant, seed: int, measured_on: MeasuredOn, child: TrackedRun, state_dir: Path
     ) -> dict[str, Any]:
-        train, test, groups = measured_on
+        train, test, *people, groups = measured_on
         budget = {"epsilon": variant.epsilon, "nominal_epsilon": variant.nominal_epsilon, "delta": variant.delta}
         child.parameters({"method": variant.method, "seed": seed, **{k: v for k, v in budget.items() if v is not None}})
         torch.manual_seed(seed)
         released = [None if variant.release is None else variant.release(*split) for split in (train, test)]
-        releases = Releases(variant, train, test, *released)
+        releases = Releases(variant, train, test, *released, *people)
         figures: Figures = {}
         of_groups: list[Figures] = [{} for _ in groups]
         for measurement in self.measurements:
@@ -337,6 +351,11 @@ def _split(images: Dataset, limit: int | None) -> tuple[Split, list[str] | None]
         labels.append(torch.as_tensor(item["label"]))
         subjects += [item["subject"]] if "subject" in item else []
     return Split(x, torch.stack(labels)), subjects if len(subjects) == len(order) else None
+
+
+def _people(subjects: Sequence[str] | None) -> Tensor | None:
+    """Return whose each image is, as numbers that say nothing else."""
+    return None if subjects is None else torch.tensor(people_of([{"subject": one} for one in subjects]))
 
 
 def _first(split: Split, count: int | None) -> Split:

@@ -6,10 +6,14 @@ from __future__ import annotations
 import importlib.metadata
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from monai_cadp.attacks import largest_auc
 from monai_cadp.reports import Picture, Point, Section, curves, study_page
+from monai_cadp.studies.attack_table import attack_table
+from monai_cadp.studies.cells import epsilon_cell, figure_cell
 from monai_cadp.studies.illustrations import Illustration, WhichIsWhich
 from monai_cadp.studies.measurements import Releases
 from monai_cadp.studies.subgroups import SMALLEST_GROUP, gaps
@@ -36,12 +40,6 @@ GROUPS = {
         "On the last features of the classifier of originals: the distance of both sets, the share of releases that "
         "lie among originals, and of originals that lie among releases.",
     ),
-    "What attackers get": (
-        ("reidentification", "largest_possible", "reconstruction", "attribute"),
-        "Every attacker learnt from releases of other people. The row of the originals is their positive control: what "
-        "they reach where nothing is protected. No attacker can pass the largest possible AUC. Those who look for "
-        "people of one class are left out where too few share a class, or all of several labels.",
-    ),
 }
 CURVES = {
     "accuracy_p_o": "accuracy, trained on releases, tested on originals",
@@ -49,7 +47,8 @@ CURVES = {
     "dice_p_o": "Dice, segmentation trained on releases, tested on originals",
     "r2_p_o": "R2, trained on releases, tested on originals",
     "kept_mean": "content kept, within-class correlation",
-    "reidentification_auc": "AUC of re-identification",
+    "linkage_auc": "AUC of linkage by who has learnt nothing",
+    "reidentification_auc": "AUC of re-identification by a Siamese network",
 }
 WHO_PAYS = (
     "The same figures for groups of test people, as the table of subgroups names them: what releases are good for, "
@@ -101,13 +100,12 @@ def write_report(
     for title, (beginnings, text) in GROUPS.items():
         rows = [_row(variant, beginnings) for variant in variants]
         rows = [row for row in rows if len(row) > 2]
-        drawn = [
-            Picture(_curve(variants, figure, label, results["unit"]), label)
-            for figure, label in CURVES.items()
-            if figure.startswith(beginnings) and any(figure in variant["figures"] for variant in variants)
-        ]
         if rows:
+            drawn = _curves(variants, beginnings, results["unit"])
             sections.append(Section(title, text=text, rows=rows, pictures=drawn))
+    attacks = attack_table(variants, results["people_are_known"])
+    if attacks is not None:
+        sections.append(replace(attacks, pictures=_curves(variants, ("linkage", "reidentification"), results["unit"])))
     if any(variant.get("subgroups") for variant in variants):
         sections += _who_pays(variants)
     names = list(dict.fromkeys(variant["name"] for variant in variants))
@@ -127,10 +125,10 @@ def write_report(
         )
     )
     if "membership" in results:
-        rows = [{name: _text(value) for name, value in row.items()} for row in results["membership"]]
+        rows = [{name: figure_cell(value) for name, value in row.items()} for row in results["membership"]]
         sections.append(Section("What the network tells of its training images", text=MEMBERSHIP, rows=rows))
     if results.get("audit"):
-        rows = [{name: _text(value) for name, value in row.items()} for row in results["audit"]]
+        rows = [{name: figure_cell(value) for name, value in row.items()} for row in results["audit"]]
         sections.append(Section("Can attackers contradict the promises?", text=AUDIT, rows=rows))
     explanations = {variant["name"]: variant["explanation"] for variant in variants}
     rows = [{"variant": name, "promise": text} for name, text in explanations.items()]
@@ -143,11 +141,11 @@ def write_report(
 def _who_pays(variants: Sequence[Mapping[str, Any]]) -> list[Section]:
     rows, differences = [], []
     for variant in variants:
-        method = {"method": variant["method"], "epsilon": _epsilon(variant)}
+        method = {"method": variant["method"], "epsilon": epsilon_cell(variant)}
         for group in variant["subgroups"]:
             row: dict[str, object] = {**method, "group": f"{group['column']}: {group['value']}"}
             row["people"] = group.get("people", f"under {SMALLEST_GROUP}")
-            rows.append(row | {name: _text(figure) for name, figure in group["figures"].items()})
+            rows.append(row | {name: figure_cell(figure) for name, figure in group["figures"].items()})
         differences += [
             {**method, **{name: text.replace("_", " ") for name, text in gap.items()}}
             for gap in gaps(variant["subgroups"])
@@ -175,26 +173,19 @@ def _introduction(results: Mapping[str, Any], public: bool) -> str:
 
 
 def _row(variant: Mapping[str, Any], beginnings: tuple[str, ...]) -> dict[str, object]:
-    row: dict[str, object] = {"method": variant["method"], "epsilon": _epsilon(variant)}
+    row: dict[str, object] = {"method": variant["method"], "epsilon": epsilon_cell(variant)}
     for name, figure in variant["figures"].items():
         if name.startswith(beginnings):
-            row[name] = _text(figure)
+            row[name] = figure_cell(figure)
     return row
 
 
-def _epsilon(variant: Mapping[str, Any]) -> str:
-    epsilon, nominal = variant["epsilon"], variant["nominal_epsilon"]
-    true = epsilon if isinstance(epsilon, str) else f"{epsilon:,.4g}"
-    return true if nominal is None else f"{true} (nominal {nominal:g})"
-
-
-def _text(figure: str | float | Mapping[str, Any]) -> str:
-    if isinstance(figure, str):
-        return figure
-    if isinstance(figure, Mapping):
-        low, high = figure["interval"]
-        return f"{figure['value']:.3f} [{low:.3f}, {high:.3f}]"
-    return f"{figure:.3f}"
+def _curves(variants: Sequence[Mapping[str, Any]], beginnings: tuple[str, ...], unit: str) -> list[Picture]:
+    return [
+        Picture(_curve(variants, figure, label, unit), label)
+        for figure, label in CURVES.items()
+        if figure.startswith(beginnings) and any(figure in variant["figures"] for variant in variants)
+    ]
 
 
 def _curve(variants: Sequence[Mapping[str, Any]], figure: str, label: str, unit: str) -> str:
@@ -213,9 +204,9 @@ def _curve(variants: Sequence[Mapping[str, Any]], figure: str, label: str, unit:
             levels[variant["name"]] = value
         else:
             lines.setdefault(variant["method"], []).append(Point(epsilon, value, low, high))
-    if figure == "reidentification_auc":
+    if figure in ("linkage_auc", "reidentification_auc"):
         grid = [0.25 * step for step in range(33)]
-        lines["the most that is possible"] = [Point(e, 1 / (1 + math.exp(-e)), None, None) for e in grid]
+        lines["the most that is possible"] = [Point(e, largest_auc(e), None, None) for e in grid]
     return curves(lines, f"true epsilon of one {unit}", label, levels)
 
 

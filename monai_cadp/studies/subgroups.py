@@ -21,7 +21,7 @@ SMALLEST_GROUP = 20
 # What does not depend on how many people a group has.
 COMPARABLE = (
     *("accuracy_p_o", "auc_p_o", "dice_p_o", "r2_p_o"),
-    *("kept_mean", "precision", "reidentification_auc", "reidentification_precision_at_1"),
+    *("kept_mean", "precision", "linkage_auc", "reidentification_auc"),
 )
 
 

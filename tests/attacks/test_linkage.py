@@ -54,6 +54,27 @@ def test_the_area_is_that_over_all_pairs_that_count():
     assert found == pytest.approx(roc_auc_score(same[counted], similarity[counted]))
 
 
+def test_who_knows_the_class_alone_guesses_where_pairs_are_balanced():
+    """Images of the small class are alike: it has more of the pairs of one person than of those of two."""
+    labels = (torch.arange(60) < 10).long()
+    similarity = labels[:, None] * labels + 0.0
+    apart = labels[:, None] != labels
+    plain, balanced = (
+        linkage(similarity, torch.arange(60), torch.arange(60), left_out=apart, balanced=of, num_bootstraps=50)
+        for of in (False, True)
+    )
+    assert plain.auc.value > 0.55 and balanced.auc.value == pytest.approx(0.5)
+    assert balanced.top_1 == plain.top_1
+
+
+def test_balancing_changes_nothing_where_everybody_has_as_many_pairs():
+    similarity = torch.rand(120, 120, generator=torch.Generator().manual_seed(0))
+    plain, balanced = (
+        linkage(similarity, PEOPLE, PEOPLE, left_out=own(PEOPLE), balanced=of, num_bootstraps=2) for of in (False, True)
+    )
+    assert balanced.auc.value == pytest.approx(plain.auc.value)
+
+
 def test_an_image_that_is_left_out_is_never_found():
     """With its own copy in the gallery every film is found; without it, none."""
     people = torch.arange(10).repeat_interleave(2)

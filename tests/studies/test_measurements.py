@@ -13,13 +13,13 @@ from monai_cadp.studies import (
     AttributeInference,
     ClassifierUtility,
     ContentKept,
+    Linkage,
     NearestCandidate,
     Realism,
     Reidentification,
     RowUtility,
 )
-from monai_cadp.studies.attack_measurements import largest_auc, public_groups
-from monai_cadp.studies.measurements import Releases
+from monai_cadp.studies.measurements import Releases, public_groups
 from monai_cadp.studies.variant import Split, Variant
 
 
@@ -56,6 +56,7 @@ MEASUREMENTS = [
     ClassifierUtility(10, epochs=1),
     ContentKept(first_feature),
     Realism(ClassifierUtility(10, epochs=1)),
+    Linkage(),
     Reidentification(epochs=1),
     NearestCandidate(),
     AttributeInference(first_feature),
@@ -109,16 +110,57 @@ def test_strangers_look_real_and_not_like_their_originals():
 @pytest.mark.parametrize(
     ("measurement", "figure", "guess", "control"),
     [
+        (Linkage(), "linkage_auc", 0.5, 0.99),
+        (Linkage(), "linkage_top_1", 1 / 36, 0.9),
         (Reidentification(epochs=10), "reidentification_auc", 0.5, 0.95),
+        (Reidentification(epochs=10), "set_membership_auc", 0.5, 0.9),
         (NearestCandidate(), "reconstruction_success", 0.1, 0.99),
         (AttributeInference(first_feature), "attribute_gain", 0.0, 0.3),
+        (AttributeInference(first_feature), "attribute_auc", 0.5, 0.9),
     ],
-    ids=["reidentification", "nearest candidate", "attribute"],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_an_attacker_finds_originals_and_guesses_where_releases_are_of_strangers(measurement, figure, guess, control):
     found, guessed = measurement(SAME, 0)[figure], measurement(STRANGERS, 0)[figure]
     assert found.value > control
     assert guessed.low <= guess + 0.02 and guessed.value < guess + 0.08
+
+
+def by_people(releases, images=2):
+    """The same, where so many images after each other are of one person."""
+    train, test = (torch.arange(len(split.y)) // images for split in (TRAIN, TEST))
+    return releases._replace(train_people=train, test_people=test)
+
+
+@pytest.mark.parametrize("attacker", [Linkage(num_attacked=200), Reidentification(epochs=5, num_attacked=200)])
+def test_where_people_have_several_images_they_are_linked_by_another_one_too(attacker):
+    name = "linkage" if isinstance(attacker, Linkage) else "reidentification"
+    plain, several = attacker(SAME, 0), attacker(by_people(SAME), 0)
+    assert plain.keys() < several.keys()
+    assert {f"{name}_another_auc", f"{name}_another_top_1", f"{name}_another_top_1_limit"} <= several.keys()
+    # Two digits after each other have nothing in common.
+    another = several[f"{name}_another_auc"]
+    assert another.low < 0.55 and several[f"{name}_auc"].value > another.value + 0.2
+
+
+def test_intervals_are_wider_where_images_are_of_fewer_people():
+    def width(releases):
+        auc = AttributeInference(first_feature, num_learning=200)(releases, 0)["attribute_auc"]
+        return auc.high - auc.low
+
+    noisy = released(TRAIN.x + torch.rand_like(TRAIN.x), TEST.x + torch.rand_like(TEST.x))
+    equal = TEST.x[:40].repeat_interleave(5, 0), TEST.y[:40].repeat_interleave(5)
+    test = noisy._replace(test=Split(*equal), test_released=noisy.test_released[:40].repeat_interleave(5, 0))
+    assert width(test._replace(test_people=torch.arange(40).repeat_interleave(5))) > 1.5 * width(test)
+
+
+def test_naming_people_is_limited_by_the_budget_and_by_how_many_there_are():
+    limits = [
+        Linkage(num_attacked=100)(STRANGERS._replace(variant=Variant("some", epsilon, 0.0, "")), 0)
+        for epsilon in (0.0, 1.0, math.inf)
+    ]
+    small, middle, none = (figures["linkage_top_1_limit"] for figures in limits)
+    assert small == pytest.approx(0.1) and 0.1 < middle < 0.3 and none == 1
 
 
 def test_the_attacker_with_candidates_learns_what_a_release_looks_like():
@@ -144,13 +186,14 @@ def attributes(split):
     return Split(split.x, torch.stack([split.y % 2, split.y // 2 % 2, coin], dim=1).float())
 
 
-@pytest.mark.parametrize("measurement", [Reidentification(epochs=5), NearestCandidate()])
+@pytest.mark.parametrize("measurement", [Linkage(), Reidentification(epochs=5), NearestCandidate()])
 def test_attackers_get_nothing_from_attributes_that_are_public(measurement):
     """Releases that are functions of the public attributes alone tell nobody from those who share them."""
     train, test = attributes(TRAIN), attributes(TEST)
     released = [split.y.mean(1)[:, None, None, None].expand_as(split.x).clone() for split in (train, test)]
     figures = measurement(Releases(Variant("public", 0.0, 0.0, ""), train, test, *released), 0)
-    figure = figures.get("reidentification_auc", figures.get("reconstruction_success"))
+    names = ("linkage_auc", "reidentification_auc", "reconstruction_success")
+    (figure,) = (figures[name] for name in names if name in figures)
     guess = figures.get("reconstruction_guess", 0.5)
     assert figure.value == pytest.approx(guess, abs=0.02)
 
@@ -222,11 +265,6 @@ def test_large_images_are_looked_at_from_afar():
     split = Split(large, TEST.y[:100] * 0)
     releases = Releases(Variant("something", math.inf, 0.0, ""), split, split, large, large)
     assert NearestCandidate()(releases, 0)["reconstruction_success"].value == 1.0
-
-
-def test_the_largest_area_is_half_at_nothing_and_what_the_documentation_says_at_1_and_4():
-    areas = [round(largest_auc(epsilon), 2) for epsilon in (0.0, 1.0, 4.0, math.inf)]
-    assert areas == [0.5, 0.73, 0.98, 1.0]
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_films_that_are_large_enough_for_levels(tmp_path):
     for split, count in (("train", 24), ("val", 8), ("test", 8)):
         blobs = generator.normal(0, 1, (count, 4, 4)).repeat(16, 1).repeat(16, 2)
         arrays[f"{split}_images"] = np.clip(128 + 40 * blobs, 0, 255).astype(np.uint8)
-        arrays[f"{split}_labels"] = np.arange(count)[:, None] % 2
+        arrays[f"{split}_labels"] = np.arange(count)[:, None] // 2 % 2
         arrays[f"{split}_patients"] = np.arange(count) // 2 + 100 * len(split)
     np.savez(tmp_path / "films.npz", **arrays)
     sizes = {"context_width": 16, "num_couplings": 2, "num_detail_couplings": 1, "detail_width": 8, "num_classes": 2}
@@ -139,6 +139,9 @@ def test_films_that_are_large_enough_for_levels(tmp_path):
     variants = study("nih_chest_xray", tmp_path, dataset_dir=str(tmp_path / "films.npz"), **short)
     figures = variants["content basis, epsilon 4"]["figures"]
     assert {"accuracy_p_o", "kept_lung area", "kept_heart width"} <= figures.keys()
+    attackers = ("linkage", "linkage_another", "reidentification", "reidentification_another")
+    assert {f"{attacker}_{figure}" for attacker in attackers for figure in ("auc", "top_1")} <= figures.keys()
+    assert {"attribute_auc", "set_membership_auc"} <= figures.keys()
 
 
 def test_films_with_fourteen_findings_of_which_several_apply(tmp_path):
