@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydicom.uid import generate_uid
 
-from tests.archives import Front, answering
+from benchmarks.archives import Front, answering
 from monai_cadp.data import ImageList, PublicGrid, ReadVolume, VolumeFiles, dicomweb_server
 from monai_cadp.data.dicomweb_fetch import fetch_series
 from monai_cadp.data.dicomweb_server import DicomWebError, DicomWebQuery, DicomWebServer
