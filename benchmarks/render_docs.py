@@ -415,6 +415,35 @@ def ledger(result: dict[str, Any]) -> str:
     )
 
 
+def dicomweb_batch(result: dict[str, Any]) -> str:
+    """What a batch that was killed again and again has left, on the other archive and in the ledger."""
+    kept = [
+        ("objects on the other archive", "objects stored"),
+        (
+            "of them different from each other, and as the release has written them",
+            "objects as the release has written them",
+        ),
+        ("releases in the ledger", "releases in the ledger"),
+        ("patients who spent the budget of one release", "patients who spent the budget of one release"),
+        ("problems that the ledger's own check finds", "problems of the ledger"),
+        ("canaries in what was sent, said or stored", "canaries in what was sent, said or stored"),
+        ("canaries in the originals, as a control", "canaries in the originals"),
+    ]
+    of_command = [row for row in result["attempts"] if row["end"] == "killed"]
+    moments = ", ".join(
+        f"{sum(row['killed'].endswith(what) for row in of_command)} times while it {what}"
+        for what in ("fetches", "releases", "stores")
+    )
+    return paragraphs(
+        f"{result['patients']:,} patients with a film of {result['image'].replace('x', ' x ')} each; the command was "
+        f"killed {result['kills of the command']} times ({moments}), and a server {result['kills of a server']} times. "
+        f"{result['canaries']:,} names, identifiers, dates and rows of pixels were looked for in "
+        f"{result['requests to the other archive']:,} requests of {fixed(result['megabytes sent'], 1)} MB, after "
+        f"{fixed(result['minutes'], 1)} minutes:",
+        markdown_table(["what", "number"], [[name, f"{result[key]:,}"] for name, key in kept]),
+    )
+
+
 def overheads(result: dict[str, Any]) -> str:
     """What it costs to look at all weights before a guarantee is stated, and to draw noise from a secure source."""
     columns = ["images", "release, ms", "looking at the weights, ms", "cryptographic noise, ms", "torch's noise, ms"]
@@ -518,6 +547,7 @@ RENDERED: dict[str, Callable[[dict[str, Any]], str]] = {
     "chest_xray_kermany.json": chest_xray,
     "chest_xray_kermany_306.json": chest_xray,
     "chest_xray_kermany_utility.json": lambda result: paragraphs(*_utility_of_films(result)),
+    "dicomweb_batch.json": dicomweb_batch,
     "header_fuzz.json": header_fuzz,
     "hippocampus.json": hippocampus,
     "ledger.json": ledger,

@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 
 from monai.bundle import ConfigParser, ConfigWorkflow, ReferenceResolver
 from monai.bundle.config_item import ConfigComponent
+from monai.bundle.utils import DEFAULT_HANDLERS_ID
 from monai.utils import ensure_tuple
 
 __all__ = ["KINDS", "OPTION_CHECK", "bundle_root", "check_options"]
@@ -152,6 +153,11 @@ ROOTS = ("imports", "initialize", "run", "finalize", OPTION_CHECK, NETWORK)
 EXECUTED = "save_execute_config"
 # MONAI's own, or of its experiment tracking.
 META = ("_meta_", "experiment_name", "is_not_rank0", "run_name", EXECUTED)
+# Where it gives a handler to every engine that a configuration has, whether it is run or not.
+TRACKED = {
+    ReferenceResolver.normalize_id(f"{where['id']}#{'train' if engine == 'trainer' else 'val'}_handlers")
+    for engine, where in DEFAULT_HANDLERS_ID.items()
+}
 READERS = ("monai", "monai_cadp")
 REFERENCE_SIGNS = ("@", "$", "%")
 # Of the bundle of a configuration, kept for programs that go on with a workflow's parser after MONAI has made it.
@@ -211,6 +217,10 @@ def check_options(needs: Mapping[str, str | Sequence[str]] | None = None) -> dic
     typed = _typed_in_the_command()
     with_own_value = {id: _at(given, id) for id in typed if _stands(own, id) and id not in META}
     stated = with_own_value | dict(_differences(given, own))
+    if EXECUTED in given:
+        # Where nothing is measured, as in private training, nobody has asked for a handler of the validation.
+        unused = {id for id in TRACKED - set(typed) if not _is_used(id, used)}
+        stated = {id: value for id, value in stated.items() if id not in unused}
     for id, value in stated.items():
         if runs and id.split(ReferenceResolver.sep)[0] == NETWORK:
             raise ValueError(_without_effect(id))

@@ -25,7 +25,7 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
-from tests.archives import Archive, is_installed
+from benchmarks.archives import Archive, is_installed
 
 # A name planted in the headers of files, which must never come out.
 CANARY = "Mustermann-1954"

@@ -310,6 +310,17 @@ def test_experiment_tracking_of_monai_records_no_configuration(tmp_path):
         assert output.exists() and not list(output.rglob("*.json"))
 
 
+@pytest.mark.parametrize("bundle", ["cadp_2d", "cadp_brain_mr", "cadp_tabular"])
+def test_experiment_tracking_of_monai_is_no_option_of_private_training_which_measures_nothing(bundle, tmp_path):
+    files = [str(ROOT / "bundles" / bundle / "configs" / f"{name}.yaml") for name in ("train", "train_dp")]
+    options = {"config_file": files, "tracking": "mlflow", "output_dir": str(tmp_path / "runs")}
+    assert "train#trainer#train_handlers" in create_workflow(**options).parser.get_parsed_content("option_check")
+    # What was typed is an option all the same.
+    assert "'validate#evaluator#val_handlers' has no effect" in refusal(
+        create_workflow, **options, **{"validate#evaluator#val_handlers": [{"_target_": "StatsHandler"}]}
+    )
+
+
 def test_options_of_a_file_are_options(tmp_path):
     (tmp_path / "args.yaml").write_text(yaml.safe_dump({"config_file": str(INFERENCE), "ledgr": SECRET}))
     assert "nearest one is 'ledger'" in refusal(run, args_file=str(tmp_path / "args.yaml"))

@@ -171,7 +171,7 @@ def _fetched(query: str, folder: Path, token_file: Path | None, ca_file: Path | 
 
 
 def _stored(server: DicomWebServer, folder: Path) -> None:
-    from monai_cadp.data.dicomweb_store import store_release
-
+    with extra("dicom", "DICOMweb"):
+        from monai_cadp.data.dicomweb_store import store_release
     stored = store_release(server, folder)
     print(f"{stored.num_objects} objects are stored, {stored.num_new} of them now.")

@@ -16,7 +16,8 @@ from pydicom.dataset import FileDataset
 from tqdm import tqdm
 
 from monai_cadp.certificate.document import CertificateError, sha256
-from monai_cadp.certificate.folder import CARD, FolderFiles, described
+from monai_cadp.certificate.folder import CARD, CARDS, PAIRS, FolderFiles, described
+from monai_cadp.data.dicom_segmentation import is_segmentation_written_here
 from monai_cadp.data.dicom_writing import is_written_here
 from monai_cadp.data.dicomweb_server import DicomWebServer
 from monai_cadp.data.silence import read_silently, silenced
@@ -25,6 +26,7 @@ from monai_cadp.privacy import PrivacyGuarantee
 __all__ = ["Stored", "store_release"]
 
 DICOM = ".dcm"
+IMAGES, MASKS = (f"{folder}/" for folder in PAIRS)
 UNREADABLE = "The released folder could not be read; check its path and its permissions."
 
 
@@ -41,8 +43,10 @@ def store_release(server: DicomWebServer, folder: str | os.PathLike[str]) -> Sto
 
     The folder must be as a release has written it: every file belongs to a release with a card that states a guarantee,
     and every DICOM file is, to its last byte, one that a release writes for the guarantee of its card
-    (:func:`~monai_cadp.data.dicom_writing.is_written_here`), and says that it is synthetic. An original is none of
-    these. What the server has is not sent again: whoever was killed, on either side, starts again.
+    (:func:`~monai_cadp.data.dicom_writing.is_written_here`), and says that it is synthetic; a segmentation is the one
+    of the released series whose number it has
+    (:func:`~monai_cadp.data.dicom_segmentation.is_segmentation_written_here`). An original is none of these. Series go
+    before their segmentations. What the server has is not sent again: whoever was killed, on either side, starts again.
 
     Args:
         server: that gets the objects.
@@ -52,7 +56,7 @@ def store_release(server: DicomWebServer, folder: str | os.PathLike[str]) -> Sto
         How many there are, and how many were sent.
 
     Raises:
-        ValueError: if the folder holds anything else, no DICOM, or volumes with masks; nothing is sent then.
+        ValueError: if the folder holds anything else, or no DICOM; nothing is sent then.
         DicomWebError: if the server does not store an object; what it has so far stays.
     """
     folder = Path(folder)
@@ -95,23 +99,33 @@ def _checked(folder: Path) -> dict[str, str]:
     names = [name for name in files.digests if name.endswith(DICOM)]
     if not names:
         raise ValueError("The released folder holds no DICOM; release with the output_format dicom.")
-    if any(name.startswith("labels/") for name in names):
-        raise ValueError(
-            "The released folder holds segmentations, which cannot be checked to the last byte as images are; nothing "
-            "is sent, so hand the folder over in another way."
-        )
     digests = {name: files.digests[name]["sha256"] for name in names}
+    folders: dict[str, list[str]] = {}
     for name in names:
-        guarantee = _stated(cards.get(name.partition("/")[0].removesuffix(DICOM) + CARD, {}))
+        folders.setdefault(name.rpartition("/")[0], []).append(name)
+    for name in names:
         content = _read(folder, name, digests)
-        with silenced():
-            is_released = guarantee is not None and is_written_here(content, guarantee)
+        if name.startswith(MASKS):
+            number = name.removeprefix(MASKS).removesuffix(DICOM)
+            series = [_read(folder, one, digests) for one in folders.get(f"{IMAGES}{number}", [])]
+            with silenced():
+                is_released = is_segmentation_written_here(content, series)
+        else:
+            guarantee = _stated(cards.get(_card(name), {}))
+            with silenced():
+                is_released = guarantee is not None and is_written_here(content, guarantee)
         if not is_released:
             raise ValueError(
-                "A DICOM file of the folder is not one that a release has written for the guarantee of its card; "
-                "nothing is sent."
+                "A DICOM file of the folder is not one that a release has written for the guarantee of its card, or "
+                "no segmentation of the series that it lies beside; nothing is sent."
             )
     return digests
+
+
+def _card(name: str) -> str:
+    """Return what the card of an image is called."""
+    number = name.removeprefix(IMAGES).partition("/")[0].removesuffix(DICOM)
+    return f"{CARDS if name.startswith(IMAGES) else ''}{number}{CARD}"
 
 
 def _stated(card: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -148,6 +148,17 @@ class PrivateFlowTrainer(FlowTrainer):
         chosen = {"delta": self.delta, "unit": self.unit, "batch_size": self.batch_size}
         return super().parameters() | chosen | {name: getattr(self.state, name) for name in KEPT}
 
+    def attach_all(self, handlers: Sequence[Any]) -> FlowTrainer:
+        """Attach handlers that were made after the trainer, and return the trainer.
+
+        Those of MONAI log epochs only: a step has no loss that they could log, and when it was made, which they record
+        with it, tells how many people are in its batch.
+        """
+        for handler in handlers:
+            if hasattr(handler, "iteration_log"):
+                handler.iteration_log = False
+        return super().attach_all(handlers)
+
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on with a training of the same noise.
 

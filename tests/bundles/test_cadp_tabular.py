@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from mlflow import MlflowClient
 from monai.bundle import ckpt_export, run, verify_metadata, verify_net_in_out
 
 from monai_cadp.__main__ import main
@@ -210,6 +211,37 @@ def test_a_bad_table_leaves_no_file_behind(patients, tmp_path):
         release(tmp_path / "released.csv", trained, input=str(bad), **options)
     assert "1 of 80 rows have a value in the column 'side'" in refusal(caught) and CANARY not in refusal(caught)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_tracking_by_monai_of_private_training_records_no_loss_and_nobodys_name(patients, tmp_path, monkeypatch):
+    source, options, _ = patients
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("USER", CANARY)
+    # MONAI's store lies where the command is given.
+    monkeypatch.chdir(tmp_path)
+    run(
+        config_file=[str(CONFIGS / "train.yaml"), str(CONFIGS / "train_dp.yaml")],
+        bundle_root=str(BUNDLE),
+        tracking="mlflow",
+        checkpoint=f"{tmp_path}/model.pt",
+        output_dir=f"{tmp_path}/runs",
+        dataset_dir=str(source),
+        unit="patient",
+        epsilon=6.0,
+        delta=1e-4,
+        max_epochs=2,
+        **{"batch_size": 20, **SMALL, **options},
+    )
+    stores = {tmp_path / "mlruns.db": set(), tmp_path / "runs/mlflow.db": {"learning_rate"}}
+    for store, metrics in stores.items():
+        client = MlflowClient(f"sqlite:///{store}")
+        (tracked,) = client.search_runs([one.experiment_id for one in client.search_experiments()])
+        assert set(tracked.data.metrics) == metrics
+        assert client.list_artifacts(tracked.info.run_id) == []
+        assert CANARY.encode() not in store.read_bytes()
+        if store.name == "mlruns.db":
+            assert tracked.data.params == {"max_epochs": "2", "epoch_length": "2"}
+    assert not list(tmp_path.rglob("*.json"))
 
 
 def test_private_training_spends_its_budget_on_rows(tmp_path):

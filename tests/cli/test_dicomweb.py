@@ -20,13 +20,13 @@ import pytest
 import torch
 from pydicom.uid import generate_uid
 
+from benchmarks.archives import Front, answering
 from monai_cadp.__main__ import main
 from monai_cadp.networks import ConditionalINN, ContentBasis, TrainedModel
 from monai_cadp.privacy import Budget, PrivacyLedger
 from monai_cadp.privacy.ledger import write_secret
 from monai_cadp.release import ReleasedFolder
 from monai_cadp.release.checkpoint import save_model
-from tests.archives import Front, answering
 
 pytestmark = pytest.mark.slow
 

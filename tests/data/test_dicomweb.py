@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import ipaddress
 import json
 import logging
@@ -20,13 +21,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydicom.uid import generate_uid
 
+from benchmarks.archives import Front, answering
 from monai_cadp.data import ImageList, PublicGrid, ReadVolume, VolumeFiles, dicomweb_server
 from monai_cadp.data.dicomweb_fetch import fetch_series
 from monai_cadp.data.dicomweb_server import DicomWebError, DicomWebQuery, DicomWebServer
 from monai_cadp.data.dicomweb_store import store_release
 from monai_cadp.privacy import PrivacyGuarantee
 from monai_cadp.release import ReleasedFolder
-from tests.archives import Front, answering
 
 CANARY = "Mustermann-1954"
 GUARANTEE = PrivacyGuarantee(epsilon=4.0, mechanism="SubsetSelection").to_dict()
@@ -414,22 +415,50 @@ def test_another_object_than_the_one_that_was_asked_for_is_refused(tmp_path, ref
 # --- storing ----------------------------------------------------------------------------------------------------------
 
 
-def release(folder, shape=(1, 6, 6), count=3):
-    with ReleasedFolder(folder, num_expected=count, volume_format="dicom", image_format="dicom") as released:
+def release(folder, shape=(1, 6, 6), count=3, num_mask_classes=None):
+    formats = {"volume_format": "dicom", "image_format": "dicom", "num_mask_classes": num_mask_classes}
+    with ReleasedFolder(folder, num_expected=count, **formats) as released:
         for _ in range(count):
             released.write(torch.rand(shape), GUARANTEE)
     return folder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("shape", "number"), [((1, 6, 6), 3), ((3, 5, 5), 3), ((1, 4, 4, 4), 12)])
-def test_released_objects_are_stored_byte_for_byte_and_once(start_archive, tmp_path, shape, number):
-    archive, folder = start_archive(), release(tmp_path / "released", shape)
+@pytest.mark.parametrize(
+    ("shape", "classes", "number"),
+    [((1, 6, 6), None, 3), ((3, 5, 5), None, 3), ((1, 4, 4, 4), None, 12), ((4, 4, 5, 4), 4, 15)],
+    ids=["grey", "colour", "volumes", "volumes with masks"],
+)
+def test_released_objects_are_stored_byte_for_byte_and_once(start_archive, tmp_path, shape, classes, number):
+    archive, folder = start_archive(), release(tmp_path / "released", shape, num_mask_classes=classes)
     server = DicomWebServer(archive.dicomweb)
     assert store_release(server, folder).num_new == number
     stored = store_release(server, folder)
     assert (stored.num_objects, stored.num_new) == (number, 0)
     assert sorted(archive.files()) == sorted(path.read_bytes() for path in folder.rglob("*.dcm"))
+
+
+@pytest.mark.slow
+def test_a_series_and_its_segmentation_are_sent_once_each_whoever_is_killed(start_archive, tmp_path, refused):
+    archive, folder = start_archive(), release(tmp_path / "released", (3, 4, 4, 3), 2, num_mask_classes=3)
+    front = Front(archive)
+    with answering(front) as address:
+        server = DicomWebServer(f"{address}/dicom-web", retries=0)
+        # In the first series, at the first segmentation, and after it.
+        for at, after in ((3, True), (6, False), (5, True)):
+            front.arm(at, archive.kill, after)
+            with refused(DicomWebError, "answered with status 502"):
+                store_release(server, folder)
+            archive.start()
+        front.arm(None)
+        assert store_release(server, folder).num_objects == 8
+    assert sorted(archive.files()) == sorted(path.read_bytes() for path in folder.rglob("*.dcm"))
+    headers = [pydicom.dcmread(io.BytesIO(content)) for content in archive.files()]
+    slices = {header.SOPInstanceUID: header for header in headers if header.Modality == "MR"}
+    masks = [header for header in headers if header.Modality == "SEG"]
+    referenced = [one.ReferencedSOPInstanceUID for mask in masks for one in mask.SourceImageSequence]
+    assert len(masks) == 2 and sorted(referenced) == sorted(slices)
+    assert len({header.PatientID for header in headers}) == len({mask.PatientID for mask in masks}) == 2
 
 
 def reencoded(path, change):
@@ -474,6 +503,96 @@ def test_a_file_that_is_not_one_of_a_release_is_refused_and_nothing_is_sent(tmp_
     assert not asked
 
 
+def in_the_mask(change):
+    """Which changes the first slice or segment that a segmentation says something of."""
+
+    def changed(dataset):
+        change(dataset.PerFrameFunctionalGroupsSequence[0], dataset.SegmentSequence[0])
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        burn_in,
+        lambda dataset: setattr(dataset, "SyntheticData", "NO"),
+        lambda dataset: setattr(dataset, "PatientID", CANARY[:16]),
+        lambda dataset: setattr(dataset, "SeriesInstanceUID", "1.2.3"),
+        lambda dataset: setattr(dataset, "InstitutionName", CANARY),
+        lambda dataset: dataset.add_new(0x00091001, "LO", CANARY),
+        lambda dataset: setattr(dataset, "ContentDate", "20210704"),
+        lambda dataset: setattr(dataset, "DeidentificationMethod", ["epsilon 1, delta 0"]),
+        lambda dataset: setattr(dataset.DimensionOrganizationSequence[0], "DimensionOrganizationUID", "1.2.3"),
+        lambda dataset: setattr(dataset.SourceImageSequence[0], "ReferencedSOPInstanceUID", "2.25.1"),
+        lambda dataset: setattr(dataset.file_meta, "ImplementationVersionName", CANARY[:16]),
+        lambda dataset: setattr(dataset, "preamble", CANARY.encode().ljust(128)),
+        lambda dataset: setattr(dataset, "PixelData", dataset.PixelData + CANARY.encode() + b" "),
+        in_the_mask(lambda frame, segment: setattr(segment, "SegmentLabel", CANARY)),
+        in_the_mask(lambda frame, segment: setattr(segment, "TrackingID", CANARY)),
+        in_the_mask(lambda frame, segment: setattr(frame.PlanePositionSequence[0], "ImagePositionPatient", [0, 0, 9])),
+        in_the_mask(lambda frame, segment: setattr(frame, "FrameContentSequence", [pydicom.Dataset()])),
+    ],
+)
+def test_a_segmentation_that_is_not_one_of_a_release_is_refused_and_nothing_is_sent(tmp_path, refused, change):
+    folder = release(tmp_path / "released", (3, 4, 4, 3), num_mask_classes=3)
+    path = folder / "labels" / "0002.dcm"
+    written = path.read_bytes()
+    reencoded(path, lambda dataset: None)
+    assert path.read_bytes() == written
+    reencoded(path, change)
+    assert path.read_bytes() != written
+    answer, asked = says((200, []))
+    with answering(answer) as address, refused(ValueError, "no segmentation of the series that it lies beside"):
+        store_release(DicomWebServer(address), folder)
+    assert not asked
+
+
+def test_a_segmentation_of_which_one_byte_was_changed_is_refused(tmp_path, refused):
+    folder = release(tmp_path / "released", (2, 4, 4, 2), 1, num_mask_classes=2)
+    path = folder / "labels" / "0001.dcm"
+    written = path.read_bytes()
+    # But for what is random, and only there: the name of its series, and the bits that come last, 2 x 16 of them.
+    uid = str(pydicom.dcmread(path).SeriesInstanceUID).encode()
+    free = range(written.index(uid), written.index(uid) + len(uid))
+    places = [place for place in range(0, len(written) - 4, 41) if place not in free]
+    answer, asked = says((200, []))
+    with answering(answer) as address:
+        for place in places:
+            path.write_bytes(written[:place] + bytes([written[place] ^ 1]) + written[place + 1 :])
+            with refused(ValueError, "no segmentation of the series that it lies beside"):
+                store_release(DicomWebServer(address), folder)
+    assert not asked and len(places) > 80
+
+
+def test_segmentations_of_another_release_are_refused(tmp_path, refused):
+    answer, asked = says((200, []))
+    with answering(answer) as address:
+        server = DicomWebServer(address)
+
+        def made(name):
+            folder = release(tmp_path / name, (3, 4, 4, 3), 2, num_mask_classes=3)
+            return folder, folder / "labels" / "0001.dcm", folder / "labels" / "0002.dcm"
+
+        folder, one, other = made("swapped")
+        one.rename(folder / "kept"), other.rename(one), (folder / "kept").rename(other)
+        with refused(ValueError, "no segmentation of the series that it lies beside"):
+            store_release(server, folder)
+        folder, one, other = made("of an image that is not there")
+        (folder / "labels" / "0003.dcm").write_bytes(one.read_bytes())
+        with refused(ValueError, "not as a release has written it"):
+            store_release(server, folder)
+        folder, one, other = made("two of a series")
+        one.rename(folder / "kept"), one.mkdir(), (folder / "kept").rename(one / "one.dcm")
+        with refused(ValueError, "not as a release has written it|no segmentation of the series"):
+            store_release(server, folder)
+        folder, one, other = made("without a slice")
+        (folder / "images" / "0001" / "slice_0003.dcm").unlink()
+        with refused(ValueError, "no segmentation of the series that it lies beside"):
+            store_release(server, folder)
+    assert not asked
+
+
 def test_an_original_among_releases_is_refused_whatever_it_is_called(tmp_path, refused, files):
     answer, asked = says((200, []))
     with answering(answer) as address:
@@ -509,10 +628,6 @@ def test_a_release_without_a_card_or_a_guarantee_is_refused(tmp_path, refused):
         store_release(server, tmp_path / "c")
     with refused(ValueError, "not as a release has written it"):
         store_release(server, tmp_path / CANARY)
-    with ReleasedFolder(tmp_path / "d", num_expected=1, volume_format="dicom", num_mask_classes=2) as released:
-        released.write(torch.rand(2, 4, 4, 4), GUARANTEE)
-    with refused(ValueError, "holds segmentations"):
-        store_release(server, tmp_path / "d")
 
 
 def test_an_object_that_a_server_does_not_keep_is_an_error(tmp_path, refused):

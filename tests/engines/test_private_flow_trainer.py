@@ -13,6 +13,8 @@ import pytest
 import torch
 from dp_accounting.pld import PLDAccountant
 from ignite.engine import Events
+from mlflow import MlflowClient
+from monai.handlers import MLFlowHandler, StatsHandler, from_engine
 from torch.utils.data import DataLoader
 
 from monai_cadp.engines import FlowTrainer, GaussianNoise, PrivateFlowTrainer, PrivateMoments, private_flow_trainer
@@ -70,6 +72,19 @@ def test_a_whole_training_spends_its_budget_as_the_accountant_counts_it():
     assert guarantee["epsilon"] == pytest.approx(accounted(guarantee["sums"], DELTA), rel=0.005)
     assert guarantee["sums"][-1][1:3] == [0.25, 12]
     assert guarantee["add_or_remove_one_epsilon"] < guarantee["epsilon"]
+
+
+def test_handlers_of_monai_log_no_step_of_which_they_would_ask_a_loss_and_note_the_time(tmp_path, caplog, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    address = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    loss = from_engine("loss", first=True)
+    tracking = MLFlowHandler(address, experiment_name="private", output_transform=loss)
+    with caplog.at_level("INFO"):
+        trainer(train_handlers=[StatsHandler(name=None, output_transform=loss), tracking]).run()
+    client = MlflowClient(address)
+    (run,) = client.search_runs([client.get_experiment_by_name("private").experiment_id])
+    assert run.data.params == {"max_epochs": "3", "epoch_length": "4"} and run.data.metrics == {}
+    assert "Iter: " not in caplog.text and "loss" not in caplog.text.lower()
 
 
 def test_a_training_that_stops_early_counts_as_a_whole_one():
