@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -16,7 +16,7 @@ __all__ = ["people_of"]
 SECONDS_WITHOUT_BAR = 5.0
 
 
-def people_of(dataset: Dataset, unit: str | None = None) -> list[int]:
+def people_of(dataset: Dataset | Sequence[Mapping[str, Any]], unit: str | None = None) -> list[int]:
     """Number the people of a data set by the ``subject`` of its items; an item without one is a person of its own.
 
     Args:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -84,7 +84,7 @@ def perceptual_similarity(
     pairs = (a * b).sum(1)
     sums = b.new_zeros(len(counts), b.shape[1]).index_add_(0, groups, b)
     shuffled = ((a * sums[groups]).sum(1) - pairs) / (counts[groups] - 1)
-    resampled = {"num_bootstraps": num_bootstraps, "seed": seed}
+    resampled: dict[str, Any] = {"num_bootstraps": num_bootstraps, "seed": seed}
     return PerceptualSimilarity(*(bootstrap_mean(of, **resampled) for of in (pairs, shuffled, pairs - shuffled)))
 
 
