@@ -81,6 +81,7 @@ KINDS = (
             "classifier_epochs",
             "in_channels",
             "max_epochs",
+            "moment_epochs",
             "num_candidates",
             "num_classes",
             "num_content_samples",

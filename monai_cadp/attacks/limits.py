@@ -16,8 +16,8 @@ __all__ = ["largest_auc", "largest_top_1"]
 def largest_top_1(epsilon: float, shares: Tensor, delta: float = 0.0) -> float:
     r"""Return the largest chance to name the person of a release that a guarantee allows to any attacker.
 
-    The attacker knows which people it can be, and how often it is each: :math:`\pi_1 \ge \dots \ge \pi_M`. Where all
-    are equally likely, and delta is 0, this is :func:`~monai_cadp.attacks.success_limit`.
+    The attacker knows which people it can be, and how often it is each: :math:`\pi_1` most often, down to
+    :math:`\pi_M`. Where all are equally likely, and delta is 0, this is :func:`~monai_cadp.attacks.success_limit`.
 
     Proof. Let :math:`a_p` be the largest probability that they name p, over the images of p. The promise, carried
     through their choice, says that of any image of q they name p with :math:`e^{-\epsilon} (a_p - \delta)` at least; so

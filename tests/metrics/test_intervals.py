@@ -16,7 +16,7 @@ def test_who_has_one_sample_each_has_the_interval_of_samples():
     assert bootstrap_mean(VALUES, people=people) == bootstrap_mean(VALUES)
 
 
-def test_ten_equal_samples_of_a_person_are_no_more_evidence_than_one():
+def test_ten_equal_images_of_one_person_are_no_more_evidence_than_one():
     once = bootstrap_mean(VALUES)
     many = bootstrap_mean(VALUES.repeat_interleave(10), people=torch.arange(40).repeat_interleave(10))
     assert many == pytest.approx(once)
