@@ -201,6 +201,22 @@ def _other_volumes(rows: list[dict[str, Any]] | None) -> list[str]:
     ]
 
 
+def mutations(result: dict[str, Any]) -> str:
+    """How many small faults in the code of the promise tests notice, and those that they do not."""
+    sample, survivors = result["sample"], result["survivors"]
+    equal = sum(bool(one["equivalent"]) for one in survivors)
+    rows = [
+        [f"`{one['file']}`:{one['line']}", f"`{one['after'][:60].replace('|', chr(92) + '|')}`", one["why"] or ""]
+        for one in survivors
+    ]
+    return paragraphs(
+        f"Of {sample['of']:,} small changes of one statement a random sample of {sample['drawn']} was made, and "
+        f"{result['score']:.1%} were noticed. {equal} of the {len(survivors)} others are equivalent to the code as it "
+        f"is; without these {result['score_without_equivalent']:.1%} were noticed.",
+        markdown_table(["where", "after the change", "why no test notices it"], rows),
+    )
+
+
 def bounded(result: dict[str, Any]) -> str:
     """Whether anything that was drawn is not finite or outside the range."""
     columns = ["images", "not finite", "outside", "lowest", "highest"]
@@ -554,6 +570,7 @@ RENDERED: dict[str, Callable[[dict[str, Any]], str]] = {
     "memory.json": memory,
     "mnist.json": mnist,
     "mnist_dp.json": mnist_dp,
+    "mutations.json": mutations,
     "overheads.json": overheads,
     "private_classifier.json": private_classifier,
     "reading.json": reading,
