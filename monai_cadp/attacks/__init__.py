@@ -6,7 +6,7 @@ from __future__ import annotations
 from monai_cadp.attacks.aligned_similarity import aligned_similarity
 from monai_cadp.attacks.attribute_inference import AttributeInferenceResult, attribute_inference
 from monai_cadp.attacks.audit import AuditResult, GameResult, audit_mechanism, audit_releaser
-from monai_cadp.attacks.limits import largest_auc, largest_top_1
+from monai_cadp.attacks.limits import largest_top_1
 from monai_cadp.attacks.linkage import LinkageResult, edge_features, linkage
 from monai_cadp.attacks.membership import MembershipResult, likelihood_ratio_scores, membership
 from monai_cadp.attacks.negative_controls import NegativeControl, all_controls
@@ -35,7 +35,6 @@ __all__ = [
     "audit_releaser",
     "edge_features",
     "expected_releases",
-    "largest_auc",
     "largest_top_1",
     "likelihood_ratio_scores",
     "linkage",

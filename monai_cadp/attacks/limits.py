@@ -8,9 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from monai_cadp.privacy.guarantee import largest_auc
-
-__all__ = ["largest_auc", "largest_top_1"]
+__all__ = ["largest_top_1"]
 
 
 def largest_top_1(epsilon: float, shares: Tensor, delta: float = 0.0) -> float:

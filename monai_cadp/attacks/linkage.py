@@ -55,7 +55,7 @@ def linkage(
         left_out: pairs (n, m) that take no part, such as a release and its own original, or images of different public
             classes; None for none.
         balanced: give every gallery image the same weight among pairs of two people as it has among pairs of one. Of
-            releases as probes, no similarity then passes :func:`~monai_cadp.attacks.largest_auc` in expectation;
+            releases as probes, no similarity then passes :func:`~monai_cadp.privacy.largest_auc` in expectation;
             otherwise one that knows nothing but the public class of an image may pass it, where classes differ in size.
         num_bootstraps: how often people are drawn again for the intervals, with all their images.
         seed: of the drawing.

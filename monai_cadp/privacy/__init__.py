@@ -6,7 +6,7 @@ from __future__ import annotations
 from monai_cadp.privacy.attribute_response import AttributeResponse
 from monai_cadp.privacy.composition import compose, include_training
 from monai_cadp.privacy.gaussian import GaussianMechanism
-from monai_cadp.privacy.guarantee import PrivacyGuarantee
+from monai_cadp.privacy.guarantee import PrivacyGuarantee, largest_auc
 from monai_cadp.privacy.item import ItemId, check_distinct
 from monai_cadp.privacy.laplace import LaplaceMechanism
 from monai_cadp.privacy.ledger import Budget, BudgetExceededError, LedgerError, PrivacyLedger
@@ -39,6 +39,7 @@ __all__ = [
     "check_unit",
     "compose",
     "include_training",
+    "largest_auc",
     "needs_subjects",
     "select_candidates",
 ]

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from monai_cadp.attacks import largest_auc
+from monai_cadp.privacy import largest_auc
 from monai_cadp.reports import Section
 from monai_cadp.studies.cells import epsilon_cell, figure_cell
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from monai_cadp.attacks import largest_auc
+from monai_cadp.privacy import largest_auc
 from monai_cadp.reports import Picture, Point, Section, curves, study_page
 from monai_cadp.studies.attack_table import attack_table
 from monai_cadp.studies.cells import epsilon_cell, figure_cell

@@ -10,7 +10,8 @@ import pytest
 import torch
 from scipy.optimize import linprog
 
-from monai_cadp.attacks import largest_auc, largest_top_1, success_limit
+from monai_cadp.attacks import largest_top_1, success_limit
+from monai_cadp.privacy import largest_auc
 
 SHARES = [[1, 1], [3, 1, 1], [5, 4, 1, 1, 1], [10, 1, 1, 1, 1, 1, 1, 1]]
 
