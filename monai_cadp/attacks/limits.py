@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a guarantee allows any attacker at most, in the figures by which attacks are judged."""
+"""How often a guarantee allows any attacker at most to name whose release it is."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["largest_top_1"]
 def largest_top_1(epsilon: float, shares: Tensor, delta: float = 0.0) -> float:
     r"""Return the largest chance to name the person of a release that a guarantee allows to any attacker.
 
-    The attacker knows which people it can be, and how often it is each: :math:`\pi_1` most often, down to
-    :math:`\pi_M`. Where all are equally likely, and delta is 0, this is :func:`~monai_cadp.attacks.success_limit`.
+    The attacker knows which people it can be, and how often it is each: :math:`\pi_1 \ge \pi_2 \ge ... \ge \pi_M`.
+    Where all are equally likely, and delta is 0, this is :func:`~monai_cadp.attacks.success_limit`.
 
     Proof. Let :math:`a_p` be the largest probability that they name p, over the images of p. The promise, carried
     through their choice, says that of any image of q they name p with :math:`e^{-\epsilon} (a_p - \delta)` at least; so
     :math:`a_q + e^{-\epsilon} \sum_{p \ne q} \max(a_p - \delta, 0) \le 1` for all q. Subject to this,
     :math:`\sum_p \pi_p a_p` is largest at a vertex, where k people share the largest :math:`a_p`, and all others have
-    :math:`\delta`. There :math:`a_p = \frac{1 + (k - 1) e^{-\epsilon} \delta}{1 + (k - 1) e^{-\epsilon}}`; the k most
-    likely people, and the best k, give the bound
+    :math:`\delta`. There the k have :math:`A_k = \frac{1 + (k - 1) e^{-\epsilon} \delta}{1 + (k - 1) e^{-\epsilon}}`;
+    the most likely people, and the best k, give the bound
 
-    .. math:: \max_k \; \Bigl(\sum_{p \le k} \pi_p\Bigr) a + \Bigl(1 - \sum_{p \le k} \pi_p\Bigr) \delta.
+    .. math:: \max_k \; \Pi_k A_k + (1 - \Pi_k) \delta, \quad \Pi_k = \sum_{p \le k} \pi_p.
 
     It also holds if the image that was released is left out of what the attacker compares, and they look for another
     one of the same person: if they name p without an image of p, they name p with it.
