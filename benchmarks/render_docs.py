@@ -447,15 +447,14 @@ def dicomweb_batch(result: dict[str, Any]) -> str:
     ]
     of_command = [row for row in result["attempts"] if row["end"] == "killed"]
     moments = ", ".join(
-        f"{sum(row['killed'].endswith(what) for row in of_command)} times while it {what}"
-        for what in ("fetches", "releases", "stores")
+        f"{sum(row['killed'].endswith(what) for row in of_command)} times while it {past}"
+        for what, past in {"fetches": "fetched", "releases": "released", "stores": "stored"}.items()
     )
     return paragraphs(
         f"{result['patients']:,} patients with a film of {result['image'].replace('x', ' x ')} each; the command was "
         f"killed {result['kills of the command']} times ({moments}), and a server {result['kills of a server']} times. "
         f"{result['canaries']:,} names, identifiers, dates and rows of pixels were looked for in "
-        f"{result['requests to the other archive']:,} requests of {fixed(result['megabytes sent'], 1)} MB, after "
-        f"{fixed(result['minutes'], 1)} minutes:",
+        f"{result['requests to the other archive']:,} requests of {fixed(result['megabytes sent'], 1)} MB:",
         markdown_table(["what", "number"], [[name, f"{result[key]:,}"] for name, key in kept]),
     )
 
