@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -137,25 +137,15 @@ def calibrate_spectrum(
         raise ValueError("The network has no U-Net that sees the coarser image; what it draws is not filtered.")
     lowest, highest = _range(inn, batches)
     power, power_of_draws = (torch.zeros_like(inn.spectrum_gains, dtype=torch.float64) for _ in range(2))
-    smallest = None
-    count, generator, was_training = 0, torch.Generator().manual_seed(seed), inn.training
-    inn.eval()
-    with progress_bar(progress, "calibration") as bar:
-        for x, condition in on_device_of(inn, batches)():
-            x = x[: num_images - count]
-            if len(x) == 0:
-                break
-            z = torch.randn(len(x), inn.num_latents, generator=generator).to(x)
-            drawn = inn.unfiltered(z, None if condition is None else condition[: len(x)])
-            coefficients = cosine_transform(x)
-            if smallest is None:
-                smallest = SMALLEST_POWER * coefficients.flatten(2)[..., 1:].square().mean()
-            power += (coefficients.square() + smallest).log().double().sum(0)
-            within = drawn.clamp(as_channels(lowest, x), as_channels(highest, x))
-            power_of_draws += (cosine_transform(within).square() + smallest).log().double().sum(0)
-            count += len(x)
-            bar.update()
-    inn.train(was_training)
+    smallest, count = None, 0
+    for x, drawn in _beside_draws(inn, batches, num_images, seed, progress):
+        coefficients = cosine_transform(x)
+        if smallest is None:
+            smallest = SMALLEST_POWER * coefficients.flatten(2)[..., 1:].square().mean()
+        power += (coefficients.square() + smallest).log().double().sum(0)
+        within = drawn.clamp(as_channels(lowest, x), as_channels(highest, x))
+        power_of_draws += (cosine_transform(within).square() + smallest).log().double().sum(0)
+        count += len(x)
     log_gains = (power - power_of_draws) / (2 * count)
     known = torch.zeros_like(log_gains, dtype=torch.bool)
     known[(slice(None), *(slice(size) for size in _known_frequencies(inn)))] = True
@@ -218,28 +208,37 @@ def calibrate_histogram(
     if not inn.knows_noise or bool((inn.highest_value >= LARGEST_VALUE).any()):
         raise ValueError("The network knows no range of images; calibrate its spectrum before its histogram.")
     of_images, of_draws = (torch.zeros(inn.in_channels, NUM_BINS, dtype=torch.float64) for _ in range(2))
-    count, generator, was_training = 0, torch.Generator().manual_seed(seed), inn.training
-    inn.eval()
-    with progress_bar(progress, "calibration") as bar:
-        for x, condition in on_device_of(inn, batches)():
-            x = x[: num_images - count]
-            if len(x) == 0:
-                break
-            if not bool(x.isfinite().all()):
-                raise ValueError("The data hold NaN or infinity; expected finite pixels to calibrate the network.")
-            z = torch.randn(len(x), inn.num_latents, generator=generator).to(x)
-            drawn = inn.filtered(inn.unfiltered(z, None if condition is None else condition[: len(x)]))
-            for histogram, values in ((of_images, x), (of_draws, drawn)):
-                histogram += _histogram(inn, values)
-            count += len(x)
-            bar.update()
-    inn.train(was_training)
-    if count == 0:
+    for x, drawn in _beside_draws(inn, batches, num_images, seed, progress):
+        if not bool(x.isfinite().all()):
+            raise ValueError("The data hold NaN or infinity; expected finite pixels to calibrate the network.")
+        of_images += _histogram(inn, x)
+        of_draws += _histogram(inn, inn.filtered(drawn))
+    if not bool(of_images.any()):
         raise ValueError("No data came to calibrate the network; expected at least one batch.")
     curves = [_matching(*(one / one.sum() for one in both)) for both in zip(of_draws, of_images, strict=True)]
     lowest, extent = inn.lowest_value[:, None], (inn.highest_value - inn.lowest_value)[:, None]
     with inn.learning(training_data, "calibration"):
         inn.matched_values.copy_(lowest + extent * torch.stack(curves).to(inn.matched_values))
+
+
+def _beside_draws(
+    inn: ConditionalINN, batches: Batches, num_images: int, seed: int, progress: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield images, so many of them at most, beside as many draws of the same conditions before the filter."""
+    count, generator, was_training = 0, torch.Generator().manual_seed(seed), inn.training
+    inn.eval()
+    try:
+        with progress_bar(progress, "calibration") as bar:
+            for x, condition in on_device_of(inn, batches)():
+                x = x[: num_images - count]
+                if len(x) == 0:
+                    break
+                z = torch.randn(len(x), inn.num_latents, generator=generator).to(x)
+                yield x, inn.unfiltered(z, None if condition is None else condition[: len(x)])
+                count += len(x)
+                bar.update()
+    finally:
+        inn.train(was_training)
 
 
 def _histogram(inn: ConditionalINN, values: Tensor) -> Tensor:
