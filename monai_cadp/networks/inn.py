@@ -31,8 +31,7 @@ __all__ = ["ConditionalINN", "as_channels"]
 LARGEST_LOCAL_SIZE = 32
 LARGEST_COARSE_SIZE = 512
 # Of the coarse image, in pixels or voxels, where levels see all of it: split while it has more, or keeps the fewest.
-# Volumes are few, and an organ lies in its grid alike: a Gaussian of low rank then knows more than levels can learn,
-# and one level may be enough.
+# Volumes are few, and an organ lies in its grid alike: a Gaussian of low rank then knows more than levels can learn.
 LARGEST_COARSE_PLACES = {2: 64, 3: 8192}
 FEWEST_COARSE_PLACES = {2: 16, 3: 64}
 # Of sizes that cannot be halved often enough: more are slow and drawn badly, and many more fill the memory.
@@ -42,6 +41,7 @@ CONTEXT_WIDTHS = {2: 64, 3: 32}
 # What a refiner sees is the largest of the coarser images that is no larger than this along any axis.
 LARGEST_REFINED_SIZE = 32
 CONTEXT_GROUPS = 8
+# Values of a channel that the curve of its histogram is given at.
 NUM_MATCHED = 65
 # Of a channel whose range is not known.
 LARGEST_VALUE = torch.finfo(torch.float32).max
@@ -553,9 +553,10 @@ def _default_levels(spatial_shape: tuple[int, ...], in_channels: int, whole: boo
         if not whole:
             return in_channels * places > LARGEST_COARSE_SIZE
         dims = len(spatial_shape)
-        if dims == 3 and levels > 0:
-            return places > LARGEST_COARSE_PLACES[dims]
-        return places > LARGEST_COARSE_PLACES[dims] or places >= 2**dims * FEWEST_COARSE_PLACES[dims]
+        # What may stay as it is goes on as long as enough is kept; of volumes one such level is enough.
+        may_go_on = dims == 2 or levels == 0
+        keeps_enough = places >= 2**dims * FEWEST_COARSE_PLACES[dims]
+        return places > LARGEST_COARSE_PLACES[dims] or (may_go_on and keeps_enough)
 
     levels = 0
     sizes = list(spatial_shape)
