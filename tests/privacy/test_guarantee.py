@@ -12,7 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monai_cadp.privacy import GaussianMechanism, PrivacyGuarantee, RandomizedResponse, SubsetSelection, TrainingData
+from monai_cadp.privacy import (
+    GaussianMechanism,
+    PrivacyGuarantee,
+    RandomizedResponse,
+    SubsetSelection,
+    TrainingData,
+    largest_auc,
+)
 
 FULL = PrivacyGuarantee(
     epsilon=4.0,
@@ -53,6 +60,11 @@ def test_a_guarantee_cannot_be_changed_afterwards():
     settings_given["a"].append(2)
     guarantee.to_dict()["parameters"]["a"].append(3)
     assert guarantee.parameters == {"a": [1]}
+
+
+def test_the_largest_area_is_half_at_nothing_and_what_the_documentation_says_at_1_and_4():
+    areas = [round(largest_auc(epsilon), 2) for epsilon in (0.0, 1.0, 4.0, float("inf"))]
+    assert areas == [0.5, 0.73, 0.98, 1.0]
 
 
 @settings(derandomize=True, deadline=None, max_examples=100)
