@@ -50,7 +50,7 @@ from monai_cadp.release.checkpoint import load_model
 
 LABELS = ("anterior", "posterior")
 NUM_MASK_CLASSES, SPACING, REACH = 3, 1.0, 3.0
-DECLARED = ("volume_1", "volume_2")
+DECLARED = {"both volumes": ("volume_1", "volume_2"), "the volume": ("volume_all",)}
 DECLARED_EPSILONS = (4.0, 8.0)
 BASIS_EPSILON = 8.0
 BATCH_SIZE = 8
@@ -95,8 +95,8 @@ def pieces(volumes: Tensor) -> np.ndarray:
 def volume_row(volumes: Tensor, real: Tensor) -> dict[str, object]:
     """Return mean and deviation of the volume of every label in millilitres, and of both, beside real ones."""
     row: dict[str, object] = {}
-    features = MaskFeatures(DECLARED, NUM_MASK_CLASSES, SPACING)
-    ours, theirs = (torch.cat([found, found.sum(1, keepdim=True)], dim=1) for found in map(features, (volumes, real)))
+    features = MaskFeatures(["volume_1", "volume_2", "volume_all"], NUM_MASK_CLASSES, SPACING)
+    ours, theirs = map(features, (volumes, real))
     for column, name in enumerate((*LABELS, "both")):
         mean, deviation = float(ours[:, column].mean()), float(ours[:, column].std())
         row |= {f"{name}, ml": round(mean, 3), f"{name}, deviation": round(deviation, 3)}
@@ -107,13 +107,10 @@ def volume_row(volumes: Tensor, real: Tensor) -> dict[str, object]:
 
 def content_row(originals: Tensor, released: Tensor) -> dict[str, float]:
     """Return how volumes and intensities of labels of originals and releases correlate."""
-    names = [f"{kind}_{label}" for kind in ("volume", "intensity") for label in (1, 2)]
-    features = MaskFeatures(names, NUM_MASK_CLASSES, SPACING)
-    one, other = (
-        torch.cat([found, found[:, :2].sum(1, keepdim=True)], 1) for found in map(features, (originals, released))
-    )
+    names = ["volume_1", "volume_2", "volume_all", "intensity_1", "intensity_2"]
+    one, other = map(MaskFeatures(names, NUM_MASK_CLASSES, SPACING), (originals, released))
     kept = within_class_correlation(one, other, torch.zeros(len(one), dtype=torch.long)).tolist()
-    return {name: round(value, 3) for name, value in zip((*names, "both volumes"), kept, strict=True)}
+    return {name: round(value, 3) for name, value in zip(names, kept, strict=True)}
 
 
 def aligned_correlation(probes: Tensor, gallery: Tensor) -> Tensor:
@@ -189,13 +186,14 @@ def main() -> None:
         f"content basis, epsilon {BASIS_EPSILON:g}": (basis_mechanism, Privatizer(model, basis_mechanism)),
     }
     if options.candidates:
-        # All budgets share one table of candidates.
-        features = MaskFeatures(DECLARED, NUM_MASK_CLASSES, SPACING)
-        content = DeclaredContent(features, num_candidates=options.candidates)
-        declared = Privatizer(model, SubsetSelection(DECLARED_EPSILONS[0]), content).prepare()
-        for epsilon in DECLARED_EPSILONS:
-            mechanism = SubsetSelection(epsilon)
-            privatizers[f"declared volumes, epsilon {epsilon:g}"] = mechanism, declared.with_mechanism(mechanism)
+        for name, declared_names in DECLARED.items():
+            features = MaskFeatures(declared_names, NUM_MASK_CLASSES, SPACING)
+            content = DeclaredContent(features, num_candidates=options.candidates)
+            # All budgets share one table of candidates.
+            declared = Privatizer(model, SubsetSelection(DECLARED_EPSILONS[0]), content).prepare()
+            for epsilon in DECLARED_EPSILONS:
+                mechanism = SubsetSelection(epsilon)
+                privatizers[f"{name} declared, epsilon {epsilon:g}"] = mechanism, declared.with_mechanism(mechanism)
 
     judge = None if options.observer is None else observer(options.observer)
     rows: list[dict[str, object]] = []
@@ -264,6 +262,7 @@ def main() -> None:
         print_table([{k: v["value"] if isinstance(v, dict) else v for k, v in row.items()} for row in linked])
     if options.segmentation_epochs:
         result["dice_on_originals_of_a_unet_trained_on"] = dices = {}
+        result["dice_of_a_unet_trained_on_originals_on"] = reverse = {}
         for name, source in learnt.items():
             images, masks = split_masks(source, NUM_MASK_CLASSES)
             unet = train_segmentation(
@@ -275,10 +274,13 @@ def main() -> None:
                 progress=True,
             )
             dices[name] = bootstrap_mean(segmentation_dice(unet, *split_masks(real, NUM_MASK_CLASSES))).to_dict(3)
+            if name == "originals":
+                for tested, found in {"originals": real, **released}.items():
+                    dice = segmentation_dice(unet, *split_masks(found, NUM_MASK_CLASSES))
+                    reverse[tested] = bootstrap_mean(dice).to_dict(3)
             write_json(options.out, result)
-        print_table(
-            [{"trained on": name, "Dice": one["value"], "95 %": one["interval"]} for name, one in dices.items()]
-        )
+        for column, found in (("trained on", dices), ("tested on", reverse)):
+            print_table([{column: name, "Dice": one["value"], "95 %": one["interval"]} for name, one in found.items()])
 
 
 if __name__ == "__main__":

@@ -160,28 +160,32 @@ def hippocampus(result: dict[str, Any]) -> str:
             *(fixed(row[observer], 3) for observer in ("spectrum", "intensity", "anatomy")),
             fixed(sizes[row["method"]]["both, ml"], 2),
             fixed(sizes[row["method"]]["both, deviation"], 2),
-            fixed(row.get("both volumes"), 2),
-            fixed(row.get("intensity_1"), 2),
+            *(fixed(row.get(f"volume_{label}"), 2) for label in ("1", "2", "all")),
         ]
         for row in result["rows"][::-1]
     ]
     columns = ["what", "epsilon", "distance", "spectrum", "intensity", "anatomy", "hippocampus, ml", "deviation"]
     drawn, real = (result["pieces_per_label"][name] for name in ("prior samples", "real volumes"))
-    dices = result.get("dice_on_originals_of_a_unet_trained_on", {})
+    unets = {
+        "that learns to segment from as many volumes, tested on the real ones": "trained on",
+        "that has learnt from originals, tested on releases and their masks": "tested on",
+    }
+    dices = [result.get(f"dice_{name}") for name in ("on_originals_of_a_unet_trained_on", "of_a_unet_trained_on_originals_on")]
     return paragraphs(
         f"{result['volumes']} volumes that the network has not seen; it learnt from {result['training_volumes']}:",
-        markdown_table([*columns, "volume kept", "intensity kept"], rows),
+        markdown_table([*columns, "anterior volume kept", "posterior", "both"], rows),
         f"Of {drawn['volumes']} prior samples {100 * drawn['in_one_piece']:.0f} % have each label in one piece, and "
         f"{drawn['with_more_than_two']} have one in more than two pieces; of the real volumes "
         f"{100 * real['in_one_piece']:.0f} % and {real['with_more_than_two']}.",
         *_other_volumes(result.get("reidentification")),
         *(
-            [
-                "A small U-Net that learns to segment from as many volumes, tested on the real ones:",
-                markdown_table(["trained on", "Dice"], ([name, fixed(one["value"], 3)] for name, one in dices.items())),
-            ]
-            if dices
-            else []
+            part
+            for (what, column), found in zip(unets.items(), dices, strict=True)
+            if found
+            for part in (
+                f"A small U-Net {what}:",
+                markdown_table([column, "Dice"], ([name, fixed(one["value"], 3)] for name, one in found.items())),
+            )
         ),
     )
 

@@ -16,6 +16,7 @@ from monai_cadp.engines.ranks import add_gradients, sum_over_ranks
 from monai_cadp.networks import (
     ConditionalINN,
     InvertibleNetwork,
+    calibrate_format,
     calibrate_histogram,
     calibrate_latents,
     calibrate_spectrum,
@@ -41,8 +42,9 @@ class LevelTrainer(FlowTrainer):
 
     Augmentation helps the likelihood, and makes samples vary more than the images do. So a finished network gets the
     moments of the coarse image from the images as they are (:func:`refit_moments`). Each part is calibrated on the
-    images of validation, if there are any (:func:`calibrate_latents`), and what is drawn gets the grain, the range and
-    the histogram of the images as they are (:func:`calibrate_spectrum`, :func:`calibrate_histogram`).
+    images of validation, if there are any (:func:`calibrate_latents`), and what is drawn gets the grain, the range, the
+    format and the histogram of the images as they are (:func:`calibrate_spectrum`, :func:`calibrate_format`,
+    :func:`calibrate_histogram`).
 
     Args:
         network: as for :class:`FlowTrainer`; one with several parts.
@@ -52,6 +54,7 @@ class LevelTrainer(FlowTrainer):
         ends: share of the training after which a part is done, above 0 and at most 1; None for 1 everywhere.
         context_noise: see above.
         plain_data_loader: the same images without augmentation; None to keep the moments of the augmented ones.
+        num_masks: how many of the last channels are masks' (:func:`~monai_cadp.data.join_masks`).
         options: all others of :class:`FlowTrainer`.
 
     Raises:
@@ -67,6 +70,7 @@ class LevelTrainer(FlowTrainer):
         ends: Sequence[float] | None = None,
         context_noise: float = 2.0,
         plain_data_loader: Iterable[Mapping[str, Any]] | None = None,
+        num_masks: int = 0,
         **options: Any,
     ) -> None:
         ends = [1.0] * network.num_parts if ends is None else list(ends)
@@ -75,10 +79,12 @@ class LevelTrainer(FlowTrainer):
         counts = None if images_per_part is None else list(images_per_part)
         if counts is not None and (len(counts) != network.num_parts or min(counts) < 1):
             raise ValueError(f"images_per_part is {counts}; expected {network.num_parts} positive numbers.")
+        if not 0 <= num_masks < network.in_channels:
+            raise ValueError(f"num_masks is {num_masks}; expected 0 or more, and fewer than {network.in_channels}.")
         if not context_noise >= 0:
             raise ValueError(f"context_noise is {context_noise}; expected a number of at least 0.")
         self.ends, self.images_per_part, self.context_noise = ends, counts, context_noise
-        self.plain_data_loader = plain_data_loader
+        self.plain_data_loader, self.num_masks = plain_data_loader, num_masks
         super().__init__(network, train_data_loader, **options)
 
     def finish(self, network: InvertibleNetwork, progress: bool = False, held_out: Batches | None = None) -> None:
@@ -94,6 +100,8 @@ class LevelTrainer(FlowTrainer):
         if self.plain_data_loader is not None and network.knows_noise:
             plain = flow_batches(self.plain_data_loader, _without_noise, self.seed)
             calibrate_spectrum(network, plain, training_data=self.training_event(), progress=progress)
+            event = self.training_event()
+            calibrate_format(network, plain, num_masks=self.num_masks, training_data=event, progress=progress)
             calibrate_histogram(network, plain, training_data=self.training_event(), progress=progress)
 
     def _parameter_groups(self) -> list[list[nn.Parameter]]:

@@ -49,6 +49,8 @@ MEASURES = {
 }
 #: What can be measured of a class.
 MASK_FEATURES = tuple(MEASURES)
+# Of the classes, in the place of a number.
+ALL = "all"
 
 
 class MaskFeatures:
@@ -56,10 +58,11 @@ class MaskFeatures:
 
     ``volume_1`` is the volume of class 1 in millilitres, ``surface_1`` its surface in square centimetres,
     ``offset_x_1`` (y, z) how far its centre lies right (anterior, superior) of the middle of the grid in millimetres,
-    and ``intensity_1`` the mean intensity within it. All of a class that is nowhere are 0.
+    and ``intensity_1`` the mean intensity within it; ``volume_all`` and so on are those of all classes together. All of
+    a class that is nowhere are 0.
 
     Args:
-        names: what to measure, one of :data:`MASK_FEATURES` with the number of a class each.
+        names: what to measure, one of :data:`MASK_FEATURES` with the number of a class, or ``all``, each.
         num_mask_classes: with the background.
         spacing: of the public grid, in millimetres.
 
@@ -75,11 +78,12 @@ class MaskFeatures:
     """
 
     def __init__(self, names: Sequence[str], num_mask_classes: int, spacing: float) -> None:
-        known = {f"{name}_{label}": (name, label) for label in range(1, num_mask_classes) for name in MEASURES}
+        labels = [*range(1, num_mask_classes), ALL]
+        known = {f"{name}_{label}": (name, label) for label in labels for name in MEASURES}
         if isinstance(names, str) or not names or not set(names) <= set(known):
             raise ValueError(
                 f"The features of masks are {names!r}; expected a list of {', '.join(MEASURES)}, each with _ and the "
-                f"number of a class, 1 to {num_mask_classes - 1}."
+                f"number of a class, 1 to {num_mask_classes - 1}, or {ALL}."
             )
         if not spacing > 0:
             raise ValueError(f"spacing is {spacing}; expected a positive number of millimetres.")
@@ -91,7 +95,8 @@ class MaskFeatures:
     def __call__(self, volumes: Tensor) -> Tensor:
         """Return features (B, k) of volumes (B, C, D, H, W) whose last channels hold their masks."""
         images, masks = split_masks(volumes.float(), self.num_mask_classes)
-        columns = [
-            MEASURES[name](images[:, 0], (masks[:, 0] == label).float(), self.spacing) for name, label in self._measured
-        ]
+        columns = []
+        for name, label in self._measured:
+            mask = masks[:, 0] > 0 if label == ALL else masks[:, 0] == label
+            columns.append(MEASURES[name](images[:, 0], mask.float(), self.spacing))
         return torch.stack(columns, dim=1)

@@ -452,9 +452,10 @@ def _rebuild(
 def _before_loading(network: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     assert isinstance(network, InvertibleNetwork)
     # A whole network brings its description; of parts of one, what does not come is not touched.
-    for name, value in network.later_tensors.items() if f"{prefix}_extra_state" in state else ():
-        if hasattr(network, name):
-            state.setdefault(prefix + name, torch.full_like(getattr(network, name), value))
+    if f"{prefix}_extra_state" in state:
+        for name, tensor in network.named_buffers():
+            if name in network.later_tensors:
+                state.setdefault(prefix + name, torch.full_like(tensor, network.later_tensors[name]))
     # Of what is overwritten now, too.
     network._notice_changes()
     network._incoming = None

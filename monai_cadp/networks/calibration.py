@@ -15,7 +15,7 @@ from monai_cadp.networks.inn import LARGEST_VALUE, NUM_MATCHED, ConditionalINN, 
 from monai_cadp.networks.moments import Batches, on_device_of, progress_bar
 from monai_cadp.networks.spectrum import cosine_transform, smoothed_over_frequencies
 
-__all__ = ["calibrate_histogram", "calibrate_latents", "calibrate_spectrum"]
+__all__ = ["calibrate_format", "calibrate_histogram", "calibrate_latents", "calibrate_spectrum"]
 
 # Of calibrated latents and of gains, and one over it the smallest.
 LARGEST_DEVIATION = 2.0
@@ -159,6 +159,60 @@ def calibrate_spectrum(
 
 
 @torch.no_grad()
+def calibrate_format(
+    inn: ConditionalINN,
+    batches: Batches,
+    *,
+    num_masks: int = 0,
+    training_data: str | Mapping[str, Any] = "unprotected",
+    num_images: int = 512,
+    progress: bool = False,
+) -> None:
+    r"""Give what a network draws the scale, the grey values and the sizes of masks that all images have.
+
+    They come from the way images were made ready, and :class:`ImageFormat` finds them: without whole grey values, to
+    take one, the first histogram tells every draw from every image. It goes before :func:`calibrate_histogram`, which
+    looks at draws that are on the scale already.
+
+    Args:
+        inn: a network whose levels see the whole coarser image, changed in place.
+        batches: as for :func:`calibrate_spectrum`.
+        num_masks: how many of the last channels are masks' (:func:`~monai_cadp.data.join_masks`).
+        training_data: as for :func:`~monai_cadp.networks.fit_moments`.
+        num_images: how many of them are looked at, at most.
+        progress: show a progress bar, if it takes more than a moment.
+
+    Raises:
+        ValueError: if the network has no such format, ``num_masks`` leaves no channel to the image, or the data are
+            empty or not finite.
+
+    Example:
+        >>> inn = ConditionalINN((8, 8), context_width=16, num_couplings=0)
+        >>> calibrate_format(inn, lambda: [(torch.randint(256, (200, 1, 8, 8)) / 255, None)])
+        >>> round(1 / float(inn.image_format.steps))
+        255
+    """
+    if not inn.knows_noise:
+        raise ValueError("The network has no U-Net that sees the coarser image; what it draws has no format.")
+
+    def images() -> Iterator[Tensor]:
+        count = 0
+        with progress_bar(progress, "calibration") as bar:
+            for x, _ in on_device_of(inn, batches)():
+                x = x[: num_images - count]
+                if len(x) == 0:
+                    return
+                if not bool(x.isfinite().all()):
+                    raise ValueError("The data hold NaN or infinity; expected finite pixels to calibrate the network.")
+                yield x
+                count += len(x)
+                bar.update()
+
+    with inn.learning(training_data, "calibration"):
+        inn.image_format.fit(images(), num_masks)
+
+
+@torch.no_grad()
 def calibrate_histogram(
     inn: ConditionalINN,
     batches: Batches,
@@ -212,7 +266,7 @@ def calibrate_histogram(
         if not bool(x.isfinite().all()):
             raise ValueError("The data hold NaN or infinity; expected finite pixels to calibrate the network.")
         of_images += _histogram(inn, x)
-        of_draws += _histogram(inn, inn.filtered(drawn))
+        of_draws += _histogram(inn, inn.unmatched(drawn))
     if not bool(of_images.any()):
         raise ValueError("No data came to calibrate the network; expected at least one batch.")
     curves = [_matching(*(one / one.sum() for one in both)) for both in zip(of_draws, of_images, strict=True)]

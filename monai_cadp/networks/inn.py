@@ -19,6 +19,7 @@ from monai_cadp.networks.conditional_level import LARGEST_INPUT, LARGEST_LOG_SCA
 from monai_cadp.networks.coupling import CLAMP, AffineCoupling
 from monai_cadp.networks.detail import ChannelScale, DetailFlow
 from monai_cadp.networks.haar import HaarLevel
+from monai_cadp.networks.image_format import ImageFormat
 from monai_cadp.networks.local_flow import LocalFlow
 from monai_cadp.networks.refiner import Refiner
 from monai_cadp.networks.spectrum import cosine_transform, inverse_cosine_transform
@@ -66,7 +67,8 @@ class ConditionalINN(InvertibleNetwork):
     What is drawn (:meth:`draw`) passes a :class:`Refiner` on its way down: the coarser image of at most 32 x 32 is
     brought nearer to the training images, and finer levels draw the details of what comes out. Last, a filter gives it
     the grain and the range of images (:func:`~monai_cadp.networks.calibrate_spectrum`), and a curve their histogram
-    (:func:`~monai_cadp.networks.calibrate_histogram`). Encoding, decoding and the likelihood know of none of it.
+    (:func:`~monai_cadp.networks.calibrate_histogram`), on the scale and in the grey values of images
+    (:class:`ImageFormat`). Encoding, decoding and the likelihood know of none of it.
 
     The latent vector holds the coarse image's latents first, then every level's details, coarsest first.
 
@@ -135,6 +137,10 @@ class ConditionalINN(InvertibleNetwork):
             "lowest_value": -LARGEST_VALUE,
             "highest_value": LARGEST_VALUE,
             "matched_values": 0.0,
+            "image_format.percentiles": 0.0,
+            "image_format.steps": 0.0,
+            "image_format.mask_lines": 0.0,
+            "image_format.most_pieces": 0.0,
         }
     )
 
@@ -297,6 +303,7 @@ class ConditionalINN(InvertibleNetwork):
             self.register_buffer("highest_value", torch.full((in_channels,), LARGEST_VALUE))
             # What becomes of values at equal distances in that range; all alike for no change: see calibrate_histogram.
             self.register_buffer("matched_values", torch.zeros(in_channels, NUM_MATCHED))
+            self.image_format = ImageFormat(in_channels)
         # Drawing passes the refiner after so many levels.
         self.refined_level = refined
         self.refined_shape = [size // 2 ** (num_levels - refined) for size in spatial_shape]
@@ -446,7 +453,7 @@ class ConditionalINN(InvertibleNetwork):
         # A traced program holds no gradients, and no random numbers.
         drawn = not torch.jit.is_tracing()
         x = self._from_latents(z, embedding, group, denoised=drawn, refined=drawn and refined)
-        return self._matched(self.filtered(x)) if drawn and self.knows_noise else x
+        return self._finished(x) if drawn and self.knows_noise else x
 
     def unfiltered(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return what :meth:`draw` makes of latents (B, D) before the filter of :func:`calibrate_spectrum`."""
@@ -454,11 +461,20 @@ class ConditionalINN(InvertibleNetwork):
 
     def filtered(self, x: Tensor) -> Tensor:
         r"""Return images (B, C, \*spatial) with the grain, and within the range, of :func:`calibrate_spectrum`."""
-        lowest, highest = as_channels(self.lowest_value, x), as_channels(self.highest_value, x)
-        x = x.clamp(lowest, highest)
+        x = self._within_range(x)
         if bool((self.spectrum_gains == 1).all()):
             return x
-        return inverse_cosine_transform(self.spectrum_gains * cosine_transform(x)).clamp(lowest, highest)
+        return self._within_range(inverse_cosine_transform(self.spectrum_gains * cosine_transform(x)))
+
+    def unmatched(self, x: Tensor) -> Tensor:
+        r"""Return images (B, C, \*spatial) with the filter and the scale of images, before the histogram is matched."""
+        return self._within_range(self.image_format.scaled(self.filtered(x)))
+
+    def _finished(self, x: Tensor) -> Tensor:
+        return self._within_range(self.image_format.stored(self._matched(self.unmatched(x))))
+
+    def _within_range(self, x: Tensor) -> Tensor:
+        return x.clamp(as_channels(self.lowest_value, x), as_channels(self.highest_value, x))
 
     def _matched(self, x: Tensor) -> Tensor:
         """Return filtered images with the histogram of :func:`calibrate_histogram`, by lines between matched values."""

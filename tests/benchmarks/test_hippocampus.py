@@ -54,14 +54,16 @@ def test_every_figure_of_the_benchmark_is_made_with_every_option(data, tmp_path,
     hippocampus.main()
     result = json.loads(out.read_text())
     assert (result["split"], result["volumes"], result["training_volumes"]) == ("test", 6, 6)
-    methods = ["prior only", "content basis, epsilon 8", "declared volumes, epsilon 4", "declared volumes, epsilon 8"]
+    declared = [f"{what} declared, epsilon {epsilon}" for what in ("both volumes", "the volume") for epsilon in (4, 8)]
+    methods = ["prior only", "content basis, epsilon 8", *declared]
     assert [row["method"] for row in result["rows"]] == [*methods, "real volumes"]
-    assert all(row["distance"] >= 0 and -1 <= row.get("both volumes", 0) <= 1 for row in result["rows"])
+    assert all(row["distance"] >= 0 and -1 <= row.get("volume_all", 0) <= 1 for row in result["rows"])
     assert [row["method"] for row in result["label_volumes"]] == ["prior samples", *methods, "real volumes"]
     assert result["label_volumes"][-1]["both, mean beside real"] == 1.0
     assert result["pieces_per_label"]["real volumes"]["in_one_piece"] == 1.0
     dices = result["dice_on_originals_of_a_unet_trained_on"]
     assert list(dices) == ["originals", "prior only", "content basis, epsilon 8"]
+    assert list(result["dice_of_a_unet_trained_on_originals_on"]) == ["originals", *methods]
     assert Image.open(out.with_suffix(".png")).size[0] > 4 * 12
     linked = result["reidentification"]
     assert [row["gallery"] for row in linked] == ["originals", "prior only", "content basis, epsilon 8"]

@@ -40,6 +40,15 @@ def test_a_class_that_is_nowhere_is_zero_and_finite():
     assert MaskFeatures(names, 3, spacing=1.0)(ball(5.0)).eq(0).all()
 
 
+def test_all_classes_together_are_measured_as_one():
+    one, other = ball(5.0, (-4.0, 0.0, 0.0)), ball(4.0, (4.0, 0.0, 0.0), label=2)
+    both = torch.cat([one[:, :1], one[:, 1:].maximum(other[:, 1:])], dim=1)
+    names = ["volume_1", "volume_2", "volume_all", "offset_x_all"]
+    first, second, together, offset = MaskFeatures(names, 3, spacing=1.0)(both)[0].tolist()
+    assert min(first, second) > 0.2 and together == pytest.approx(first + second)
+    assert -4 < offset < 4 and MaskFeatures(["surface_all"], 3, spacing=1.0)(both) > 2
+
+
 def test_every_volume_is_looked_at_by_itself():
     features = MaskFeatures([f"{name}_1" for name in MASK_FEATURES], 3, spacing=1.0)
     both = torch.cat([ball(5.0), ball(8.0, (1.0, 0.0, 0.0))])
