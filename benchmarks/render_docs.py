@@ -170,7 +170,8 @@ def hippocampus(result: dict[str, Any]) -> str:
         "that learns to segment from as many volumes, tested on the real ones": "trained on",
         "that has learnt from originals, tested on releases and their masks": "tested on",
     }
-    dices = [result.get(f"dice_{name}") for name in ("on_originals_of_a_unet_trained_on", "of_a_unet_trained_on_originals_on")]
+    figures = ("on_originals_of_a_unet_trained_on", "of_a_unet_trained_on_originals_on")
+    dices = [result.get(f"dice_{figure}") for figure in figures]
     return paragraphs(
         f"{result['volumes']} volumes that the network has not seen; it learnt from {result['training_volumes']}:",
         markdown_table([*columns, "anterior volume kept", "posterior", "both"], rows),
