@@ -16,6 +16,7 @@ from monai_cadp.engines.ranks import add_gradients, sum_over_ranks
 from monai_cadp.networks import (
     ConditionalINN,
     InvertibleNetwork,
+    calibrate_edges,
     calibrate_format,
     calibrate_histogram,
     calibrate_latents,
@@ -43,8 +44,8 @@ class LevelTrainer(FlowTrainer):
     Augmentation helps the likelihood, and makes samples vary more than the images do. So a finished network gets the
     moments of the coarse image from the images as they are (:func:`refit_moments`). Each part is calibrated on the
     images of validation, if there are any (:func:`calibrate_latents`), and what is drawn gets the grain, the range, the
-    format and the histogram of the images as they are (:func:`calibrate_spectrum`, :func:`calibrate_format`,
-    :func:`calibrate_histogram`).
+    edges, the format and the histogram of the images as they are (:func:`calibrate_spectrum`, :func:`calibrate_edges`,
+    :func:`calibrate_format`, :func:`calibrate_histogram`).
 
     Args:
         network: as for :class:`FlowTrainer`; one with several parts.
@@ -99,10 +100,11 @@ class LevelTrainer(FlowTrainer):
             calibrate_latents(network, held_out, training_data=self.training_event(), progress=progress)
         if self.plain_data_loader is not None and network.knows_noise:
             plain = flow_batches(self.plain_data_loader, _without_noise, self.seed)
-            calibrate_spectrum(network, plain, training_data=self.training_event(), progress=progress)
             event = self.training_event()
+            calibrate_spectrum(network, plain, training_data=event, progress=progress)
+            calibrate_edges(network, plain, training_data=event, progress=progress)
             calibrate_format(network, plain, num_masks=self.num_masks, training_data=event, progress=progress)
-            calibrate_histogram(network, plain, training_data=self.training_event(), progress=progress)
+            calibrate_histogram(network, plain, training_data=event, progress=progress)
 
     def _parameter_groups(self) -> list[list[nn.Parameter]]:
         groups: list[list[nn.Parameter]] = [[] for _ in self.ends]

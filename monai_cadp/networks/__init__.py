@@ -2,7 +2,13 @@
 """The conditional invertible network and what counts as the content of its images."""
 
 from monai_cadp.networks.base import InvertibleNetwork
-from monai_cadp.networks.calibration import calibrate_format, calibrate_histogram, calibrate_latents, calibrate_spectrum
+from monai_cadp.networks.calibration import (
+    calibrate_edges,
+    calibrate_format,
+    calibrate_histogram,
+    calibrate_latents,
+    calibrate_spectrum,
+)
 from monai_cadp.networks.condition import ConditionSpace
 from monai_cadp.networks.content_basis import ContentBasis
 from monai_cadp.networks.declared_content import CandidateTable, DeclaredContent
@@ -23,6 +29,7 @@ __all__ = [
     "PaperINN",
     "TrainedModel",
     "WeightsSnapshot",
+    "calibrate_edges",
     "calibrate_format",
     "calibrate_histogram",
     "calibrate_latents",

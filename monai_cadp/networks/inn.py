@@ -20,6 +20,7 @@ from monai_cadp.networks.coupling import CLAMP, AffineCoupling
 from monai_cadp.networks.detail import ChannelScale, DetailFlow
 from monai_cadp.networks.haar import HaarLevel
 from monai_cadp.networks.image_format import ImageFormat
+from monai_cadp.networks.local_filter import LocalFilter
 from monai_cadp.networks.local_flow import LocalFlow
 from monai_cadp.networks.refiner import Refiner
 from monai_cadp.networks.spectrum import cosine_transform, inverse_cosine_transform
@@ -65,8 +66,9 @@ class ConditionalINN(InvertibleNetwork):
     parameter with another: each can be trained for as long as it learns.
 
     What is drawn (:meth:`draw`) passes a :class:`Refiner` on its way down: the coarser image of at most 32 x 32 is
-    brought nearer to the training images, and finer levels draw the details of what comes out. Last, a filter gives it
-    the grain and the range of images (:func:`~monai_cadp.networks.calibrate_spectrum`), and a curve their histogram
+    brought nearer to the training images, and finer levels draw the details of what comes out. Last, filters give it
+    the grain and the range of images (:func:`~monai_cadp.networks.calibrate_spectrum`) and the strength of their edges
+    (:func:`~monai_cadp.networks.calibrate_edges`), and a curve their histogram
     (:func:`~monai_cadp.networks.calibrate_histogram`), on the scale and in the grey values of images
     (:class:`ImageFormat`). Encoding, decoding and the likelihood know of none of it.
 
@@ -137,6 +139,7 @@ class ConditionalINN(InvertibleNetwork):
             "lowest_value": -LARGEST_VALUE,
             "highest_value": LARGEST_VALUE,
             "matched_values": 0.0,
+            "local_filter.gains": 1.0,
             "image_format.percentiles": 0.0,
             "image_format.steps": 0.0,
             "image_format.mask_lines": 0.0,
@@ -303,6 +306,8 @@ class ConditionalINN(InvertibleNetwork):
             self.register_buffer("highest_value", torch.full((in_channels,), LARGEST_VALUE))
             # What becomes of values at equal distances in that range; all alike for no change: see calibrate_histogram.
             self.register_buffer("matched_values", torch.zeros(in_channels, NUM_MATCHED))
+            # Of edges, by direction, scale and place: see calibrate_edges.
+            self.local_filter = LocalFilter(in_channels, spatial_shape)
             self.image_format = ImageFormat(in_channels)
         # Drawing passes the refiner after so many levels.
         self.refined_level = refined
@@ -461,19 +466,21 @@ class ConditionalINN(InvertibleNetwork):
 
     def filtered(self, x: Tensor) -> Tensor:
         r"""Return images (B, C, \*spatial) with the grain, and within the range, of :func:`calibrate_spectrum`."""
-        x = self._within_range(x)
+        x = self.within_range(x)
         if bool((self.spectrum_gains == 1).all()):
             return x
-        return self._within_range(inverse_cosine_transform(self.spectrum_gains * cosine_transform(x)))
+        return self.within_range(inverse_cosine_transform(self.spectrum_gains * cosine_transform(x)))
 
     def unmatched(self, x: Tensor) -> Tensor:
-        r"""Return images (B, C, \*spatial) with the filter and the scale of images, before the histogram is matched."""
-        return self._within_range(self.image_format.scaled(self.filtered(x)))
+        r"""Return images (B, C, \*spatial) with all that images have but their histogram."""
+        x = self.within_range(self.local_filter(self.filtered(x)))
+        return self.within_range(self.image_format.scaled(x))
 
     def _finished(self, x: Tensor) -> Tensor:
-        return self._within_range(self.image_format.stored(self._matched(self.unmatched(x))))
+        return self.within_range(self.image_format.stored(self._matched(self.unmatched(x))))
 
-    def _within_range(self, x: Tensor) -> Tensor:
+    def within_range(self, x: Tensor) -> Tensor:
+        r"""Return images (B, C, \*spatial), every channel clipped to its range."""
         return x.clamp(as_channels(self.lowest_value, x), as_channels(self.highest_value, x))
 
     def _matched(self, x: Tensor) -> Tensor:
