@@ -272,6 +272,19 @@ def test_a_picture_read_again_is_the_release_and_names_nobody(tmp_path):
         assert gray[name].value != color[name].value
 
 
+def test_a_picture_in_colour_read_again_has_its_colours():
+    pixels = np.random.default_rng(1).integers(0, 256, (5, 7, 3)).astype(np.uint8)
+    (picture,) = read([dicom_picture(pixels, GUARANTEE)])
+    assert picture.pixel_array.tolist() == pixels.tolist()
+
+
+@pytest.mark.parametrize("length", [64, 65])
+def test_a_text_of_64_characters_is_kept_whole_and_a_longer_one_is_cut_there(length):
+    text = ("unit " + "0123456789" * 7)[:length]
+    (picture,) = read([dicom_picture(np.zeros((5, 7), np.uint8), {**GUARANTEE, "unit": text.removeprefix("unit ")})])
+    assert picture.DeidentificationMethod[-1] == text[:64]
+
+
 def test_an_object_is_known_again_for_its_own_guarantee_alone(volume):
     for content in (*dicom_series(volume, GRID.affine, GUARANTEE), *pictures()):
         assert is_written_here(content, GUARANTEE) and not is_written_here(content + b"\0", GUARANTEE)

@@ -155,6 +155,13 @@ def test_other_text_is_refused(text):
         PrivacyGuarantee.from_json(text)
 
 
+def test_whole_numbers_are_written_as_the_floats_that_they_are_equal_to():
+    """A ledger knows a document by its digest, so that equal guarantees must be equal texts."""
+    whole, other = (PrivacyGuarantee(*numbers) for numbers in ((4, "x"), (4.0, "x")))
+    assert whole == other and whole.to_json() == other.to_json()
+    assert PrivacyGuarantee(1.0, "x", delta=0).to_json() == PrivacyGuarantee(1.0, "x", delta=0.0).to_json()
+
+
 def test_public_facts_are_a_tuple_whatever_list_they_came_in():
     listed = PrivacyGuarantee(1.0, "x", public=["class", "age"])
     assert listed.public == ("class", "age") and hash(listed) == hash(PrivacyGuarantee(1.0, "x", public=listed.public))

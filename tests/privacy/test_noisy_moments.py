@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from monai_cadp.privacy.discrete_gaussian import wide_squared_scale
 from monai_cadp.privacy.noisy_moments import REPLACEMENT, noisy_second_moments
 from monai_cadp.privacy.noisy_sum import SumLattice
 
@@ -73,3 +74,17 @@ def test_noise_has_the_stated_deviation_in_every_coordinate_of_the_frobenius_nor
         assert float(values.std()) == pytest.approx(5.0, rel=0.025)
         assert abs(float(values.mean())) < 5 * 5.0 / math.sqrt(values.numel())
     assert abs(float((diagonal * above).mean())) < 5 * 25 / math.sqrt(above.numel())
+
+
+@pytest.mark.parametrize("noise_multiplier", [0.3, 5.0, 1000.0])
+def test_the_noise_is_what_the_proof_needs_and_at_most_a_thousandth_more(monkeypatch, noise_multiplier):
+    """One deviation of the noise, rounded up, stands in the place of every draw."""
+
+    def deviation(lattice, like, *_):
+        return torch.full_like(like, math.isqrt(wide_squared_scale(lattice.levels)) + 1)
+
+    monkeypatch.setattr(SumLattice, "noise", deviation)
+    found = noisy_second_moments(torch.zeros(1, 3), torch.zeros(1).long(), 1, noise_multiplier)[0]
+    rows, columns = torch.triu_indices(3, 3, offset=1)
+    for values in (found.diagonal(), math.sqrt(2) * found[rows, columns]):
+        assert noise_multiplier <= float(values.min()) and float(values.max()) <= 1.001 * noise_multiplier

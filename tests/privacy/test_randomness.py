@@ -93,6 +93,23 @@ def test_normal_noise_is_the_box_muller_transform_of_the_stream(monkeypatch):
         assert row == pytest.approx(expected, abs=1e-5)
 
 
+def test_the_smallest_words_make_different_finite_normal_numbers(monkeypatch):
+    """As floats of 32 bits a hundred of these words are one, and the logarithm of the smallest would be infinite."""
+    lengths = np.arange(-(2**31), -(2**31) + 300).astype(np.int32)
+    words = np.concatenate([lengths, np.zeros(300, np.int32)])[None]
+    monkeypatch.setattr("monai_cadp.privacy.randomness._streams", lambda *_: words)
+    noise = random_normal(torch.zeros(1, 600))[0]
+    assert bool(noise.isfinite().all()) and float(noise.abs().max()) < 6.8
+    # The angle is 0, so that the first half are the lengths: the smaller a word, the longer.
+    assert bool((noise[:300].diff() < 0).all())
+
+
+def test_the_largest_word_makes_a_finite_normal_number(monkeypatch):
+    words = np.array([[2**31 - 1, 0]], dtype=np.int32)
+    monkeypatch.setattr("monai_cadp.privacy.randomness._streams", lambda *_: words)
+    assert random_normal(torch.zeros(1, 2)).abs().max() < 1e-4
+
+
 def test_uniform_noise_is_uniform_and_below_one():
     noise = random_uniform(torch.zeros(40_000, 2))
     assert 0 <= float(noise.min()) and float(noise.max()) < 1

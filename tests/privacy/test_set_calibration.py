@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect
 
 import pytest
 import torch
@@ -36,6 +37,17 @@ def test_the_size_keeps_more_than_the_one_that_a_ratio_suggests():
     suggested = Subset(2**14, round(2**14 / (math.exp(other) + 1)))
     assert shuffled_epsilon(other + 0.01, 1_000, 1e-6, suggested) > 1.0
     assert expected_fidelity(epsilon, Subset(2**14, size)) > 1.1 * expected_fidelity(other, suggested)
+
+
+@pytest.mark.parametrize("num_candidates", [12, 24])
+def test_no_other_size_keeps_a_hundredth_more(num_candidates):
+    """Every other size would need a local epsilon for it with which the set gives away too much."""
+    local, size = fit_to_set(1.0, 20, 1e-6, num_candidates=num_candidates)
+    kept = expected_fidelity(local, Subset(num_candidates, size))
+    for other in range(1, num_candidates):
+        subset = Subset(num_candidates, other)
+        needed = bisect(range(10_000), 1.01 * kept, key=lambda k, subset=subset: expected_fidelity(k / 1000, subset))
+        assert shuffled_epsilon(needed / 1000, 20, 1e-6, subset) > 1.0
 
 
 def test_the_expected_fidelity_is_the_mean_of_what_the_mechanism_releases():

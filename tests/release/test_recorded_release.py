@@ -25,7 +25,7 @@ from monai_cadp.privacy import (
     RandomizedResponse,
     SubsetSelection,
 )
-from monai_cadp.release import RecordedReleaser
+from monai_cadp.release import RecordedReleaser, SliceWiseReleaser
 
 SHAPE = (1, 4, 4)
 
@@ -233,6 +233,17 @@ def test_images_that_are_encoded_in_parts_keep_their_places(ledger):
         recorded_release(privatizer(), ledger, together[[i]], labels[[i]], people(7)[i : i + 1])[0] for i in range(7)
     ]
     assert torch.equal(in_parts, torch.cat(one_by_one)) and torch.equal(used, labels)
+
+
+def test_a_ledger_changes_nothing_in_the_pieces_of_which_an_image_consists(ledger):
+    plain = SliceWiseReleaser(privatizer(), num_slices=3)
+    volumes = torch.rand(2, *plain.image_shape)
+    outside = RecordedReleaser(plain, ledger)
+    inside = SliceWiseReleaser(RecordedReleaser(privatizer(), ledger), num_slices=3)
+    for recorded in (outside, inside):
+        pieces = recorded.pieces(volumes)
+        assert pieces.shape == (2 * recorded.num_pieces, *SHAPE) and torch.equal(pieces, plain.pieces(volumes))
+        assert torch.equal(recorded.whole(pieces), volumes)
 
 
 def test_images_of_different_people_that_look_alike_share_no_random_draws(ledger):

@@ -9,6 +9,9 @@ import sqlite3
 import pytest
 
 from monai_cadp.privacy import Budget, LedgerError, PrivacyLedger
+from monai_cadp.privacy.ledger.keys import LedgerKeys
+from monai_cadp.privacy.ledger.records import store_contents
+from monai_cadp.privacy.ledger.tables import open_engine, writing
 
 
 @pytest.fixture
@@ -197,3 +200,12 @@ def test_a_cap_that_was_passed_is_found(filled, ask, monkeypatch):
         patch.setattr(Budget, "allows", lambda *_: True)
         filled.reserve([ask.request(filled, "subject 3", b"too much", 8.0)])
     assert filled.verify() == ["1 subjects went over the cap of their budgets."]
+
+
+def test_a_release_that_was_never_reserved_is_found(filled, ask, tmp_path):
+    """Its entry is in the chain as it should be: whoever has the secret could write it, or a defect of the program."""
+    engine = open_engine(str(tmp_path / "ledger.db"))
+    with writing(engine) as connection:
+        store_contents(connection, LedgerKeys(ask.secret), {"0" * 64: b"never paid for"})
+    engine.dispose()
+    assert filled.verify() == ["There is a release that was not reserved."]
