@@ -102,7 +102,8 @@ class LevelTrainer(FlowTrainer):
             plain = flow_batches(self.plain_data_loader, _without_noise, self.seed)
             event = self.training_event()
             calibrate_spectrum(network, plain, training_data=event, progress=progress)
-            calibrate_edges(network, plain, training_data=event, progress=progress)
+            if len(network.spatial_shape) == 2:
+                calibrate_edges(network, plain, training_data=event, progress=progress)
             calibrate_format(network, plain, num_masks=self.num_masks, training_data=event, progress=progress)
             calibrate_histogram(network, plain, training_data=event, progress=progress)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from monai_cadp.networks.inn import LARGEST_VALUE, NUM_MATCHED, ConditionalINN, as_channels
+from monai_cadp.networks.local_filter import LocalFilter
 from monai_cadp.networks.moments import Batches, on_device_of, progress_bar
 from monai_cadp.networks.spectrum import cosine_transform, smoothed_over_frequencies
 
@@ -181,7 +182,7 @@ def calibrate_edges(
     :func:`calibrate_spectrum`, and encoding, decoding and the likelihood do not know of it.
 
     Args:
-        inn: a network that :func:`calibrate_spectrum` has given a range, changed in place.
+        inn: a network of images (H, W) that :func:`calibrate_spectrum` has given a range, changed in place.
         batches: as for :func:`calibrate_spectrum`.
         training_data: as for :func:`~monai_cadp.networks.fit_moments`.
         num_images: how many of them are looked at, at most; as many are drawn, of the same conditions, and kept.
@@ -189,7 +190,7 @@ def calibrate_edges(
         progress: show a progress bar, if it takes more than a moment.
 
     Raises:
-        ValueError: if the network has no range, or the data are empty or not finite.
+        ValueError: if the network has no range or is one of volumes, or the data are empty or not finite.
 
     References:
         Portilla, Simoncelli: A parametric texture model based on joint statistics of complex wavelet coefficients, IJCV
@@ -207,6 +208,8 @@ def calibrate_edges(
     """
     _check_range(inn)
     local_filter = inn.local_filter
+    if not isinstance(local_filter, LocalFilter):
+        raise ValueError("The network is one of volumes; only images are filtered by the direction of their edges.")
     wanted, draws, count = torch.zeros_like(local_filter.gains), [], 0
     for x, drawn in _beside_draws(inn, batches, num_images, seed, progress):
         if not bool(x.isfinite().all()):

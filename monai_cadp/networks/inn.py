@@ -306,8 +306,8 @@ class ConditionalINN(InvertibleNetwork):
             self.register_buffer("highest_value", torch.full((in_channels,), LARGEST_VALUE))
             # What becomes of values at equal distances in that range; all alike for no change: see calibrate_histogram.
             self.register_buffer("matched_values", torch.zeros(in_channels, NUM_MATCHED))
-            # Of edges, by direction, scale and place: see calibrate_edges.
-            self.local_filter = LocalFilter(in_channels, spatial_shape)
+            # Of edges, by direction, scale and place: see calibrate_edges. In space there are too many directions.
+            self.local_filter = LocalFilter(in_channels, spatial_shape) if len(spatial_shape) == 2 else nn.Identity()
             self.image_format = ImageFormat(in_channels)
         # Drawing passes the refiner after so many levels.
         self.refined_level = refined

@@ -3,19 +3,18 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 
 import torch
-from monai.networks.layers.factories import Pool
 from torch import Tensor, nn
 
 __all__ = ["LocalFilter"]
 
 # Of the finest scale, in cycles a pixel; each coarser one has half of it.
 FINEST, MOST_SCALES = 0.35, 4
-DIRECTIONS_2D, SHARPNESS = 8, {2: 8, 3: 4}
+# Over half a turn, and the power of the cosine of the angle to each.
+DIRECTIONS, SHARPNESS = 8, 8
 # Places are cells of so many pixels, at most so many along an axis.
 CELL, MOST_CELLS = 8, 16
 # Images are mirrored at their borders.
@@ -23,7 +22,6 @@ MARGIN = 16
 LARGEST_GAIN = 2.5
 # Beside the mean strength of a band, what counts as none.
 NO_STRENGTH = 0.01
-INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 
 
 class LocalFilter(nn.Module):
@@ -39,7 +37,7 @@ class LocalFilter(nn.Module):
 
     Args:
         channels: of the images.
-        spatial_shape: of the images, (H, W) or (D, H, W).
+        spatial_shape: of the images, (H, W).
 
     References:
         Freeman, Adelson: The design and use of steerable filters, PAMI 1991.
@@ -61,37 +59,38 @@ class LocalFilter(nn.Module):
         smallest = min(self.spatial_shape)
         # The coarsest has two waves across the image at least.
         self.num_scales = max(0, min(MOST_SCALES, 1 + math.floor(math.log2(FINEST * smallest / 2))))
-        self.directions = _directions(len(self.spatial_shape))
-        self.cells = tuple(max(1, min(MOST_CELLS, size // CELL)) for size in self.spatial_shape)
+        down, across = (max(1, min(MOST_CELLS, size // CELL)) for size in self.spatial_shape)
+        self.cells = (down, across)
         self.margin = min(MARGIN, smallest - 1)
-        bands = self.num_scales * len(self.directions)
+        bands = self.num_scales * DIRECTIONS
         self.register_buffer("gains", torch.ones(channels, bands, *self.cells))
 
     def forward(self, x: Tensor) -> Tensor:
-        r"""Filter images (B, C, \*spatial)."""
+        """Filter images (B, C, H, W)."""
         if bool((self.gains == 1).all()):
             return x
         spectrum = self._spectrum(x)
         change = torch.zeros_like(spectrum)
-        mode = INTERPOLATION[len(self.spatial_shape)]
-        padding = [self.margin] * (2 * len(self.spatial_shape))
         for gain, window in zip(self.gains.unbind(1), self._windows(x), strict=True):
-            places = nn.functional.interpolate(gain[None] - 1, size=self.spatial_shape, mode=mode, align_corners=False)
-            places = nn.functional.pad(places, padding, mode="replicate")
-            change += window * self._transform(places * self._inverse(window * spectrum))
+            places = nn.functional.interpolate(gain[None] - 1, size=self.spatial_shape, mode="bilinear")
+            places = nn.functional.pad(places, [self.margin] * 4, mode="replicate")
+            change += window * torch.fft.rfft2(places * self._inverse(window * spectrum))
         return x + self._cropped(self._inverse(change))
 
     def strengths(self, x: Tensor) -> Tensor:
-        r"""Return how strong every band of images (B, C, \*spatial) is in every cell: (B, C, bands, \*cells).
+        """Return how strong every band of images (B, C, H, W) is in every cell: (B, C, bands, *cells).
 
         It is the root of the mean magnitude, which a few strong edges do not decide.
         """
         spectrum = self._spectrum(x)
-        pool = Pool[Pool.ADAPTIVEAVG, len(self.cells)](self.cells)
         found = x.new_zeros(*x.shape[:2], *self.gains.shape[1:])
         for band, window in enumerate(self._windows(x)):
-            found[:, :, band] = pool(self._cropped(self._inverse(window * spectrum)).abs()).sqrt()
+            found[:, :, band] = self._in_cells(window * spectrum)
         return found
+
+    def _in_cells(self, spectrum: Tensor) -> Tensor:
+        band = self._cropped(self._inverse(spectrum))
+        return nn.functional.adaptive_avg_pool2d(band.abs(), self.cells).sqrt()
 
     @torch.no_grad()
     def strengthen(self, wanted: Tensor, found: Tensor) -> None:
@@ -101,35 +100,24 @@ class LocalFilter(nn.Module):
         self.gains.mul_(ratio.to(self.gains)).clamp_(1 / LARGEST_GAIN, LARGEST_GAIN)
 
     def _spectrum(self, x: Tensor) -> Tensor:
-        padding = [self.margin] * (2 * len(self.spatial_shape))
-        return self._transform(nn.functional.pad(x, padding, mode="reflect"))
-
-    def _transform(self, x: Tensor) -> Tensor:
-        return torch.fft.rfftn(x, dim=self._axes)
+        return torch.fft.rfft2(nn.functional.pad(x, [self.margin] * 4, mode="reflect"))
 
     def _inverse(self, spectrum: Tensor) -> Tensor:
-        return torch.fft.irfftn(spectrum, s=[size + 2 * self.margin for size in self.spatial_shape], dim=self._axes)
+        return torch.fft.irfft2(spectrum, s=[size + 2 * self.margin for size in self.spatial_shape])
 
     def _cropped(self, x: Tensor) -> Tensor:
-        for axis, size in zip(self._axes, self.spatial_shape, strict=True):
-            x = x.narrow(axis, self.margin, size)
-        return x
-
-    @property
-    def _axes(self) -> list[int]:
-        return list(range(2, 2 + len(self.spatial_shape)))
+        height, width = self.spatial_shape
+        return x[..., self.margin : self.margin + height, self.margin : self.margin + width]
 
     def _windows(self, x: Tensor) -> Iterator[Tensor]:
         """Yield the window of every band, scale by scale, finest first."""
-        sizes = [size + 2 * self.margin for size in self.spatial_shape]
-        axes = [torch.fft.fftfreq(size, device=x.device, dtype=x.dtype) for size in sizes[:-1]]
-        axes.append(torch.fft.rfftfreq(sizes[-1], device=x.device, dtype=x.dtype))
-        frequencies = torch.stack(torch.meshgrid(*axes, indexing="ij"))
-        radius = frequencies.norm(dim=0)
-        octave = torch.log2(radius.clamp(min=torch.finfo(x.dtype).tiny) / FINEST)
-        units = frequencies / radius.clamp(min=torch.finfo(x.dtype).tiny)
-        directions = torch.tensor(self.directions, device=x.device, dtype=x.dtype)
-        towards = torch.einsum("kd,d...->k...", directions, units).abs() ** SHARPNESS[len(sizes)]
+        height, width = (size + 2 * self.margin for size in self.spatial_shape)
+        down = torch.fft.fftfreq(height, device=x.device, dtype=x.dtype)[:, None]
+        across = torch.fft.rfftfreq(width, device=x.device, dtype=x.dtype)
+        radius = torch.hypot(down, across).clamp(min=torch.finfo(x.dtype).tiny)
+        octave = torch.log2(radius / FINEST)
+        angles = math.pi / DIRECTIONS * torch.arange(DIRECTIONS, device=x.device, dtype=x.dtype)[:, None, None]
+        towards = ((down * angles.sin() + across * angles.cos()) / radius).abs() ** SHARPNESS
         # Of no frequency, there is no direction.
         towards = towards / towards.square().sum(0).sqrt().clamp(min=torch.finfo(x.dtype).tiny)
         for scale in range(self.num_scales):
@@ -137,12 +125,3 @@ class LocalFilter(nn.Module):
             if scale == 0:
                 within = torch.where(octave > 0, torch.ones_like(within), within)
             yield from within * towards
-
-
-def _directions(dims: int) -> list[list[float]]:
-    """Return unit vectors over half of all directions: eight in the plane, those to the 26 neighbours in space."""
-    if dims == 2:
-        angles = [math.pi * index / DIRECTIONS_2D for index in range(DIRECTIONS_2D)]
-        return [[math.sin(angle), math.cos(angle)] for angle in angles]
-    neighbours = [place for place in itertools.product((-1, 0, 1), repeat=dims) if place > (0,) * dims]
-    return [[step / math.hypot(*place) for step in place] for place in neighbours]
