@@ -14,7 +14,15 @@ from tqdm import tqdm
 
 from benchmarks.report import print_table, write_json
 from benchmarks.timing import fastest_step, matmul_rate, operations, training_step
-from monai_cadp.networks import ConditionalINN, ContentBasis, InvertibleNetwork, PaperINN
+from monai_cadp.networks import (
+    ConditionalINN,
+    ContentBasis,
+    InvertibleNetwork,
+    PaperINN,
+    calibrate_edges,
+    calibrate_histogram,
+    calibrate_spectrum,
+)
 from monai_cadp.privacy import SubsetSelection
 from monai_cadp.release.privatizer import Privatizer
 
@@ -32,15 +40,18 @@ def measure(
     directions = torch.linalg.qr(torch.randn(network.num_latents, NUM_DIRECTIONS)).Q
     privatizer = Privatizer(network, SubsetSelection(8.0), ContentBasis(directions, torch.ones(NUM_DIRECTIONS)))
     steps = {
-        "privatize": lambda: privatizer(images, labels),
         "train": training_step(network, images, labels),
+        "privatize": lambda: privatizer(images, labels),
     }
-    fastest = {task: fastest_step(step, seconds) for task, step in steps.items()}
-    counts = {task: operations(step) for task, step in steps.items()}
-    return {
-        task: (batch / fastest[task], None if count is None else count / fastest[task])
-        for task, count in counts.items()
-    }
+    found = {}
+    for task, step in steps.items():
+        if task == "privatize" and isinstance(network, ConditionalINN) and network.knows_noise:
+            # What draws of a trained network pass, and those of a new one do not.
+            for calibrate in (calibrate_spectrum, calibrate_edges, calibrate_histogram):
+                calibrate(network, lambda: [(images, labels)])
+        fastest, count = fastest_step(step, seconds), operations(step)
+        found[task] = (batch / fastest, None if count is None else count / fastest)
+    return found
 
 
 def main() -> None:
