@@ -87,8 +87,10 @@ def chest_xray(result: dict[str, Any]) -> str:
     aucs = {name: figure["value"] for name, figure in result["membership_auc_by_likelihood"].items()}
     whole, part = aucs.pop("the whole film"), max(aucs, key=lambda name: aucs[name])
     most, part = aucs[part], "the coarse image" if part == "coarse image" else f"the {part}"
+    releases = result.get("releases_whose_content_is_averaged", 1)
+    averaged = f"; the content kept is the mean over {releases} releases" if releases > 1 else ""
     return paragraphs(
-        f"{result['films']} films of {result['patients']} patients whom the network has not seen:",
+        f"{result['films']} films of {result['patients']} patients whom the network has not seen{averaged}:",
         markdown_table(columns, rows),
         f"The distance of a sample to the nearest training film is {nearest:.2f} times that of a held-out film. "
         f"Likelihoods tell films of the training from others with an AUC of {whole:.2f}, those of {part} alone with "
