@@ -33,7 +33,7 @@ class ImageFormat(nn.Module):
     - *Grey values.* Scanners and files have whole numbers. Where the values of images lie at equal steps, draws are
       rounded to multiples of the median step.
     - *Masks.* A channel says how far a voxel lies within a class, and 1/2 is the edge. In images the mean of a channel
-      says how large the mask is, nearly to the voxel; a draw, whose channel rises too slowly here and too fast there,
+      says how large the mask is, to a few percent; a draw, whose channel rises too slowly here and too fast there,
       is moved up or down by the one number that makes its mask as large as its mean says. Of its pieces the largest
       stay, as many as images have at most: one, of a liver.
 
