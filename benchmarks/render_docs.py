@@ -568,6 +568,7 @@ RENDERED: dict[str, Callable[[dict[str, Any]], str]] = {
     "chest_xray_693_declared.json": chest_xray,
     "chest_xray_kermany.json": chest_xray,
     "chest_xray_kermany_306.json": chest_xray,
+    "chest_xray_693_utility.json": lambda result: paragraphs(*_utility_of_films(result)),
     "chest_xray_kermany_utility.json": lambda result: paragraphs(*_utility_of_films(result)),
     "dicomweb_batch.json": dicomweb_batch,
     "header_fuzz.json": header_fuzz,
