@@ -44,8 +44,8 @@ class ImageFormat(nn.Module):
 
     Example:
         >>> image_format = ImageFormat(1)
-        >>> image_format.fit([torch.randint(256, (8, 1, 4, 4)) / 255])
-        >>> values = 255 * image_format.stored(torch.rand(1, 1, 4, 4))
+        >>> image_format.fit([torch.randint(256, (8, 1, 32, 32)) / 255])
+        >>> values = 255 * image_format.stored(torch.rand(1, 1, 32, 32))
         >>> torch.allclose(values, values.round(), atol=1e-4)
         True
     """
