@@ -81,8 +81,7 @@ def calibrate_latents(
     inn.train(was_training)
     if count == 0:
         raise ValueError("No data came to calibrate the latents of the network; expected at least one batch.")
-    if not bool(squares.isfinite().all()):
-        raise ValueError("The data hold NaN or infinity; expected finite pixels to calibrate the network.")
+    _check_finite(squares)
     with inn.learning(training_data, "calibration"):
         inn.latent_deviations.mul_((squares / count).sqrt().to(inn.latent_deviations))
         inn.latent_deviations.clamp_(1 / LARGEST_DEVIATION, LARGEST_DEVIATION)
@@ -172,8 +171,7 @@ def calibrate_edges(
 ) -> None:
     r"""Give the edges of what a network draws the strength that those of images have.
 
-    Levels fold neighbours to cells and split the rest along the axes, and what they draw has too much along diagonals
-    and too little of an organ's own edges, such as ribs. So draws pass a :class:`LocalFilter`: with :math:`s_b` the
+    What levels draw has too much along diagonals and too little of an organ's own edges, such as ribs. So draws pass a :class:`LocalFilter`: with :math:`s_b` the
     strength of a band of one scale and direction in a cell, every gain is multiplied by
 
     .. math:: \left( \frac{E\, s_b(\text{image})}{E\, s_b(\text{draw})} \right)^2
@@ -212,8 +210,6 @@ def calibrate_edges(
         raise ValueError("The network is one of volumes; only images are filtered by the direction of their edges.")
     wanted, draws, count = torch.zeros_like(local_filter.gains), [], 0
     for x, drawn in _beside_draws(inn, batches, num_images, seed, progress):
-        if not bool(x.isfinite().all()):
-            raise ValueError("The data hold NaN or infinity; expected finite pixels to calibrate the network.")
         wanted += local_filter.strengths(x).sum(0)
         draws.append(inn.filtered(drawn))
         count += len(x)
@@ -266,21 +262,9 @@ def calibrate_format(
     if not inn.knows_noise:
         raise ValueError("The network has no U-Net that sees the coarser image; what it draws has no format.")
 
-    def images() -> Iterator[Tensor]:
-        count = 0
-        with progress_bar(progress, "calibration") as bar:
-            for x, _ in on_device_of(inn, batches)():
-                x = x[: num_images - count]
-                if len(x) == 0:
-                    return
-                if not bool(x.isfinite().all()):
-                    raise ValueError("The data hold NaN or infinity; expected finite pixels to calibrate the network.")
-                yield x
-                count += len(x)
-                bar.update()
-
+    images = (x for x, _ in _first_images(inn, batches, num_images, progress))
     with inn.learning(training_data, "calibration"):
-        inn.image_format.fit(images(), num_masks)
+        inn.image_format.fit(images, num_masks)
 
 
 @torch.no_grad()
@@ -333,8 +317,6 @@ def calibrate_histogram(
     _check_range(inn)
     of_images, of_draws = (torch.zeros(inn.in_channels, NUM_BINS, dtype=torch.float64) for _ in range(2))
     for x, drawn in _beside_draws(inn, batches, num_images, seed, progress):
-        if not bool(x.isfinite().all()):
-            raise ValueError("The data hold NaN or infinity; expected finite pixels to calibrate the network.")
         of_images += _histogram(inn, x)
         of_draws += _histogram(inn, inn.unmatched(drawn))
     if not bool(of_images.any()):
@@ -350,22 +332,37 @@ def _check_range(inn: ConditionalINN) -> None:
         raise ValueError("The network knows no range of images; calibrate its spectrum before anything else.")
 
 
+def _check_finite(values: Tensor) -> None:
+    if not bool(values.isfinite().all()):
+        raise ValueError("The data hold NaN or infinity; expected finite pixels to calibrate the network.")
+
+
+def _first_images(
+    inn: ConditionalINN, batches: Batches, num_images: int, progress: bool
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yield images and their conditions, so many of them at most."""
+    count = 0
+    with progress_bar(progress, "calibration") as bar:
+        for x, condition in on_device_of(inn, batches)():
+            x = x[: num_images - count]
+            if len(x) == 0:
+                break
+            _check_finite(x)
+            yield x, None if condition is None else condition[: len(x)]
+            count += len(x)
+            bar.update()
+
+
 def _beside_draws(
     inn: ConditionalINN, batches: Batches, num_images: int, seed: int, progress: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield images, so many of them at most, beside as many draws of the same conditions before the filter."""
-    count, generator, was_training = 0, torch.Generator().manual_seed(seed), inn.training
+    generator, was_training = torch.Generator().manual_seed(seed), inn.training
     inn.eval()
     try:
-        with progress_bar(progress, "calibration") as bar:
-            for x, condition in on_device_of(inn, batches)():
-                x = x[: num_images - count]
-                if len(x) == 0:
-                    break
-                z = torch.randn(len(x), inn.num_latents, generator=generator).to(x)
-                yield x, inn.unfiltered(z, None if condition is None else condition[: len(x)])
-                count += len(x)
-                bar.update()
+        for x, condition in _first_images(inn, batches, num_images, progress):
+            z = torch.randn(len(x), inn.num_latents, generator=generator).to(x)
+            yield x, inn.unfiltered(z, condition)
     finally:
         inn.train(was_training)
 
@@ -401,8 +398,7 @@ def _range(inn: ConditionalINN, batches: Batches) -> tuple[Tensor, Tensor]:
     lowest, highest = torch.full_like(inn.lowest_value, torch.inf), torch.full_like(inn.highest_value, -torch.inf)
     for x, _ in on_device_of(inn, batches)():
         values = x.transpose(0, 1).flatten(1)
-        if not bool(values.isfinite().all()):
-            raise ValueError("The data hold NaN or infinity; expected finite pixels to calibrate the network.")
+        _check_finite(values)
         lowest, highest = lowest.minimum(values.amin(1)), highest.maximum(values.amax(1))
     if not bool(lowest.isfinite().all()):
         raise ValueError("No data came to calibrate the network; expected at least one batch.")
