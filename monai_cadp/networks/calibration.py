@@ -171,8 +171,9 @@ def calibrate_edges(
 ) -> None:
     r"""Give the edges of what a network draws the strength that those of images have.
 
-    What levels draw has too much along diagonals and too little of an organ's own edges, such as ribs. So draws pass a :class:`LocalFilter`: with :math:`s_b` the
-    strength of a band of one scale and direction in a cell, every gain is multiplied by
+    What levels draw has too much along diagonals and too little of an organ's own edges, such as ribs. So draws pass a
+    :class:`LocalFilter`: with :math:`s_b` the strength of a band of one scale and direction in a cell, every gain is
+    multiplied by
 
     .. math:: \left( \frac{E\, s_b(\text{image})}{E\, s_b(\text{draw})} \right)^2
 
