@@ -212,6 +212,15 @@ def test_guesses_of_one_run_are_worth_what_randomized_response_says():
         assert low < one_run_epsilon_lower_bound(right, guesses, guesses) < high
 
 
+@pytest.mark.parametrize("guesses", [1, 40, 1000])
+@pytest.mark.parametrize("failure_rate", [0.05, 0.5, 1 - 1e-7])
+def test_guesses_that_are_all_right_show_what_can_be_written_down(guesses, failure_rate):
+    """They are all right with probability (1 + exp(-epsilon))^-guesses, however large epsilon is."""
+    expected = max(0.0, -math.log(math.expm1(-math.log(failure_rate) / guesses)))
+    found = one_run_epsilon_lower_bound(guesses, guesses, guesses, failure_rate=failure_rate)
+    assert found == pytest.approx(expected, rel=1e-3) and found <= expected
+
+
 def test_one_run_contradicts_a_kept_promise_as_rarely_as_it_says():
     """Summed over all counts of right guesses of randomized response."""
     epsilon, guesses, rate = 1.0, 300, 0.05

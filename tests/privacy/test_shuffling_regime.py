@@ -42,6 +42,14 @@ def test_sets_of_more_than_ten_million_have_the_closed_form_or_count_as_ten_mill
     assert shuffled_epsilon(9.0, 10**7 + 1, 1e-6, subset) == shuffled_epsilon(9.0, 10**7, 1e-6, subset)
 
 
+def test_the_closed_form_is_given_up_to_the_epsilon_for_which_it_is_proved_and_not_above():
+    """At such a delta nothing else is known of a set."""
+    num, delta = 100_000, 1e-300
+    largest = math.log(num / (8 * math.log(2 / delta)) - 1)
+    assert shuffled_epsilon(largest * (1 - 1e-12), num, delta) < 0.5 * largest
+    assert shuffled_epsilon(largest * (1 + 1e-12), num, delta) > largest
+
+
 @pytest.mark.parametrize("epsilon", [1e-15, 1e-9, 1e-5])
 def test_a_tiny_epsilon_is_never_made_larger(epsilon):
     assert 0 <= shuffled_epsilon(epsilon, 10, 1e-12, Subset(100, 3)) <= epsilon
