@@ -17,6 +17,7 @@ from monai_cadp.studies.methods import (
 from monai_cadp.studies.network_membership import NetworkMembership
 from monai_cadp.studies.network_training import NetworkTraining
 from monai_cadp.studies.paper_method import PublishedMethod
+from monai_cadp.studies.pretrained_network import PretrainedNetwork
 from monai_cadp.studies.release_audit import ReleaseAudit
 from monai_cadp.studies.release_evaluation import ReleaseEvaluation
 from monai_cadp.studies.row_measurements import RowUtility
@@ -40,6 +41,7 @@ __all__ = [
     "NetworkContent",
     "NetworkMembership",
     "NetworkTraining",
+    "PretrainedNetwork",
     "PrivateTraining",
     "PublishedMethod",
     "Realism",

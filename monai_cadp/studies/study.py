@@ -32,6 +32,7 @@ from monai_cadp.studies.measurements import Figures, LearnedMeasurement, Measure
 from monai_cadp.studies.methods import control_variants
 from monai_cadp.studies.network_membership import NetworkMembership
 from monai_cadp.studies.network_training import NetworkTraining
+from monai_cadp.studies.pretrained_network import PretrainedNetwork
 from monai_cadp.studies.release_audit import ReleaseAudit
 from monai_cadp.studies.study_report import write_report
 from monai_cadp.studies.subgroups import SMALLEST_GROUP, Subgroup, Subgroups, comparable
@@ -67,7 +68,7 @@ class Study:
 
     Args:
         title: heading of the page.
-        training: of the network.
+        training: of the network, or one that was trained before.
         train_images: labelled images; the network learns from them, and so do classifiers from their releases.
         val_images: labelled images that choose the best epoch.
         test_images: labelled images that judge, of which nothing learns.
@@ -75,7 +76,7 @@ class Study:
         methods: what is compared, besides originals and prior-only.
         measurements: what is measured of every variant.
         illustrations: what is drawn of every variant.
-        membership: attack on the network; None for none.
+        membership: attack on the network that the study trains; None for none.
         audit: of the promises; None for none.
         subgroups: of test images, by whose they are; their figures stand on the page, too. None for none.
         num_released: training images that are released for classifiers; None for all.
@@ -88,13 +89,14 @@ class Study:
         quick: a short run on a few images, to see whether everything works; its figures mean nothing.
 
     Raises:
-        ValueError: if a number is not usable, or subgroups are asked for of images that do not say whose they are.
+        ValueError: if a number is not usable, membership is asked for of a network that the study does not train, or
+            subgroups of images that do not say whose they are.
     """
 
     def __init__(
         self,
         title: str,
-        training: NetworkTraining,
+        training: NetworkTraining | PretrainedNetwork,
         train_images: Dataset,
         val_images: Dataset,
         test_images: Dataset,
@@ -117,6 +119,11 @@ class Study:
     ) -> None:
         if not seeds:
             raise ValueError("The study got no seed; expected one at least.")
+        if membership is not None and isinstance(training, PretrainedNetwork):
+            raise ValueError(
+                "membership was given with a network that was trained before, but its control is trained in the same "
+                "way; leave one of the two out."
+            )
         self.title, self.training, self.output_dir = title, training, Path(output_dir)
         self.images = (train_images, val_images, test_images)
         self.methods, self.measurements, self.illustrations = list(methods), list(measurements), list(illustrations)
@@ -172,6 +179,7 @@ class Study:
             }
             if self.membership is not None:
                 inn = model.network
+                assert isinstance(self.training, NetworkTraining)
                 attack = partial(self.membership, inn, self.training, train, test, self.quick)
                 key = code_of("membership", self.membership, inn.fingerprint())
                 results["membership"] = self._stored(runs, key, "membership", attack)

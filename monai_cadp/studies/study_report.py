@@ -115,15 +115,7 @@ def write_report(
     sections.append(Section("What is released", text=SHOWN if public is not None else NOT_SHOWN, pictures=pictures))
     if public is not None:
         sections += [_puzzle(part, public[1], _pictures(part, names, picture)) for part in puzzles]
-    bits = results["network"]["validation_bits"]
-    line = {"validation": [Point(epoch + 1, value) for epoch, value in enumerate(bits)]}
-    sections.append(
-        Section(
-            "The network",
-            text=f"{results['network']['parameters']:,} trained parameters.",
-            pictures=[Picture(curves(line, "epoch", "bits per dimension"), "Training of the network.")],
-        )
-    )
+    sections.append(_network(results["network"]))
     if "membership" in results:
         rows = [{name: figure_cell(value) for name, value in row.items()} for row in results["membership"]]
         sections.append(Section("What the network tells of its training images", text=MEMBERSHIP, rows=rows))
@@ -170,6 +162,15 @@ def _introduction(results: Mapping[str, Any], public: bool) -> str:
         "from the training set, and no guarantee covers what it tells of it."
     )
     return text + (" This was a short run: its figures mean nothing." if results["quick"] else "")
+
+
+def _network(network: Mapping[str, Any]) -> Section:
+    size, bits = f"{network['parameters']:,} trained parameters", network["validation_bits"]
+    if not bits:
+        return Section("The network", text=f"{size}. It was trained before.")
+    line = {"validation": [Point(epoch + 1, value) for epoch, value in enumerate(bits)]}
+    drawn = Picture(curves(line, "epoch", "bits per dimension"), "Training of the network.")
+    return Section("The network", text=f"{size}.", pictures=[drawn])
 
 
 def _row(variant: Mapping[str, Any], beginnings: tuple[str, ...]) -> dict[str, object]:

@@ -122,8 +122,10 @@ def test_folders_with_one_sub_folder_a_class(tmp_path, files, name, splits, clas
     assert load_model(tmp_path / "results" / "model.pt").condition_names == list(classes)
 
 
-def test_films_that_are_large_enough_for_levels(tmp_path):
-    """Their network is trained and drawn as the bundle for such images does it."""
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    """A folder with films of people who have two each, what their study takes, and the study's variants."""
+    folder = tmp_path_factory.mktemp("films")
     generator = np.random.default_rng(0)
     arrays = {}
     for split, count in (("train", 24), ("val", 8), ("test", 8)):
@@ -131,17 +133,37 @@ def test_films_that_are_large_enough_for_levels(tmp_path):
         arrays[f"{split}_images"] = np.clip(128 + 40 * blobs, 0, 255).astype(np.uint8)
         arrays[f"{split}_labels"] = np.arange(count)[:, None] // 2 % 2
         arrays[f"{split}_patients"] = np.arange(count) // 2 + 100 * len(split)
-    np.savez(tmp_path / "films.npz", **arrays)
+    np.savez(folder / "films.npz", **arrays)
     sizes = {"context_width": 16, "num_couplings": 2, "num_detail_couplings": 1, "detail_width": 8, "num_classes": 2}
     network = {"_target_": "monai_cadp.networks.ConditionalINN", "spatial_shape": [64, 64], **sizes}
+    options = {"spatial_shape": [64, 64], "dataset_dir": str(folder / "films.npz")}
     short = {**SHORT, "audit": None, "methods": METHODS, "published_network": None, "classifier_epochs": 1}
-    short |= {"network": network, "spatial_shape": [64, 64]}
-    variants = study("nih_chest_xray", tmp_path, dataset_dir=str(tmp_path / "films.npz"), **short)
-    figures = variants["content basis, epsilon 4"]["figures"]
-    assert {"accuracy_p_o", "kept_lung area", "kept_heart width"} <= figures.keys()
+    return folder, options, study("nih_chest_xray", folder, network=network, **short, **options)
+
+
+def check_attackers(figures):
     attackers = ("linkage", "linkage_another", "reidentification", "reidentification_another")
     assert {f"{attacker}_{figure}" for attacker in attackers for figure in ("auc", "top_1")} <= figures.keys()
     assert {"attribute_auc", "set_membership_auc"} <= figures.keys()
+
+
+def test_films_that_are_large_enough_for_levels(films):
+    """Their network is trained and drawn as the bundle for such images does it."""
+    figures = films[-1]["content basis, epsilon 4"]["figures"]
+    assert {"accuracy_p_o", "kept_lung area", "kept_heart width"} <= figures.keys()
+    check_attackers(figures)
+
+
+def test_attackers_of_a_network_that_was_trained_before(films, tmp_path):
+    folder, options, _ = films
+    trained = folder / "results" / "model.pt"
+    variants = study("nih_attackers", tmp_path, checkpoint=str(trained), epsilons=[1.0], **options)
+    methods = ["originals", "prior only", "content basis, epsilon 1", "pixel Laplace, epsilon 8"]
+    assert list(variants) == [*methods, "Gaussian blur", "mosaic"]
+    for name in methods:
+        check_attackers(variants[name]["figures"])
+    assert (tmp_path / "results" / "model.pt").read_bytes() == trained.read_bytes()
+    assert "It was trained before." in (tmp_path / "results" / "report.html").read_text()
 
 
 def test_films_with_fourteen_findings_of_which_several_apply(tmp_path):
