@@ -20,6 +20,7 @@ from textwrap import fill
 from typing import Any
 
 from monai_cadp.cli.audit import tables as audit_tables
+from monai_cadp.studies.attack_table import attack_table
 
 __all__ = ["DOCUMENTS", "RENDERED", "rendered", "section_names"]
 
@@ -148,6 +149,40 @@ def reidentification(result: dict[str, Any]) -> str:
         "What is kept and what is given away, over epsilon and the number of directions of the content basis, by the "
         "attacker without training:",
         markdown_table(["directions", "epsilon", "content kept", *columns], trade),
+    )
+
+
+def set_of_patients(result: dict[str, Any]) -> str:
+    """What films keep and give away that are released for the epsilon of a whole set."""
+    ways = [(f"{way}, {what}", what) for way in ("another film", "the film itself") for what in ("top 1", "AUC")]
+    rows = [
+        [
+            row["method"],
+            short(row["epsilon"]),
+            fixed(row["content kept"], 2),
+            with_interval(row["p/o AUC"], 3),
+            *(with_interval(row[key], 3 if what == "top 1" else 2) for key, what in ways),
+        ]
+        for row in result["rows"]
+    ]
+    chosen, releases = result["set"], result["releases_whose_content_is_averaged"]
+    return paragraphs(
+        f"For epsilon {chosen['epsilon']:g} of a set of {chosen['patients']} patients (delta {chosen['delta']:g}) a "
+        f"single film has epsilon {chosen['epsilon_of_a_film']:.2f}. {result['films']} films of {result['patients']} "
+        f"patients, released by that mechanism; the content kept is the mean over {releases} releases, the AUC that of "
+        f"{result['classifiers_of_each_set']} classifiers of pneumonia on these originals, and the last four columns "
+        "are the best of three attackers each, who know which release is whose; intervals of 95 % over patients:",
+        markdown_table(["what", "epsilon of a film", "content kept", "p/o AUC", *(key for key, _ in ways)], rows),
+    )
+
+
+def nih_attackers(result: dict[str, Any]) -> str:
+    """Every attacker of a study on every method, beside the most that epsilon allows."""
+    found = attack_table(result["variants"], result["people_are_known"])
+    assert found is not None
+    columns = list(dict.fromkeys(name for row in found.rows for name in row))
+    return paragraphs(
+        found.text, markdown_table(columns, [[row.get(name, "") for name in columns] for row in found.rows])
     )
 
 
@@ -582,7 +617,9 @@ RENDERED: dict[str, Callable[[dict[str, Any]], str]] = {
     "private_classifier.json": private_classifier,
     "reading.json": reading,
     "reidentification.json": reidentification,
+    "set_of_patients.json": set_of_patients,
     "studies/mnist/results.json": mnist_study,
+    "studies/nih_attackers/results.json": nih_attackers,
     "tables.json": tables,
     "throughput.json": throughput,
     "volumes.json": volumes,
