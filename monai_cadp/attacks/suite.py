@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -43,6 +46,7 @@ def audit_shipped(
     *,
     epsilons: Sequence[float] = EPSILONS,
     controls: Sequence[NegativeControl] | None = None,
+    finished: Path | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Audit every mechanism and every kind of privatizer at several budgets, and every negative control.
@@ -54,6 +58,8 @@ def audit_shipped(
         failure_rate: of all audits together, shared evenly.
         epsilons: budgets; 0 is always among them.
         controls: what must be caught; None for ``all_controls``.
+        finished: file that keeps what is finished, line by line: an interrupted call with the same arguments goes on
+            from there, and no audit is run twice, so that none is chosen by its outcome. None keeps nothing.
         progress: show progress bars.
 
     Returns:
@@ -62,7 +68,7 @@ def audit_shipped(
     Raises:
         ValueError: if a number is out of its range.
     """
-    audits: list[Callable[..., AuditResult]] = []
+    audits: list[partial[AuditResult]] = []
     counts = (trials, trials_alone or TRIALS_ALONE)
     for epsilon in (0.0, *epsilons):
         for name, mechanism in shipped_mechanisms(epsilon).items():
@@ -73,9 +79,7 @@ def audit_shipped(
     true_epsilons: list[float | None] = []
     counts = (trials or CONTROL_TRIALS, trials_alone or CONTROL_TRIALS_ALONE)
     for control in all_controls() if controls is None else controls:
-        attacks: list[Callable[..., AuditResult]] = [
-            partial(audit_mechanism, control.broken, *counts, name=control.name)
-        ]
+        attacks = [partial(audit_mechanism, control.broken, *counts, name=control.name)]
         if control.reaches_images:
             attacks.append(partial(audit_releaser, small_privatizer(control.broken), *counts, name=control.name))
         audits += attacks
@@ -83,15 +87,31 @@ def audit_shipped(
         true_epsilon = round(control.true_epsilon, 4) if math.isfinite(control.true_epsilon) else None
         true_epsilons += [true_epsilon] * len(attacks)
     share = failure_rate / len(audits)
-    rows = [
-        audit(failure_rate=share, progress=progress).to_dict()
-        for audit in tqdm(audits, desc="audits", disable=not progress)
-    ]
+    chosen = [importlib.metadata.version("monai_cadp"), trials, trials_alone, failure_rate, list(epsilons)]
+    rows = _finished([*chosen, [audit.keywords["name"] for audit in audits]], finished)
+    for audit in tqdm(audits[len(rows) :], "audits", len(audits), initial=len(rows), disable=not progress):
+        rows.append(audit(failure_rate=share, progress=progress).to_dict())
+        if finished is not None:
+            with finished.open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(rows[-1]) + "\n")
     return {
         "failure_rate": failure_rate,
         "audits": rows[:num_honest],
         "controls": [{**row, "true_epsilon": true} for row, true in zip(rows[num_honest:], true_epsilons, strict=True)],
     }
+
+
+def _finished(chosen: list[Any], file: Path | None) -> list[dict[str, Any]]:
+    """Return the audits that a call with the same arguments has finished; begin the file anew if it is of another."""
+    if file is None:
+        return []
+    head = json.dumps(chosen)
+    found, *lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else [""]
+    # The last line may have been cut off.
+    lines = [line for line in lines if line.endswith("\n")] if found == head + "\n" else []
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join([head + "\n", *lines]), encoding="utf-8")
+    return [json.loads(line) for line in lines]
 
 
 def shipped_mechanisms(epsilon: float) -> dict[str, Mechanism]:

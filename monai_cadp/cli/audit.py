@@ -54,7 +54,9 @@ def add_parser(subparsers: Any) -> None:
         default=1e-6,
         help="probability at most with which a promise that is kept is contradicted; default: 1e-6",
     )
-    parser.add_argument("--out", type=Path, help="JSON file for the results")
+    parser.add_argument(
+        "--out", type=Path, help="JSON file for the results; with --mechanisms, an interrupted audit goes on beside it"
+    )
     parser.add_argument("--tracking_uri", help="MLflow store in which the audit is recorded")
     parser.set_defaults(run=run, overrides=[])
 
@@ -85,6 +87,7 @@ def run(options: argparse.Namespace) -> int:
         if options.out is not None:
             options.out.parent.mkdir(parents=True, exist_ok=True)
             options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+            _finished_file(options.out).unlink(missing_ok=True)
             print(f"\nwritten to {options.out}")
         if tracked is not None:
             _record(tracked, report, options.out)
@@ -137,7 +140,14 @@ def tables(report: Mapping[str, Any]) -> str:
 def _shipped(options: argparse.Namespace) -> dict[str, Any]:
     from monai_cadp.attacks.suite import audit_shipped
 
-    return audit_shipped(options.trials, options.trials_alone, options.failure_rate, progress=True)
+    finished = None if options.out is None else _finished_file(options.out)
+    counts = (options.trials, options.trials_alone)
+    return audit_shipped(*counts, options.failure_rate, finished=finished, progress=True)
+
+
+def _finished_file(out: Path) -> Path:
+    """Beside the results, what an audit has finished until it has written them."""
+    return out.with_suffix(".finished.jsonl")
 
 
 def _configured(releaser: BaseReleaser, options: argparse.Namespace) -> dict[str, Any]:

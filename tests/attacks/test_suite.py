@@ -57,3 +57,20 @@ def test_the_report_says_what_was_audited_where_and_what_was_caught(report):
 def test_all_audits_together_share_the_failure_rate(report):
     rates = [row["failure_rate"] for row in [*report["audits"], *report["controls"]]]
     assert sum(rates) == pytest.approx(report["failure_rate"]) and len(set(rates)) == 1
+
+
+@pytest.mark.slow
+def test_an_interrupted_audit_goes_on_and_repeats_nothing(tmp_path):
+    """Whoever could repeat an audit could choose its outcome."""
+    (control,) = [control for control in all_controls() if control.name == "noise reused across images"]
+    options = {"epsilons": (), "controls": [control], "finished": tmp_path / "finished.jsonl"}
+    whole = audit_shipped(400, 20, failure_rate=1e-3, **options)
+    head, first, second, third, fourth = options["finished"].read_text().splitlines(keepends=True)
+    options["finished"].write_text(head + first + second + third[:-20])
+    resumed = audit_shipped(400, 20, failure_rate=1e-3, **options)
+    assert resumed["audits"] == whole["audits"]
+    assert options["finished"].read_text().splitlines(keepends=True)[:3] == [head, first, second]
+    assert len(options["finished"].read_text().splitlines()) == 5
+
+    other = audit_shipped(400, 20, failure_rate=1e-2, **options)
+    assert {row["failure_rate"] for row in other["audits"]} == {1e-2 / 4}
