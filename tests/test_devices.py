@@ -232,6 +232,7 @@ def test_moments_are_fitted_where_the_network_is(second, kind):
     ("trainer", "kind"),
     [(LevelTrainer, "whole"), (FlowTrainer, "neighbourhood"), (FlowTrainer, "maps"), (FlowTrainer, "paper")],
 )
+@pytest.mark.slow
 def test_a_network_is_trained_where_it_is_told(second, trainer, kind):
     trained = []
     for device in ("cpu", second):
@@ -328,6 +329,7 @@ def test_a_folder_is_released_where_the_network_is(second, tmp_path):
     assert len(list((tmp_path / "out").glob("release_*.png"))) == 4
 
 
+@pytest.mark.slow
 def test_a_releaser_is_attacked_where_its_network_is(second):
     inn = fitted("neighbourhood").to(second)
     releaser = Privatizer(inn, SubsetSelection(1.0, num_candidates=64), ContentBasis.leading(inn, 2))

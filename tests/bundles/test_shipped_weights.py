@@ -78,6 +78,7 @@ def test_any_other_file_in_the_place_of_the_weights_is_refused(change, tmp_path)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_real_volume_is_released_at_several_epsilons_the_right_way_up(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     run(config_file="configs/quickstart_brain.yaml", output_dir=str(tmp_path / "out"))

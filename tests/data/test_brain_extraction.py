@@ -63,6 +63,7 @@ def test_a_brain_that_is_not_of_an_adults_size_is_refused(scale):
         extract_brain(head, affine)
 
 
+@pytest.mark.slow
 def test_brains_are_read_bit_by_bit_as_before(files, tmp_path):
     scan = BrainCohort(3, 2, spatial_shape=(24, 30, 24), spacing=7.2)[1]["image"][0].numpy()
     made_up = files.nifti(tmp_path / "scan.nii.gz", 900 * scan, np.diag([7.2, 7.2, 7.2, 1]))

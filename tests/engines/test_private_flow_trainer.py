@@ -74,6 +74,7 @@ def test_a_whole_training_spends_its_budget_as_the_accountant_counts_it():
     assert guarantee["add_or_remove_one_epsilon"] < guarantee["epsilon"]
 
 
+@pytest.mark.slow
 def test_handlers_of_monai_log_no_step_of_which_they_would_ask_a_loss_and_note_the_time(tmp_path, caplog, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     address = f"sqlite:///{tmp_path / 'mlflow.db'}"
@@ -198,6 +199,7 @@ def test_a_person_with_many_images_moves_a_step_no_further_than_one_image_and_a_
     assert moved(None, 60) > largest
 
 
+@pytest.mark.slow
 def test_batches_may_be_empty():
     training = trainer(public_network(), batch_size=1, max_epochs=1)
     sizes = []

@@ -50,6 +50,7 @@ def trainer(**options):
     return FlowTrainer(inn, loader, **({"max_epochs": 2} | options)), FlowEvaluator(inn, loader)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_left_normally_is_finished(new_run, store):
     with new_run() as run:
         run.parameters({"epsilon": 4.0})
@@ -158,6 +159,7 @@ def test_a_run_that_somebody_opened_is_left_for_them_to_close(new_run, store):
     assert recorded(store, run.name)[1].data.metrics["afterwards"] == 1.0
 
 
+@pytest.mark.slow
 def test_the_handlers_of_monai_work_on_trainers_and_evaluators(tmp_path, caplog):
     training, evaluator = trainer()
     ValidationHandler(interval=1, validator=evaluator).attach(training)
@@ -174,6 +176,7 @@ def test_the_handlers_of_monai_work_on_trainers_and_evaluators(tmp_path, caplog)
     assert "loss: " in caplog.text and "bits_per_dimension: " in caplog.text
 
 
+@pytest.mark.slow
 def test_a_training_whose_store_goes_in_an_epoch_goes_on_and_is_recorded_as_a_whole_elsewhere(tmp_path):
     training, _ = trainer(max_epochs=3)
     run = TrackedRun(f"sqlite:///{tmp_path / 'server.db'}", "tests", store_dir=tmp_path / "output")
@@ -191,6 +194,7 @@ def test_a_training_whose_store_goes_in_an_epoch_goes_on_and_is_recorded_as_a_wh
     assert [point.step for point in client.get_metric_history(kept.info.run_id, "loss")] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_training_that_has_no_store_left_at_all_goes_on(tmp_path, monkeypatch):
     training, _ = trainer()
     run = TrackedRun(f"sqlite:///{tmp_path / 'server.db'}", "tests", store_dir=tmp_path / "output")
@@ -210,6 +214,7 @@ def test_a_training_that_has_no_store_left_at_all_goes_on(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("fault", ["an experiment that was deleted", "a plain folder"])
+@pytest.mark.slow
 def test_a_store_that_cannot_begin_is_refused_in_one_sentence_before_anything_is_trained(tmp_path, refused, fault):
     if fault == "a plain folder":
         address = str(tmp_path / "mlruns")
@@ -225,6 +230,7 @@ def test_a_store_that_cannot_begin_is_refused_in_one_sentence_before_anything_is
 
 
 @pytest.mark.parametrize("name", ["a?b=c", "100%", "a%41"])
+@pytest.mark.slow
 def test_a_folder_that_mlflow_would_read_as_another_is_refused_before_anything_is_written(tmp_path, refused, name):
     with refused(ValueError, "has a \\? or %"):
         TrackedRun(store_dir=tmp_path / name)
@@ -234,6 +240,7 @@ def test_a_folder_that_mlflow_would_read_as_another_is_refused_before_anything_i
     assert (tmp_path / "x#1 ü~&;" / "mlflow.db").is_file() and len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_loses_its_server_writes_into_no_other_folder_than_its_own(tmp_path):
     """The record is lost then, with a warning: the address of a store in this folder would mean another one."""
     run = TrackedRun(f"sqlite:///{tmp_path / 'server.db'}", "tests", store_dir=tmp_path / "a?b=c")

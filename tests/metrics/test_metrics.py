@@ -198,6 +198,7 @@ def test_the_classifier_of_volumes_finds_what_may_be_anywhere():
     assert classifier_auc(model, *spotted(200, 1)) > 0.9
 
 
+@pytest.mark.slow
 def test_the_residual_classifier_finds_what_may_be_anywhere_and_is_repeatable():
     generator = torch.Generator().manual_seed(0)
     x, labels = 0.5 * torch.rand(384, 1, 64, 64, generator=generator), torch.arange(384) % 2

@@ -115,6 +115,7 @@ def darkest_samples(num_local_couplings):
         return [darkest(inn.decode(torch.randn(500, SIDE**2), torch.full((500,), label))) for label in (0, 1)]
 
 
+@pytest.mark.slow
 def test_a_spot_that_is_somewhere_else_in_every_image_is_drawn_by_the_local_flow_and_by_no_subspace():
     truth = [darkest(spotted(1000, 2)[0][label::2]) for label in (0, 1)]
     without, with_spot = darkest_samples(num_local_couplings=2)

@@ -120,6 +120,7 @@ def test_strangers_look_real_and_not_like_their_originals():
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
+@pytest.mark.slow
 def test_an_attacker_finds_originals_and_guesses_where_releases_are_of_strangers(measurement, figure, guess, control):
     found, guessed = measurement(SAME, 0)[figure], measurement(STRANGERS, 0)[figure]
     assert found.value > control
@@ -133,6 +134,7 @@ def by_people(releases, images=2):
 
 
 @pytest.mark.parametrize("attacker", [Linkage(num_attacked=200), Reidentification(epochs=5, num_attacked=200)])
+@pytest.mark.slow
 def test_where_people_have_several_images_they_are_linked_by_another_one_too(attacker):
     name = "linkage" if isinstance(attacker, Linkage) else "reidentification"
     plain, several = attacker(SAME, 0), attacker(by_people(SAME), 0)
@@ -143,6 +145,7 @@ def test_where_people_have_several_images_they_are_linked_by_another_one_too(att
     assert another.low < 0.55 and several[f"{name}_auc"].value > another.value + 0.2
 
 
+@pytest.mark.slow
 def test_intervals_are_wider_where_images_are_of_fewer_people():
     def width(releases):
         auc = AttributeInference(first_feature, num_learning=200)(releases, 0)["attribute_auc"]
@@ -187,6 +190,7 @@ def attributes(split):
 
 
 @pytest.mark.parametrize("measurement", [Linkage(), Reidentification(epochs=5), NearestCandidate()])
+@pytest.mark.slow
 def test_attackers_get_nothing_from_attributes_that_are_public(measurement):
     """Releases that are functions of the public attributes alone tell nobody from those who share them."""
     train, test = attributes(TRAIN), attributes(TEST)
@@ -214,6 +218,7 @@ def test_people_are_compared_with_all_others_where_no_attribute_stays_public():
     assert [len(group.unique()) for group in public_groups(none)] == [1, 1]
 
 
+@pytest.mark.slow
 def test_a_classifier_of_attributes_is_judged_by_the_mean_area_under_the_curve():
     """Strangers of the same class tell two attributes of three."""
     train, test = attributes(TRAIN), attributes(TEST)

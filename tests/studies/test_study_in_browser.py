@@ -87,6 +87,7 @@ def test_mlflows_pages_show_the_study_and_compare_its_children(study, server):
         assert seen in page
 
 
+@pytest.mark.slow
 def test_the_report_fits_a_phone_and_nothing_of_it_is_cut(study, tmp_path):
     """Wide tables scroll inside their frames; the page itself is as wide as the screen."""
     measure = tmp_path / "measure.html"
@@ -98,6 +99,7 @@ def test_the_report_fits_a_phone_and_nothing_of_it_is_cut(study, tmp_path):
     assert wide <= screen <= 500
 
 
+@pytest.mark.slow
 def test_the_report_is_a_picture_with_text_curves_and_releases(study, tmp_path):
     picture = tmp_path / "report.png"
     browse("--window-size=1000,3000", f"--screenshot={picture}", (study / "report.html").as_uri())
@@ -108,6 +110,7 @@ def test_the_report_is_a_picture_with_text_curves_and_releases(study, tmp_path):
     assert last > 15 and (rows[: last + 1] > 0).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_the_report_prints_with_its_text(study, tmp_path):
     paper = tmp_path / "report.pdf"
     browse(f"--print-to-pdf={paper}", (study / "report.html").as_uri())

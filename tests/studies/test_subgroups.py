@@ -69,6 +69,7 @@ def test_a_table_of_another_form_is_refused_and_nobody_named(tmp_path, refused, 
         list(Subgroups(tmp_path / "people.csv").of(people()))
 
 
+@pytest.mark.slow
 def test_a_part_is_measured_as_it_would_be_alone():
     """What classifiers and attackers have learnt is the same; what is measured is of the part."""
     items = list(Digits("train"))[:120]
