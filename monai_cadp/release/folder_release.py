@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import ignite.distributed as idist
@@ -109,8 +110,9 @@ def release_folder(
         BudgetExceededError: if a subject would be over its cap.
     """
     images, left_out = readable_items(images, output_dir) if skip_unreadable else (images, 0)
-    with listed_problems(images, output_dir, ledger) as images:
+    with listed_problems(images, output_dir, ledger) as images, ExitStack() as at_the_end:
         releaser = recorded_in(privatizer, ledger, images, batch_size)
+        at_the_end.callback(releaser.end_set)
         if idist.get_world_size() > 1 and not releaser.needs_subjects:
             raise ValueError(
                 "Several processes came without a ledger, by which they know of one another; give them one."

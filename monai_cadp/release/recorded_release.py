@@ -72,6 +72,7 @@ class RecordedReleaser(BaseReleaser):
             raise TypeError(f"ledger is a {type(ledger).__name__}; expected a PrivacyLedger or None.")
         self.releaser = as_releaser(releaser, "releaser")
         self.ledger, self.by_item, self.batch_size = ledger, by_item, batch_size
+        self._set_code: str | None = None
 
     @property
     def guarantee(self) -> PrivacyGuarantee:
@@ -179,7 +180,7 @@ class RecordedReleaser(BaseReleaser):
         assert subjects is not None
         ledger = self.ledger
         requests = self._requests(images, conditions, subjects, items)
-        kept = ledger.reserve(requests)
+        kept = ledger.reserve(requests, self._set_code)
         # The first image of every key that has no release yet: within a batch, too, an image is drawn once.
         missing = {request.key: i for i, request in reversed(list(enumerate(requests))) if request.key not in kept}
         drawn: dict[str, bytes] = {}
@@ -228,7 +229,11 @@ class RecordedReleaser(BaseReleaser):
 
     def begin_set(self, keys: Sequence[str], guarantee: PrivacyGuarantee) -> None:
         """As of any releaser; see :meth:`~monai_cadp.privacy.PrivacyLedger.begin_set`."""
-        self.ledger.begin_set(keys, guarantee)
+        self._set_code = self.ledger.begin_set(keys, guarantee)
+
+    def end_set(self) -> None:
+        """As of any releaser."""
+        self._set_code = None
 
     def _requests(
         self,

@@ -193,7 +193,13 @@ class BaseReleaser:
         )
 
     def begin_set(self, keys: Sequence[str], guarantee: PrivacyGuarantee) -> None:
-        """Note in the ledger, where one keeps releases, that these are about to be drawn as one set."""
+        """Note in the ledger, where one keeps releases, that these are about to be drawn as one set.
+
+        What is released until :meth:`end_set` is reserved as part of it.
+        """
+
+    def end_set(self) -> None:
+        """Go back to releases that are part of no set."""
 
     def inputs(self, images: Tensor, conditions: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Return images and conditions as a release sees them: checked, finite, on the releaser's device, the default

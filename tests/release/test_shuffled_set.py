@@ -14,6 +14,7 @@ from monai_cadp.networks import ConditionalINN, ContentBasis, DeclaredContent
 from monai_cadp.privacy import (
     AttributeResponse,
     Budget,
+    BudgetExceededError,
     GaussianMechanism,
     LedgerError,
     PrivacyLedger,
@@ -21,7 +22,7 @@ from monai_cadp.privacy import (
     SubsetSelection,
 )
 from monai_cadp.privacy.shuffling import Subset, shuffled_epsilon
-from monai_cadp.release import release_folder
+from monai_cadp.release import RecordedReleaser, release_folder
 
 DELTA = 1e-2
 COUNT, SMALLEST = 60, 20
@@ -207,6 +208,27 @@ def test_a_set_that_holds_a_release_of_before_states_no_number(inn, tmp_path, le
     assert not (tmp_path / "out").exists() and ledger.summary()["reserved"] == len(images)
     # Without a number of the set they are released as always.
     assert len(list(recorded(inn, ledger, tmp_path / "out", set_delta=None).glob("*.png"))) == COUNT
+
+
+def test_a_set_that_was_refused_is_not_finished_with_the_releases_of_another_one(inn, tmp_path, ledger, refused):
+    """All but one were released as a set of their own since: the one would hide among nobody."""
+    ledger.set_budget(Films()[COUNT - 1]["subject"], 1.0)
+    with pytest.raises(BudgetExceededError):
+        recorded(inn, ledger, tmp_path / "all")
+    recorded(inn, ledger, tmp_path / "others", torch.utils.data.Subset(Films(), range(COUNT - 1)))
+    ledger.set_budget(Films()[COUNT - 1]["subject"], 4.0)
+    with refused(LedgerError, f"{COUNT - 1} images of the set were released by themselves or in another set"):
+        recorded(inn, ledger, tmp_path / "all")
+    assert not (tmp_path / "all").exists()
+
+
+def test_a_releaser_that_has_released_a_set_releases_single_images_again(inn, tmp_path, ledger):
+    drawn = RecordedReleaser(privatizer(inn, SubsetSelection(2.0, num_candidates=64)), ledger)
+    half = torch.utils.data.Subset(Films(), range(COUNT // 2))
+    release_folder(drawn, half, tmp_path / "out", set_delta=DELTA)
+    last = Films()[COUNT - 1]
+    drawn.release(last["image"][None], last["label"][None], [last["subject"]], [last["item"]])
+    assert [entry["kind"] for entry in ledger.export()].count("within") == COUNT // 2
 
 
 def test_a_note_that_was_changed_is_found_and_not_relied_on(inn, tmp_path, ledger, refused):

@@ -174,24 +174,26 @@ class PrivacyLedger:
         """Return the code of the image that a release is made of, for a release whose key does not cover it."""
         return self._keys.image(key, image)
 
-    def reserve(self, requests: Sequence[ReleaseRequest]) -> dict[str, bytes]:
+    def reserve(self, requests: Sequence[ReleaseRequest], set_code: str | None = None) -> dict[str, bytes]:
         """Spend what releases cost, all of them or none, and return the contents of those that exist already.
 
         Args:
             requests: a batch; a key may come several times.
+            set_code: of the shuffled set that they are part of, from :meth:`begin_set`; None for releases of none.
 
         Returns:
             Stored contents by key. The other requests are paid for, and may be drawn and recorded.
 
         Raises:
             BudgetExceededError: if a subject would be over its cap.
-            LedgerError: if a key was reserved for another subject, at another cost or for another image, or the ledger
-                cannot be read or written.
+            LedgerError: if a key was reserved for another subject, at another cost or for another image, or not as part
+                of the set, or the ledger cannot be read or written.
         """
         wanted = {request.key: request for request in requests}
         with self._reading() as connection:
             paid, found = made_before(connection, self._keys, wanted)
         _check_images(requests, paid)
+        _check_set(paid, set_code)
         if len(found) == len(wanted):
             return found
         with self._writing() as connection:
@@ -199,6 +201,7 @@ class PrivacyLedger:
             # Others may have been here since the first look.
             paid, found = made_before(connection, self._keys, wanted)
             _check_images(requests, paid)
+            _check_set(paid, set_code)
             if any((wanted[key].subject, costs[wanted[key].guarantee]) != old[:2] for key, old in paid.items()):
                 raise LedgerError(
                     "A release was reserved for another subject or at another cost before; give it a key of its own."
@@ -207,10 +210,11 @@ class PrivacyLedger:
             self._check_budgets(connection, new)
             rows = [Entry("reserved", r.subject, r.key, costs[r.guarantee]) for r in new]
             rows += [Entry("image", None, r.key, r.image) for r in new if r.image is not None]
+            rows += [Entry("within", None, r.key, set_code) for r in new if set_code is not None]
             append(connection, self._keys, rows)
         return found
 
-    def begin_set(self, keys: Collection[str], guarantee: PrivacyGuarantee) -> None:
+    def begin_set(self, keys: Collection[str], guarantee: PrivacyGuarantee) -> str:
         r"""Note which releases are one shuffled set, before the first of them is drawn.
 
         What is promised of a shuffled set as a whole rests on independent draws, and so on a choice of its members that
@@ -218,26 +222,34 @@ class PrivacyLedger:
         that sees none of its releases reserved, and nothing is drawn that is not reserved; so who is in it was settled
         before any of its random draws was made. A release that was kept before is refused, for the set might have been
         chosen in sight of it, or hold it a second time. A set that was noted before is the same choice: its releases,
-        the ones that are kept and those that are still to be drawn, are the same draws, whenever they are made.
+        the ones that are kept and those that are still to be drawn, are the same draws, whenever they are made. They
+        are reserved under its code. One that was reserved otherwise after the note, by itself or in another set, may be
+        known by name to whoever sees the set, or tell it from the others: from then on the set is refused.
 
         Args:
             keys: codes of the releases, from :meth:`release_key`, each once. They must not depend on pixels.
             guarantee: of the set, which stands in the note.
 
+        Returns:
+            The code of the set, under which its releases are reserved.
+
         Raises:
-            LedgerError: if a release was reserved before the set was noted, or the ledger cannot be read or written.
+            LedgerError: if a release was reserved before the set was noted, or not as part of it since, or the ledger
+                cannot be read or written.
         """
         code = self._keys.set(keys)
         with self._writing() as connection:
-            if is_noted(connection, self._keys, code):
-                return
             reserved, _ = made_before(connection, self._keys, keys)
+            if is_noted(connection, self._keys, code):
+                _check_set(reserved, code)
+                return code
             if reserved:
                 raise LedgerError(
                     f"{len(reserved)} of {len(keys)} images have a release in the ledger that another folder may hold, "
                     "so that nothing can be said of this set as a whole; leave them out, or the delta of the set."
                 )
             append(connection, self._keys, [Entry("set", None, code, guarantee.to_json())])
+        return code
 
     def record(self, released: Mapping[str, bytes]) -> dict[str, bytes]:
         """Store the contents of reserved releases, and return what may leave the process: the first that was stored.
@@ -364,6 +376,16 @@ class PrivacyLedger:
                 "out.",
                 over,
             )
+
+
+def _check_set(paid: Mapping[str, Reserved], set_code: str | None) -> None:
+    """Refuse releases of a set that were reserved otherwise."""
+    others = sum(reserved.set_code != set_code for reserved in paid.values()) if set_code is not None else 0
+    if others:
+        raise LedgerError(
+            f"{others} images of the set were released by themselves or in another set since it was begun, so that "
+            "nothing can be said of this set as a whole; leave them out, or the delta of the set."
+        )
 
 
 def _check_images(requests: Sequence[ReleaseRequest], paid: Mapping[str, Reserved]) -> None:

@@ -60,10 +60,10 @@ CHANGED = "An entry of the ledger is not as it was written; nothing is spent or 
 
 class Entry(NamedTuple):
     """What happened: the ledger was opened, a budget was set, a set was noted, a release was reserved, of which image,
-    or recorded.
+    within which set, or recorded.
 
-    ``body`` is the digest of the guarantee of what was reserved, the code of the image it was reserved for or of the
-    content of what was released, and plain data in JSON otherwise.
+    ``body`` is the digest of the guarantee of what was reserved, the code of the image or of the set it was reserved
+    for or of the content of what was released, and plain data in JSON otherwise.
     """
 
     kind: str
@@ -73,11 +73,13 @@ class Entry(NamedTuple):
 
 
 class Reserved(NamedTuple):
-    """A reservation: for whom, the digest of its cost, and the code of the image where the key does not cover it."""
+    """A reservation: for whom, the digest of its cost, the code of the image where the key does not cover it, and that
+    of the set it is part of."""
 
     subject: str | None = None
     cost: str | None = None
     image: str | None = None
+    set_code: str | None = None
 
 
 class Account(NamedTuple):
@@ -168,6 +170,8 @@ def made_before(
             reserved[row.key] = reserved.get(row.key, Reserved())._replace(subject=row.subject, cost=row.body)
         elif row.kind == "image":
             reserved[row.key] = reserved.get(row.key, Reserved())._replace(image=row.body)
+        elif row.kind == "within":
+            reserved[row.key] = reserved.get(row.key, Reserved())._replace(set_code=row.body)
         elif row.content is None or keys.content(bytes(row.content)) != row.body:
             raise LedgerError("A stored release is not the recorded one; look at the ledger with 'ledger verify'.")
         else:

@@ -116,10 +116,10 @@ WHOLE = PrivacyGuarantee(epsilon=0.5, mechanism="shuffled", delta=1e-6)
 
 def test_a_set_is_noted_once_in_any_order_and_only_before_its_releases(ledger, ask, refused):
     one, other, third = (ask.request(ledger, name, b"image") for name in ("anna", "bert", "carl"))
-    ledger.begin_set([one.key, other.key], WHOLE)
-    ledger.record({one.key: b"release"} if ledger.reserve([one]) == {} else {})
-    ledger.begin_set([other.key, one.key], WHOLE)
-    assert [entry["kind"] for entry in ledger.export()] == ["opened", "set", "reserved", "released"]
+    code = ledger.begin_set([one.key, other.key], WHOLE)
+    ledger.record({one.key: b"release"} if ledger.reserve([one], code) == {} else {})
+    assert ledger.begin_set([other.key, one.key], WHOLE) == code
+    assert [entry["kind"] for entry in ledger.export()] == ["opened", "set", "reserved", "within", "released"]
     # Reserved, though nothing was drawn yet: another process may be about to.
     ledger.reserve([third])
     for keys in ([one.key, third.key], [third.key], [one.key, other.key, third.key]):
@@ -127,6 +127,20 @@ def test_a_set_is_noted_once_in_any_order_and_only_before_its_releases(ledger, a
             ledger.begin_set(keys, WHOLE)
     ledger.begin_set([other.key], WHOLE)
     assert ledger.verify() == [] and ledger.spent("bert") == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("meanwhile", ["by itself", "in another set"])
+def test_a_set_is_refused_from_when_one_of_its_releases_was_reserved_otherwise(ledger, ask, refused, meanwhile):
+    """Whoever knows one of them by name, or the other set, finds the others among fewer."""
+    one, other = (ask.request(ledger, name, b"image") for name in ("anna", "bert"))
+    code = ledger.begin_set([one.key, other.key], WHOLE)
+    ledger.reserve([one], None if meanwhile == "by itself" else ledger.begin_set([one.key], WHOLE))
+    before = ledger.export()
+    with refused(LedgerError, "1 images of the set were released by themselves or in another set"):
+        ledger.reserve([one, other], code)
+    with refused(LedgerError, "1 images of the set were released by themselves or in another set"):
+        ledger.begin_set([other.key, one.key], WHOLE)
+    assert ledger.export() == before and ledger.verify() == []
 
 
 def test_what_was_not_reserved_is_not_recorded(ledger, ask, refused):
