@@ -47,7 +47,7 @@ class BatchNormClip(LaplaceMechanism):
 
     def __init__(self, epsilon: float, clipping_bound: float) -> None:
         super().__init__(epsilon, clipping_bound)
-        self.lattice = _BatchNormLattice(clipping_bound, norm=1)
+        vars(self)["lattice"] = _BatchNormLattice(clipping_bound, norm=1)
 
 
 class _TrustingLattice(Lattice):
@@ -69,7 +69,7 @@ class NaNStopsClipping(LaplaceMechanism):
 
     def __init__(self, epsilon: float, clipping_bound: float) -> None:
         super().__init__(epsilon, clipping_bound)
-        self.lattice = _TrustingLattice(clipping_bound, norm=1)
+        vars(self)["lattice"] = _TrustingLattice(clipping_bound, norm=1)
 
     def _prepare(self, latents: Tensor) -> Tensor:
         return latents.detach().float()
@@ -123,7 +123,7 @@ def with_noise(mechanism: LaplaceMechanism | GaussianMechanism, factor: float) -
         1.0
     """
     control = copy.copy(mechanism)
-    control.scale = mechanism.scale * factor
+    vars(control)["scale"] = mechanism.scale * factor
     return control
 
 

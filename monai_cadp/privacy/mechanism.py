@@ -22,6 +22,9 @@ class Mechanism:
     What is proved holds for each row alone: no row of a batch has any influence on another. Before anything else,
     latents are taken as float32 and every entry that is NaN or infinite is replaced by 0, a public constant.
 
+    Nothing of a mechanism changes once it is made: noise that was scaled for one epsilon must never be stated with
+    another one. Another budget is another mechanism.
+
     Attributes:
         epsilon: privacy loss of one release.
         delta: probability with which the loss may be exceeded; 0 for pure differential privacy.
@@ -31,6 +34,17 @@ class Mechanism:
     epsilon: float
     delta: float = 0.0
     num_directions: int | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_") and name in vars(self):
+            raise AttributeError(
+                f"{name} of a {type(self).__name__} was to be changed, but its noise was made for what it is; make a "
+                "new mechanism."
+            )
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{name} of a {type(self).__name__} was to be removed; make a new mechanism.")
 
     def __call__(self, latents: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Release latents.
@@ -95,8 +109,12 @@ class Mechanism:
                 raise ValueError(f"The weights have shape {tuple(weights.shape)}; expected ({num_directions},).")
             if not bool(torch.isfinite(weights).all()) or not bool((weights >= 0).all()) or not bool(weights.any()):
                 raise ValueError("The weights are not usable; expected finite numbers of 0 or more, not all of them 0.")
+        return self._copied(num_directions=num_directions)
+
+    def _copied(self, **changed: Any) -> Mechanism:
+        """Return a copy in which some attributes are others, before anybody sees it."""
         fitted = copy.copy(self)
-        fitted.num_directions = num_directions
+        vars(fitted).update(changed)
         return fitted
 
     def guarantee(

@@ -267,11 +267,11 @@ class SubsetSelection(Mechanism):
             ValueError: if k is not a positive integer, the weights do not fit, or k is too small for the number of
             blocks that epsilon needs.
         """
-        fitted = super().configured(num_directions, weights)
+        num_blocks = min(self.num_blocks, num_directions)
+        fitted = super().configured(num_directions, weights)._copied(num_blocks=num_blocks)
         assert isinstance(fitted, SubsetSelection)
         shares = torch.ones(num_directions) if weights is None else weights.detach().cpu().double()
         shares = (shares / shares.max()).float()
-        fitted.num_blocks = min(self.num_blocks, num_directions)
         share = fitted.epsilon_per_block
         generator = torch.Generator().manual_seed(self.seed)
         blocks = []

@@ -226,6 +226,6 @@ def test_too_few_trials_to_choose_and_count_are_refused(refused, trials):
 def test_attributes_that_spend_epsilon_each_are_caught_and_those_that_share_it_are_not():
     honest = AttributeResponse(1.0, num_attributes=4, kept=[2])
     control = AttributeResponse(1.0, num_attributes=4, kept=[2])
-    control.response = RandomizedResponse(1.0, 2)
+    vars(control)["response"] = RandomizedResponse(1.0, 2)
     assert not audit_mechanism(honest, trials=20_000, trials_alone=100).is_contradicted
     assert audit_mechanism(control, trials=20_000, trials_alone=100).is_contradicted

@@ -57,7 +57,7 @@ class EpsilonForEach(AttributeResponse):
 
     def __init__(self, epsilon, num_attributes):
         super().__init__(epsilon, num_attributes)
-        self.response = RandomizedResponse(epsilon, 2)
+        vars(self)["response"] = RandomizedResponse(epsilon, 2)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ SIGMA = 2 * BOUND * 0.600229  # the published value for sensitivity 1, times 2 C
 
 def with_noise(factor: float) -> GaussianMechanism:
     control = copy.deepcopy(GaussianMechanism(EPSILON, DELTA, BOUND))
-    control.scale *= factor
+    vars(control)["scale"] *= factor
     return control
 
 

@@ -24,7 +24,7 @@ SCALE = 2 * BOUND / EPSILON
 
 def with_noise(factor: float) -> LaplaceMechanism:
     control = copy.deepcopy(LaplaceMechanism(EPSILON, BOUND))
-    control.scale *= factor
+    vars(control)["scale"] *= factor
     return control
 
 

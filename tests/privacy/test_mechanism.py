@@ -53,6 +53,17 @@ class TestEveryMechanism:
         assert released.shape == (3, 5)
         assert bool(torch.isfinite(released).all())
 
+    def test_nothing_of_it_can_be_changed_once_it_is_made(self, make):
+        """Noise for one epsilon would be stated with another."""
+        mechanism = make()
+        before = mechanism.guarantee().to_json()
+        for name in [name for name in vars(mechanism) if not name.startswith("_")]:
+            with pytest.raises(AttributeError, match=f"{name} of a {type(mechanism).__name__} was to be changed"):
+                setattr(mechanism, name, 0.5)
+            with pytest.raises(AttributeError, match="make a new mechanism"):
+                delattr(mechanism, name)
+        assert mechanism.guarantee().to_json() == before
+
     def test_takes_an_empty_batch(self, make):
         assert make()(torch.zeros(0, 5)).shape == (0, 5)
 
