@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from tqdm import tqdm
 
 from monai_cadp.networks.base import InvertibleNetwork
 from monai_cadp.networks.inn import ConditionalINN
+from monai_cadp.networks.training_record import as_events, as_texts
 
 __all__ = ["ContentBasis"]
 
@@ -25,21 +28,31 @@ class ContentBasis(nn.Module):
     .. math:: M = E_{z \sim N(0, I)} [ J(z)^T J(z) ],
 
     so that :math:`w^T M w` is the mean squared change of the image for a unit step along w. The expectation runs over
-    the network's own prior, never over images: the basis costs no privacy.
+    the network's own prior, never over images: the basis costs no privacy. It tells of the network's weights, and so it
+    carries the record of what these have learnt from (:attr:`training_events`), wherever it is used.
 
     Args:
         directions: orthonormal columns (R, k) over the first R of D latents; the others carry no content.
         weights: positive (k,), largest first: the eigenvalues or a power of them; only their ratios matter.
         num_latents: D; R if left out.
+        training_events: all that the directions and weights have been learnt from, as
+            :attr:`InvertibleNetwork.training_events` gives it; none for directions that depend on no data.
 
     Raises:
-        ValueError: if shapes do not fit, or the columns are not orthonormal within 1e-3.
+        ValueError: if shapes do not fit, the columns are not orthonormal within 1e-3, or the record is not usable.
     """
 
     directions: Tensor
     weights: Tensor
 
-    def __init__(self, directions: Tensor, weights: Tensor, num_latents: int | None = None) -> None:
+    def __init__(
+        self,
+        directions: Tensor,
+        weights: Tensor,
+        num_latents: int | None = None,
+        *,
+        training_events: Iterable[Mapping[str, Any]] = (),
+    ) -> None:
         super().__init__()
         if directions.ndim != 2 or weights.shape != directions.shape[1:] or weights.numel() == 0:
             raise ValueError(
@@ -56,6 +69,21 @@ class ContentBasis(nn.Module):
             )
         self.register_buffer("directions", directions.detach().float())
         self.register_buffer("weights", weights.detach().float())
+        self._events = as_texts(training_events)
+        self.register_load_state_dict_post_hook(_without_record)
+
+    @property
+    def training_events(self) -> tuple[dict[str, Any], ...]:
+        """All that the directions and weights have been learnt from, as plain data; it only grows."""
+        return as_events(self._events)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return the record, which travels in the state dict."""
+        return {"training_events": list(self.training_events)}
+
+    def set_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Add the record of what is loaded."""
+        self._events |= as_texts(state["training_events"])
 
     @property
     def num_directions(self) -> int:
@@ -148,7 +176,7 @@ class ContentBasis(nn.Module):
         directions = directions @ vectors
         if subspace is not None:
             directions = subspace @ directions
-        return cls(directions, weights / weights.mean(), inn.num_latents)
+        return cls(directions, weights / weights.mean(), inn.num_latents, training_events=inn.training_events)
 
     @classmethod
     def leading(cls, inn: ConditionalINN, num_directions: int = 64, *, in_subspace: bool = False) -> ContentBasis:
@@ -166,7 +194,8 @@ class ContentBasis(nn.Module):
         size = inn.whitening.size
         directions = torch.zeros(size if in_subspace else inn.num_latents, min(num_directions, inn.whitening.rank))
         directions[:size] = inn.whitening.basis[:, : directions.shape[1]].cpu()
-        return cls(torch.linalg.qr(directions).Q, torch.ones(directions.shape[1]), inn.num_latents)
+        leading, weights = torch.linalg.qr(directions).Q, torch.ones(directions.shape[1])
+        return cls(leading, weights, inn.num_latents, training_events=inn.training_events)
 
     def project(self, z: Tensor) -> Tensor:
         """Return the content (B, k) of latents (B, D)."""
@@ -177,6 +206,12 @@ class ContentBasis(nn.Module):
         leading = self.directions.shape[0]
         completed = rest[:, :leading] + (content - self.project(rest)) @ self.directions.T
         return torch.cat([completed, rest[:, leading:]], dim=1)
+
+
+def _without_record(basis: nn.Module, incompatible: Any) -> None:
+    """Take files of versions in which a basis had no record; its network, in the same file, has it."""
+    missing = incompatible.missing_keys
+    missing[:] = [key for key in missing if key != "_extra_state" and not key.endswith("content._extra_state")]
 
 
 def _subspace(inn: InvertibleNetwork) -> Tensor:

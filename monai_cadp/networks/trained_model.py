@@ -11,6 +11,7 @@ from torch import Tensor
 
 from monai_cadp.networks.base import InvertibleNetwork
 from monai_cadp.networks.content_basis import ContentBasis
+from monai_cadp.networks.training_record import as_events, as_texts
 
 __all__ = ["TrainedModel"]
 
@@ -79,8 +80,9 @@ class TrainedModel:
 
     @property
     def training_events(self) -> tuple[dict[str, Any], ...]:
-        """All that the network has learnt from, as plain data."""
-        return self.network.training_events
+        """All that the network and its bases have learnt from, as plain data."""
+        learnt: list[InvertibleNetwork | ContentBasis] = [self.network, *self.bases.values()]
+        return as_events(frozenset().union(*(as_texts(part.training_events) for part in learnt)))
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the network: of its architecture and of every tensor."""
@@ -125,16 +127,24 @@ class TrainedModel:
             raise TypeError
         network = kind(**{**kind.later_options, **description["config"]})
         network.load_state_dict({n.removeprefix("inn."): v for n, v in state.items() if n.startswith("inn.")})
-        stored = {model.get("name", FIRST): {n: state[f"content.{n}"] for n in ("directions", "weights")}}
-        stored |= model.get("bases", {})
+        first = {n.removeprefix("content."): v for n, v in state.items() if n.startswith("content.")}
+        stored = {model.get("name", FIRST): first} | model.get("bases", {})
         bases = {
-            name: ContentBasis(part["directions"].float(), part["weights"].float(), network.num_latents)
+            name: ContentBasis(
+                part["directions"].float(),
+                part["weights"].float(),
+                network.num_latents,
+                # Of a version in which a basis had no record; it was made by this network.
+                training_events=part["_extra_state"]["training_events"]
+                if "_extra_state" in part
+                else network.training_events,
+            )
             for name, part in stored.items()
         }
         return cls(network, bases, condition_names=model.get("condition_names"))
 
 
-def _stored(basis: ContentBasis) -> dict[str, Tensor]:
+def _stored(basis: ContentBasis) -> dict[str, Any]:
     return {name: _compact(value) for name, value in basis.state_dict().items()}
 
 

@@ -138,6 +138,8 @@ class Privatizer(BaseReleaser, nn.Module):
         self._configure()
         # For every class its candidates, and for every epsilon (and fixed size) how one of them is chosen.
         self._tables: dict[tuple[float, ...], tuple[CandidateTable, Choices]] = {}
+        # In a tuple, for it is no second part of the module.
+        self._tables_are_of = (self.inn,)
         # A loaded basis has weights of its own, and a loaded network candidates of its own.
         self.register_load_state_dict_post_hook(_after_loading)
 
@@ -198,7 +200,7 @@ class Privatizer(BaseReleaser, nn.Module):
         drawing: tuple[Any, ...] = (self.temperature, self.detail_temperature)
         if self.inn.has_refiner:
             drawing += (self.refined,)
-        state = (parts, self.unit, drawing, fingerprint, events)
+        state = (parts, self.unit, drawing, fingerprint, events, self._content_events)
         content = self._described_content
         if (
             self._description is None
@@ -207,7 +209,7 @@ class Privatizer(BaseReleaser, nn.Module):
             or not content.matches(self.content)
         ):
             self._described_content = WeightsSnapshot(self.content)
-            guarantee = self._describe(fingerprint, TrainingData.of(events))
+            guarantee = self._describe(fingerprint, TrainingData.of(events) | TrainingData.of(self._content_events))
             defining = [guarantee.without_derived().to_dict(), drawing, self.content.fingerprint()]
             identity = hashlib.sha256(json.dumps(defining, sort_keys=True).encode()).digest()
             self._description = (state, (guarantee, identity))
@@ -215,8 +217,13 @@ class Privatizer(BaseReleaser, nn.Module):
 
     @property
     def training_data(self) -> TrainingData:
-        """All that the network has learnt from."""
-        return TrainingData.of(self.inn)
+        """All that the network and the basis of its content have learnt from."""
+        return TrainingData.of(self.inn) | TrainingData.of(self._content_events)
+
+    @property
+    def _content_events(self) -> tuple[dict[str, Any], ...]:
+        """Directions may be of another network; what is declared has learnt nothing."""
+        return self.content.training_events if isinstance(self.content, ContentBasis) else ()
 
     def _describe(self, fingerprint: str, training_data: TrainingData) -> PrivacyGuarantee:
         space = self.inn.condition_space
@@ -267,7 +274,9 @@ class Privatizer(BaseReleaser, nn.Module):
             refined=self.refined,
             unit=self.unit,
         )
-        other._tables, other._names = self._tables, self._names
+        other._names = self._names
+        if self._tables_are_of[0] is self.inn:
+            other._tables = self._tables
         return other
 
     def prepare(self, progress: bool = True) -> Privatizer:
@@ -311,6 +320,8 @@ class Privatizer(BaseReleaser, nn.Module):
 
     def _table(self, condition: Tensor | None, progress: bool = False) -> tuple[CandidateTable, int, int]:
         assert isinstance(self.content, DeclaredContent) and isinstance(self.mechanism, SubsetSelection)
+        if self._tables_are_of[0] is not self.inn:
+            self._tables, self._tables_are_of = {}, (self.inn,)
         key, epsilon = () if condition is None else tuple(condition.flatten().tolist()), self.mechanism.epsilon
         table, choices = self._tables.get(key) or (
             self.content.table(self.inn, condition, self._temper, progress, refined=self.refined),

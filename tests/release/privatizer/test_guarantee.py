@@ -3,17 +3,28 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 
 from monai_cadp import Privatizer
-from monai_cadp.networks import ConditionalINN, DeclaredContent, new_event
+from monai_cadp.networks import (
+    ConditionalINN,
+    ContentBasis,
+    DeclaredContent,
+    TrainedModel,
+    fit_moments,
+    new_event,
+)
 from monai_cadp.privacy import (
     PriorOnly,
     RandomizedResponse,
     SubsetSelection,
     TrainingData,
 )
+from monai_cadp.release.checkpoint import load_model, save_model
 from tests.release.privatizer.toys import (
     MECHANISMS,
     basis,
@@ -83,3 +94,48 @@ def test_another_mechanism_takes_nothing_else_along_with_it(inn):
     again = second.with_mechanism(SubsetSelection(2.0))
     assert again.guarantee == first.guarantee and again.identity == first.identity
     assert torch.equal(again.condition_space.default, first.condition_space.default)
+
+
+def network(seed, training_data):
+    torch.manual_seed(seed)
+    inn = ConditionalINN((4, 4), 1, num_couplings=1, width=8)
+    fit_moments(inn, lambda: [(torch.rand(40, 1, 4, 4), None)], training_data=training_data)
+    return inn
+
+
+@pytest.mark.parametrize("find", [lambda inn: ContentBasis.fit(inn, 2, num_samples=64), ContentBasis.leading])
+def test_directions_that_were_found_in_a_network_of_unprotected_people_tell_of_them(find, tmp_path):
+    """Directions are a function of its weights, they decide what is released, and they travel in checkpoints."""
+    public, basis = network(0, "public"), find(network(1, "unprotected"))
+    mechanism = SubsetSelection(4.0, num_candidates=64)
+    save_model(TrainedModel(public, basis), tmp_path / "model.pt")
+    stored = load_model(tmp_path / "model.pt")
+    loaded = Privatizer(public, mechanism, ContentBasis.leading(public, basis.num_directions))
+    loaded.content.load_state_dict(basis.state_dict())
+    for releaser in (
+        Privatizer(public, mechanism, basis),
+        Privatizer(TrainedModel(public, basis), mechanism),
+        Privatizer(stored, mechanism),
+        copy.deepcopy(Privatizer(public, mechanism, basis)),
+        pickle.loads(pickle.dumps(Privatizer(public, mechanism, basis))),
+        loaded,
+    ):
+        assert releaser.training_data.protection == "unprotected"
+        assert releaser.guarantee.training_data.protection == "unprotected"
+    assert TrainingData.of(stored).protection == "unprotected"
+    own = Privatizer(public, mechanism, find(public))
+    assert own.training_data.protection == "public" == own.guarantee.training_data.protection
+
+
+def test_candidates_of_one_network_are_never_released_with_another_one():
+    privatizer = Privatizer(network(1, "unprotected"), SubsetSelection(4.0), DeclaredContent(means, num_candidates=32))
+    other = network(0, "public")
+    privatizer.prepare(progress=False).inn = other
+    afresh = Privatizer(other, SubsetSelection(4.0), DeclaredContent(means, num_candidates=32)).prepare(progress=False)
+    privatizer(torch.rand(2, 1, 4, 4))
+    (found,), (expected,) = ([table for table, _ in one._tables.values()] for one in (privatizer, afresh))
+    assert torch.equal(found.candidates, expected.candidates)
+
+
+def means(images):
+    return images.flatten(1).mean(1, keepdim=True)
