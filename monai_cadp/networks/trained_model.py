@@ -21,6 +21,8 @@ WEIGHTS, MODEL, FIRST = "privatizer", "model", "content"
 # Long orthonormal columns, most of a file's size. Half precision changes their products by about 1e-5.
 LONG_OF_NETWORK = ("whitening.basis",)
 LARGE = 2**20
+# Of what a checkpoint holds beside the network: 2 with the records of bases.
+VERSION = 2
 # Whoever looks into a file finds short tensors as they are.
 SMALL = 2**10
 
@@ -108,6 +110,7 @@ class TrainedModel:
             "name": first,
             "bases": {name: parts[name] for name in others},
             "condition_names": self.condition_names,
+            "version": VERSION,
         }
         return {WEIGHTS: state, MODEL: model}
 
@@ -129,15 +132,14 @@ class TrainedModel:
         network.load_state_dict({n.removeprefix("inn."): v for n, v in state.items() if n.startswith("inn.")})
         first = {n.removeprefix("content."): v for n, v in state.items() if n.startswith("content.")}
         stored = {model.get("name", FIRST): first} | model.get("bases", {})
+        # Of an older version a basis has no record; it was made by this network.
+        has_records = model.get("version", 1) >= VERSION
         bases = {
             name: ContentBasis(
                 part["directions"].float(),
                 part["weights"].float(),
                 network.num_latents,
-                # Of a version in which a basis had no record; it was made by this network.
-                training_events=part["_extra_state"]["training_events"]
-                if "_extra_state" in part
-                else network.training_events,
+                training_events=part["_extra_state"]["training_events"] if has_records else network.training_events,
             )
             for name, part in stored.items()
         }
