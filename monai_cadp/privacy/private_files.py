@@ -93,9 +93,10 @@ def check_private(status: os.stat_result, what: str) -> None:
 
 
 def check_folder(path: str | os.PathLike[str], what: str) -> None:
-    """Raise ValueError if everybody may write into the folder of a file: they could put another one in its place."""
-    folder = os.stat(os.path.dirname(os.path.realpath(path)))
-    if os.name == "posix" and folder.st_mode & stat.S_IWOTH:
+    """Raise ValueError if everybody may write into the folder of a file, or of a link to it: they could put another one
+    in its place."""
+    folders = {os.path.dirname(place) for place in (os.path.abspath(path), os.path.realpath(path))}
+    if os.name == "posix" and any(os.stat(folder).st_mode & stat.S_IWOTH for folder in folders):
         raise ValueError(
             f"{what} lies in a folder into which everybody may write; use a folder of your own, or type chmod o-w and "
             "the name of this one."

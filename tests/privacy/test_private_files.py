@@ -113,6 +113,15 @@ def test_a_folder_into_which_everybody_may_write_is_refused(tmp_path, refused, b
         check_folder(tmp_path / "link.db", "The ledger's database")
 
 
+def test_a_link_that_everybody_may_exchange_is_refused(tmp_path, refused):
+    PrivacyLedger.create(tmp_path / "ledger.db", bytes(32), Budget(8.0)).close()
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / "link.db").symlink_to(tmp_path / "ledger.db")
+    (tmp_path / "open").chmod(0o777)
+    with refused(ValueError, "chmod o-w"):
+        PrivacyLedger(tmp_path / "open" / "link.db", bytes(32))
+
+
 def test_an_attempt_that_was_stopped_can_be_made_again_and_a_ledger_is_never_made_twice(tmp_path):
     os.close(create_private(tmp_path / "ledger.db"))
     PrivacyLedger.create(tmp_path / "ledger.db", bytes(32), Budget(8.0))
