@@ -150,6 +150,8 @@ KINDS = (
 # What MONAI's commands start from, and what it needs without being used by anything.
 NETWORK = "network_def"
 ROOTS = ("imports", "initialize", "run", "finalize", OPTION_CHECK, NETWORK)
+# What paths begin with that are not given.
+ROOT = "bundle_root"
 # Where MONAI's experiment tracking has written a configuration with all options.
 EXECUTED = "save_execute_config"
 # MONAI's own, or of its experiment tracking.
@@ -180,7 +182,8 @@ def check_options(needs: Mapping[str, str | Sequence[str]] | None = None) -> dic
     Refused are
 
     * an option, or a nested id, that the files do not have and nothing uses, or that its component does not take;
-    * an option that the files have, but nothing of what is run uses, as where an overlay has replaced its user;
+    * an option that the files have, but nothing of what is run uses, as where an overlay or a nested id has replaced
+      its user;
     * a number where text is meant, for MONAI's command line turns ``1_12`` and ``2024`` into numbers, and text where a
       number is meant;
     * text that MONAI or the shell would have read as something else: a ``#``, a ``~`` at its beginning, or an ``@``
@@ -213,8 +216,8 @@ def check_options(needs: Mapping[str, str | Sequence[str]] | None = None) -> dic
     _folder(parser)
     _withdraw_from_tracking(parser)
     given, own = parser.get(), _as_written(parser, files)
-    # Where one option takes the place of what uses another, both may be given.
-    used = _used(given) | _used(own)
+    # Every path that begins with the folder of the bundle may be given beside it, and then nothing uses it any more.
+    used = _used(given) | {ROOT} & _used(own)
     typed = _typed_in_the_command()
     with_own_value = {id: _at(given, id) for id in typed if _stands(own, id) and id not in META}
     stated = with_own_value | dict(_differences(given, own))

@@ -271,7 +271,7 @@ def test_a_nested_id_that_its_component_takes_is_accepted():
     begin([TRAIN], patients=3, max_epochs="@patients")
 
 
-def test_an_option_may_take_the_place_of_what_uses_another():
+def test_every_path_may_be_given_beside_the_folder_of_the_bundle():
     begin([TRAIN], bundle_root="elsewhere", checkpoint="model.pt", output_dir="runs")
 
 
@@ -285,6 +285,29 @@ def test_an_option_whose_user_an_overlay_has_replaced_is_refused():
     for options in ({"patience": 3}, {"training_data": "public"}, {"train#dataloader#num_workers": 1}):
         (name,) = options
         assert f"'{name}' has no effect" in refusal(begin, both, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "overruled"),
+    [
+        ({"epsilon": 1.0, "mechanism#epsilon": 8.0}, "epsilon"),
+        ({"epsilon": 1.0, "mechanism": {"_target_": "monai_cadp.privacy.PriorOnly"}}, "epsilon"),
+        ({"epsilon": 1.0, "privatizer#mechanism": {"_target_": "monai_cadp.privacy.PriorOnly"}}, "epsilon"),
+        ({"epsilon": 1.0, "privatizer": "$None"}, "epsilon"),
+        ({"label_epsilon": 1.0, "privatizer#label_epsilon": "$None"}, "label_epsilon"),
+        ({"ledger": "l", "secret_file": "s", "run#1#ledger": "$None"}, "ledger"),
+        ({"ledger": "l", "secret_file": "s", "privacy_ledger": "$None"}, "ledger"),
+        ({"input": "films", "images#source": "others"}, "input"),
+        ({"mechanism#epsilon": 1.0, "privatizer#mechanism": "$None"}, "mechanism#epsilon"),
+    ],
+)
+def test_an_option_that_a_nested_id_overrules_is_refused(options, overruled):
+    """Or a release would be made with another epsilon than the stated one, or without the stated ledger."""
+    assert f"'{overruled}' has no effect" in refusal(begin, [INFERENCE], **options)
+
+
+def test_a_nested_id_alone_may_take_the_place_of_what_uses_an_option():
+    begin([INFERENCE], **{"mechanism#epsilon": 8.0, "images#source": "films"})
 
 
 def test_an_option_without_effect_is_refused_with_the_very_value_of_its_file_too(tmp_path):
