@@ -82,9 +82,9 @@ def main() -> float:
             RandGaussianNoised(keys="image", prob=0.5, std=0.02),
         ]
     )
-    originals = LabelledVolumes(options.train, read, "training", options.subject_pattern)
+    originals = LabelledVolumes(options.train, read, subject_pattern=options.subject_pattern)
     train_loader = DataLoader(CacheDataset(originals, train_transforms, num_workers=0), batch_size=4, shuffle=True)
-    test_loader = DataLoader(LabelledVolumes(options.test, read, "test"), batch_size=4)
+    test_loader = DataLoader(LabelledVolumes(options.test, read, split="test"), batch_size=4)
 
     network = SegResNet(spatial_dims=3, init_filters=8, in_channels=1, out_channels=num_classes)
     post = Compose(

@@ -6,10 +6,12 @@ No option of a bundle is ignored: a mistyped one, one without effect or one of t
 
 from __future__ import annotations
 
+import ast
 import difflib
 import inspect
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
@@ -150,6 +152,8 @@ KINDS = (
 # What MONAI's commands start from, and what it needs without being used by anything.
 NETWORK = "network_def"
 ROOTS = ("imports", "initialize", "run", "finalize", OPTION_CHECK, NETWORK)
+# What paths begin with that are not given.
+ROOT = "bundle_root"
 # Where MONAI's experiment tracking has written a configuration with all options.
 EXECUTED = "save_execute_config"
 # MONAI's own, or of its experiment tracking.
@@ -180,11 +184,14 @@ def check_options(needs: Mapping[str, str | Sequence[str]] | None = None) -> dic
     Refused are
 
     * an option, or a nested id, that the files do not have and nothing uses, or that its component does not take;
-    * an option that the files have, but nothing of what is run uses, as where an overlay has replaced its user;
+    * an option that the files have, but nothing of what is run uses, as where an overlay or a nested id has replaced
+      its user;
     * a number where text is meant, for MONAI's command line turns ``1_12`` and ``2024`` into numbers, and text where a
       number is meant;
     * text that MONAI or the shell would have read as something else: a ``#``, a ``~`` at its beginning, or an ``@``
       there before the name of no option;
+    * what MONAI's command line has cut: a ``#`` with all behind it, or parentheses and blanks around a value;
+    * None for an option of which the file says something else, for MONAI leaves it out;
     * an option without the one that it needs.
 
     MONAI's ``--tracking`` writes the whole configuration, with the paths and names in it, before anything is checked,
@@ -213,9 +220,10 @@ def check_options(needs: Mapping[str, str | Sequence[str]] | None = None) -> dic
     _folder(parser)
     _withdraw_from_tracking(parser)
     given, own = parser.get(), _as_written(parser, files)
-    # Where one option takes the place of what uses another, both may be given.
-    used = _used(given) | _used(own)
+    # Every path that begins with the folder of the bundle may be given beside it, and then nothing uses it any more.
+    used = _used(given) | {ROOT} & _used(own)
     typed = _typed_in_the_command()
+    _check_arrived(typed, given, own)
     with_own_value = {id: _at(given, id) for id in typed if _stands(own, id) and id not in META}
     stated = with_own_value | dict(_differences(given, own))
     if EXECUTED in given:
@@ -351,7 +359,9 @@ def _typed_in_the_command() -> dict[str, Any]:
     for here, module in _frames():
         if module in READERS:
             # Names of MONAI's commands for all their arguments, and of our own for those that go to a configuration.
-            for options in (here.get("_args"), here.get("override"), here.get("overrides")):
+            # Where a workflow is made by its name, they are called as in many other functions.
+            named = here.get("kwargs") if "workflow_name" in here else None
+            for options in (here.get("_args"), named, here.get("override"), here.get("overrides")):
                 if isinstance(options, Mapping):
                     found |= {ReferenceResolver.normalize_id(str(id)): value for id, value in options.items()}
     return found
@@ -500,6 +510,50 @@ def _arguments(target: Any) -> list[str] | None:
         if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
             return names
     return None
+
+
+def _check_arrived(typed: Mapping[str, Any], given: dict[str, Any], own: dict[str, Any]) -> None:
+    """Refuse what MONAI's commands leave out of the options that they are given."""
+    # Their command line is made by Python Fire.
+    tokens = _tokens(sys.argv[1:]) if any(module == "fire" for _, module in _frames()) else {}
+    for id, value in typed.items():
+        if id in tokens and _is_cut(tokens[id], value):
+            raise ValueError(
+                f"The option {_typed(id)!r} was cut by the command line, which leaves out a # with all behind it, and "
+                "parentheses and blanks around a value; give it without them, and a file or folder another name."
+            )
+        if value is None and _stands(own, id) and _at(given, id) is not None:
+            raise ValueError(
+                f"The option {_typed(id)!r} came as None, which MONAI leaves out, so that it would stay as it is; give "
+                "it as the text '$None'."
+            )
+
+
+def _tokens(arguments: Sequence[str]) -> dict[str, str]:
+    """Return what was typed for every option of a command line, by its id."""
+    found = {}
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if _is_flag(argument):
+            name, equals, value = argument.lstrip("-").partition("=")
+            if equals or not _is_flag(following):
+                found[ReferenceResolver.normalize_id(name.replace("-", "_"))] = value if equals else following
+    return found
+
+
+def _is_flag(argument: str) -> bool:
+    return re.match("--|-[a-zA-Z]", argument) is not None
+
+
+def _is_cut(token: str, value: Any) -> bool:
+    """Tell whether Python Fire, which reads a token as an expression of Python, has made less of it."""
+    if value == token:
+        return False
+    try:
+        body = ast.parse(token, mode="eval").body
+    except (SyntaxError, ValueError):
+        return False
+    # A word is text without quotes, and is all of it.
+    return isinstance(body, ast.Name) or ast.get_source_segment(token, body) != token
 
 
 def _check_text(id: str, value: Any, given: dict[str, Any], kind: str | None) -> None:

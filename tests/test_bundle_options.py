@@ -15,6 +15,7 @@ from copy import deepcopy
 from functools import cache
 from pathlib import Path
 
+import fire
 import pytest
 import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, create_workflow, run, verify_net_in_out
@@ -110,6 +111,13 @@ def from_the_project(monkeypatch):
 def begin(files, **options):
     """What MONAI's run does first, up to the check of the options."""
     return create_workflow(config_file=[str(path) for path in files], init_id="option_check", **options)
+
+
+def command(monkeypatch, *typed):
+    """MONAI's command line, up to the check of the options."""
+    arguments = ["run", "--config_file", str(INFERENCE), "--init_id", "option_check", "--run_id", "option_check"]
+    monkeypatch.setattr(sys, "argv", ["monai.bundle", *arguments, *typed])
+    fire.Fire({"run": run})
 
 
 def options_of(files):
@@ -231,6 +239,53 @@ def test_a_path_that_would_be_read_as_another_is_refused(option, path, why):
     assert f"The option '{option}' {why}" in refusal(begin, [INFERENCE], **needed, **{option: path})
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ("--input", "films#2"),
+        ("--input=films#2",),
+        ("--input", "(films)"),
+        ("--input", "films "),
+        ("--input", "'films'#2"),
+        ("--input", "ﬁlms"),
+        ("--batch-size", "12#3"),
+        ("--condition", "[1, 2]#3"),
+        ("--images#source", "films#2"),
+    ],
+)
+def test_what_the_command_line_cuts_is_refused(typed, monkeypatch):
+    """Or the folder films would be released in place of the folder films#2."""
+    option = typed[0].lstrip("-").partition("=")[0].replace("-", "_")
+    assert f"'{option}' was cut by the command line" in refusal(command, monkeypatch, *typed)
+
+
+def test_what_the_command_line_takes_whole_is_not_refused(monkeypatch):
+    typed = ["--input", "'1_12'", "--output=films", "--subject-pattern", '"([a-z]+)_"', "--ledger", "./l.db"]
+    typed += ["--secret_file", "s", "--condition", "[1, 2]", "--epsilon", "4.0", "--images#split", "'te' 'st'"]
+    command(monkeypatch, *typed, "--refined", "--skip_unreadable", "False")
+
+
+@pytest.mark.parametrize("make", [run, create_workflow])
+def test_none_that_monai_would_leave_out_is_refused(make):
+    """Or a training without a limit would end after two hours."""
+    only_checked = {"config_file": str(TRAIN), "init_id": "option_check", "run_id": "option_check"}
+    said = refusal(make, **only_checked, max_minutes=None)
+    assert "'max_minutes' came as None, which MONAI leaves out" in said and "'$None'" in said
+
+
+def test_none_of_the_command_line_is_refused_and_an_expression_for_it_is_not(monkeypatch):
+    assert "'refined' came as None" in refusal(command, monkeypatch, "--refined", "None")
+    command(monkeypatch, "--refined", "$None", "--split", "None")
+
+
+def test_none_is_given_by_an_expression_or_where_the_file_says_none_too():
+    begin([TRAIN], max_minutes="$None", intensity_range=None)
+    # Nothing is left out of a workflow that a program makes itself.
+    workflow = ConfigWorkflow(config_file=str(TRAIN), logging_file=False, max_minutes=None)
+    workflow.initialize()
+    assert workflow.parser.get_parsed_content("option_check") == {"max_minutes": None}
+
+
 @pytest.mark.parametrize("path", ["a@b", "a~b", "./~", "./@a", "a::b", "a%2Fb", "ä ö", "a=b", "[a]", "-a"])
 def test_any_other_path_is_taken_as_it_is(path):
     begin([INFERENCE], input=path)
@@ -271,7 +326,7 @@ def test_a_nested_id_that_its_component_takes_is_accepted():
     begin([TRAIN], patients=3, max_epochs="@patients")
 
 
-def test_an_option_may_take_the_place_of_what_uses_another():
+def test_every_path_may_be_given_beside_the_folder_of_the_bundle():
     begin([TRAIN], bundle_root="elsewhere", checkpoint="model.pt", output_dir="runs")
 
 
@@ -285,6 +340,29 @@ def test_an_option_whose_user_an_overlay_has_replaced_is_refused():
     for options in ({"patience": 3}, {"training_data": "public"}, {"train#dataloader#num_workers": 1}):
         (name,) = options
         assert f"'{name}' has no effect" in refusal(begin, both, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "overruled"),
+    [
+        ({"epsilon": 1.0, "mechanism#epsilon": 8.0}, "epsilon"),
+        ({"epsilon": 1.0, "mechanism": {"_target_": "monai_cadp.privacy.PriorOnly"}}, "epsilon"),
+        ({"epsilon": 1.0, "privatizer#mechanism": {"_target_": "monai_cadp.privacy.PriorOnly"}}, "epsilon"),
+        ({"epsilon": 1.0, "privatizer": "$None"}, "epsilon"),
+        ({"label_epsilon": 1.0, "privatizer#label_epsilon": "$None"}, "label_epsilon"),
+        ({"ledger": "l", "secret_file": "s", "run#1#ledger": "$None"}, "ledger"),
+        ({"ledger": "l", "secret_file": "s", "privacy_ledger": "$None"}, "ledger"),
+        ({"input": "films", "images#source": "others"}, "input"),
+        ({"mechanism#epsilon": 1.0, "privatizer#mechanism": "$None"}, "mechanism#epsilon"),
+    ],
+)
+def test_an_option_that_a_nested_id_overrules_is_refused(options, overruled):
+    """Or a release would be made with another epsilon than the stated one, or without the stated ledger."""
+    assert f"'{overruled}' has no effect" in refusal(begin, [INFERENCE], **options)
+
+
+def test_a_nested_id_alone_may_take_the_place_of_what_uses_an_option():
+    begin([INFERENCE], **{"mechanism#epsilon": 8.0, "images#source": "films"})
 
 
 def test_an_option_without_effect_is_refused_with_the_very_value_of_its_file_too(tmp_path):

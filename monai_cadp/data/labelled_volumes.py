@@ -15,6 +15,7 @@ from monai_cadp.data.dicom_preamble import is_dicom
 from monai_cadp.data.file_items import file_items
 from monai_cadp.data.labelled_volume_reading import ReadLabelledVolume
 from monai_cadp.data.silence import Refusal, read_silently
+from monai_cadp.data.source import DATALIST_KEYS
 from monai_cadp.data.subjects import subjects_by_name, without_ending
 from monai_cadp.data.volume_files import volumes_among
 
@@ -37,13 +38,15 @@ class LabelledVolumes(Dataset):
     Args:
         source: the JSON file or the folder.
         read: brings an image and its mask to the public grid.
-        datalist_key: which list of a JSON file.
+        datalist_key: list of a JSON file; "training", "validation" or "test" by the split if left out.
         subject_pattern: regular expression whose first group is the subject in a file's name, for folders. Items have
             an "item" beside a "subject", by which a ledger knows the volume.
+        split: "train", "val" or "test"; a folder is one set, and taken whole for whichever.
 
     Raises:
-        ValueError: if there is no volume, the same one twice, one without a mask or a mask without one; when an item is
-            read, as :class:`ReadLabelledVolume`. Errors never hold a path or a name.
+        ValueError: if there is no volume, the same one twice, one without a mask or a mask without one, or a parameter
+            does not belong to the source; when an item is read, as :class:`ReadLabelledVolume`. Errors never hold a
+            path or a name.
 
     Example:
         >>> import tempfile, nibabel, numpy
@@ -62,21 +65,29 @@ class LabelledVolumes(Dataset):
         self,
         source: str | os.PathLike[str],
         read: ReadLabelledVolume,
-        datalist_key: str = "training",
+        datalist_key: str | None = None,
         subject_pattern: str | None = None,
+        split: str = "train",
     ) -> None:
+        if split not in DATALIST_KEYS:
+            raise ValueError(f"The split is {split!r}; expected one of {', '.join(DATALIST_KEYS)}.")
         path, self._read = Path(source), read
         is_folder = read_silently(path.is_dir, UNREADABLE)
         self._labels: list[Tensor] = []
         self._subjects: Sequence[str] = []
         if is_folder:
+            if datalist_key is not None:
+                raise ValueError(
+                    "A datalist_key was given, but the source is a folder, which is one set; leave the key out, or "
+                    "give a datalist .json."
+                )
             base, pairs = path, read_silently(lambda: _pairs(path), UNREADABLE)
             if subject_pattern is not None:
                 self._subjects = subjects_by_name([image for image, _ in pairs], subject_pattern)
         else:
             if subject_pattern is not None:
                 raise ValueError('A subject_pattern was given, but a datalist has "subject"; leave the pattern out.')
-            entries = checked_entries(load_datalist(path, datalist_key), PAIR)
+            entries = checked_entries(load_datalist(path, datalist_key or DATALIST_KEYS[split]), PAIR)
             base, pairs = path.parent, [(str(entry["image"]), str(entry["mask"])) for entry in entries]
             self._labels = labels_of(entries)
             self._subjects = [entry["subject"] for entry in entries if "subject" in entry]

@@ -210,6 +210,8 @@ def test_volumes_of_one_patient_share_a_budget(checkpoint, torsos, tmp_path):
         ({"spatial_shape": [8, 8, 8]}, "spatial_shape"),
         ({"num_mask_classes": 3}, "cannot be read, and nothing was released"),
         ({"declared": ["size_1"]}, "size_1"),
+        ({"num_candidates": 16}, "'num_candidates' was given without 'declared'"),
+        ({"datalist_key": "test"}, "datalist_key was given, but the source is a folder"),
         ({"input": "nothing"}, "missing or not a JSON object"),
     ],
 )

@@ -125,6 +125,18 @@ def test_a_datalist_says_class_and_subject(tmp_path):
     assert set(bare) == {"image", "mask"} and torch.equal(bare["image"], item["image"])
 
 
+def test_the_list_of_a_datalist_follows_the_split(tmp_path):
+    phantom(tmp_path)
+    pair = {"image": f"images/{CANARY}.nii.gz", "mask": f"labels/{CANARY}.nii.gz"}
+    lists = {key: [{**pair, "label": label}] for label, key in enumerate(("training", "validation", "test"))}
+    (tmp_path / "list.json").write_text(json.dumps(lists))
+    for label, split in enumerate(("train", "val", "test")):
+        assert (
+            int(LabelledVolumes(tmp_path / "list.json", ReadLabelledVolume(GRID, 2), split=split)[0]["label"]) == label
+        )
+        assert len(LabelledVolumes(tmp_path, ReadLabelledVolume(GRID, 2), split=split)) == 1
+
+
 def test_a_metaimage_with_a_nifti_mask_is_a_pair(tmp_path):
     folder = phantom(tmp_path)
     expected = LabelledVolumes(folder, ReadLabelledVolume(GRID, 2))[0]
@@ -159,6 +171,17 @@ def test_a_datalist_without_a_mask_is_refused(tmp_path, refused):
     (tmp_path / "list.json").write_text(json.dumps({"training": [{"image": f"images/{CANARY}.nii.gz"}]}))
     with refused(ValueError, 'Entry 0 of the datalist has no path under "mask"'):
         LabelledVolumes(tmp_path / "list.json", ReadLabelledVolume(GRID, 2))
+
+
+def test_a_list_of_a_folder_is_refused(tmp_path, refused):
+    """Or the whole folder would be released, in place of what was asked for."""
+    with refused(ValueError, "datalist_key was given, but the source is a folder"):
+        LabelledVolumes(phantom(tmp_path), ReadLabelledVolume(GRID, 2), datalist_key="test")
+
+
+def test_an_unknown_split_is_refused(tmp_path, refused):
+    with refused(ValueError, "The split is 'testing'; expected one of train, val, test"):
+        LabelledVolumes(phantom(tmp_path), ReadLabelledVolume(GRID, 2), split="testing")
 
 
 def test_a_file_that_is_no_volume_is_not_passed_over(tmp_path, refused):
