@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -76,7 +77,13 @@ def derived_training(training: Any, name: str) -> str:
     how = (
         "derived by dp_accounting, to a thousandth" if all(found) else "stated, not derived: a training lacks its sums"
     )
-    return f"dp: epsilon {float(epsilon):.6g}, delta {float(delta):.6g} for one {stated['unit']} ({how})"
+    return f"dp: epsilon {_as_read(epsilon)}, delta {_as_read(delta)} for one {stated['unit']} ({how})"
+
+
+def _as_read(value: Fraction) -> str:
+    """Return a number as people read it: of six digits at most, and not below what it is."""
+    up = Context(6, ROUND_CEILING).divide(Decimal(value.numerator), Decimal(value.denominator))
+    return f"{float(up):.6g}"
 
 
 def _check_event(event: Mapping[str, Any], name: str) -> None:

@@ -104,14 +104,15 @@ def tables(report: Mapping[str, Any]) -> str:
     Returns:
         One table for the promises, and one for the controls if there are any.
     """
+    from monai_cadp.privacy.exact_numbers import as_read
     from monai_cadp.reports import text_table
 
     rows = [
         {
             "audited": audit["name"],
             "at the": audit["level"],
-            "epsilon": f"{audit['epsilon']:g}",
-            "delta": f"{audit['delta']:g}",
+            "epsilon": as_read(audit["epsilon"]),
+            "delta": as_read(audit["delta"]),
             "measured": f"{audit['measured']:.2f}",
             "ceiling": f"{audit['ceiling']:.2f}",
             "counted": max(game["positives"] for game in audit["games"]),
@@ -127,7 +128,7 @@ def tables(report: Mapping[str, Any]) -> str:
                 "at the": control["level"],
                 "claimed": f"{control['epsilon']:g}",
                 "true": f"{control['true_epsilon']:.2f}" if control["true_epsilon"] is not None else "infinite",
-                "delta": f"{control['delta']:g}",
+                "delta": as_read(control["delta"]),
                 "measured": f"{control['measured']:.2f}",
                 "verdict": "caught" if control["contradicted"] else "MISSED",
             }

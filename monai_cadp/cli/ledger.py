@@ -77,13 +77,16 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _subject(options: argparse.Namespace) -> int:
+    from monai_cadp.privacy.exact_numbers import as_read
+
     ledger = _open(options)
     subject = sys.stdin.readline().strip() if options.subject == "-" else options.subject
     if options.epsilon is not None:
         ledger.set_budget(subject, options.epsilon, options.delta)
     epsilon, delta = ledger.spent(subject)
     budget = ledger.budget_of(subject)
-    print(f"spent: epsilon {epsilon:g} of {budget.epsilon:g}, delta {delta:g} of {budget.delta:g}")
+    spent, caps = (as_read(epsilon), as_read(delta)), (as_read(budget.epsilon), as_read(budget.delta))
+    print(f"spent: epsilon {spent[0]} of {caps[0]}, delta {spent[1]} of {caps[1]}")
     return 0
 
 

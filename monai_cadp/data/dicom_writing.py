@@ -14,6 +14,8 @@ import pydicom
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, SecondaryCaptureImageStorage, generate_uid
 
+from monai_cadp.privacy.exact_numbers import as_read
+
 __all__ = ["dicom_picture", "dicom_series", "is_written_here"]
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -199,7 +201,7 @@ def _state_identity(image: Dataset, guarantee: Mapping[str, Any]) -> None:
         text[:LONGEST_TEXT]
         for text in (
             "New image by monai_cadp under differential privacy",
-            f"epsilon {guarantee['epsilon']:g}, delta {guarantee['delta']:g}",
+            f"epsilon {as_read(guarantee['epsilon'])}, delta {as_read(guarantee['delta'])}",
             f"unit {guarantee.get('unit', 'not stated')}",
         )
     ]

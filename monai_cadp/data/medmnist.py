@@ -62,7 +62,7 @@ class NpzImages(ArrayImages):
         if images.dtype != np.uint8:
             raise ValueError(f"The .npz file holds images of dtype {images.dtype}; expected uint8, as in MedMNIST.")
         self._subjects = [] if patients is None else _subjects(patients, len(images))
-        self._place = f"{os.path.basename(os.path.abspath(file))}/{split}"
+        self._place = f"{os.path.basename(os.path.realpath(file))}/{split}"
         super().__init__(
             _channels_first(images)[:max_items],
             labels[:max_items],

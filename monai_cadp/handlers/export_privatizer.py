@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from monai_cadp.engines.flow_evaluator import FlowEvaluator
 from monai_cadp.engines.flow_trainer import FlowTrainer
 from monai_cadp.networks import ContentBasis, TrainedModel
+from monai_cadp.networks.training_record import as_events, as_texts
 from monai_cadp.release.checkpoint import save_model
 
 __all__ = ["ExportPrivatizer"]
@@ -28,7 +29,8 @@ class ExportPrivatizer:
     """Keep the averaged network of the best validation, part by part, and write a checkpoint of it at the end.
 
     Before, the network is finished by its trainer, on the training images, and its content basis is fitted. It carries
-    the record of what it has learnt from.
+    the record of what it has learnt from, and of what the kept parts have. Attached to another trainer the handler
+    leaves the one before and begins anew.
 
     Args:
         path: of the checkpoint.
@@ -59,10 +61,16 @@ class ExportPrivatizer:
         self.num_directions, self.num_samples = num_directions, num_samples
         self.in_subspace, self.weight_power = in_subspace, weight_power
         self.class_names, self.progress = class_names, progress
+        self.trainer: FlowTrainer | None = None
+        self._begin()
+
+    def _begin(self) -> None:
         self.validations: list[float] = []
         self.validated_at = 0
         self.best_of_parts: dict[int, float] = {}
         self.best_state: dict[str, Tensor] | None = None
+        # What the kept parts have learnt from: the network that they are written to may have another record.
+        self.best_events: frozenset[str] = frozenset()
 
     def attach(self, engine: FlowTrainer) -> None:
         """Attach to a trainer.
@@ -78,12 +86,28 @@ class ExportPrivatizer:
                 f"The images are of {len(self.class_names)} named classes, but the network has {num_classes}; say "
                 f"num_classes {len(self.class_names)}."
             )
+        if self.trainer is not None:
+            self._detach(self.trainer)
+        if self.trainer not in (None, engine):
+            self._begin()
+        self.trainer = engine
         engine.handler_states["export"] = self
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.COMPLETED, self._keep_best, engine)
             engine.add_event_handler(Events.COMPLETED, self._validate_last, self.evaluator)
         if idist.get_rank() == 0:
             engine.add_event_handler(Events.COMPLETED, self._export)
+
+    def _detach(self, engine: FlowTrainer) -> None:
+        engine.handler_states.pop("export", None)
+        handlers: list[tuple[Engine | None, Callable[..., None]]] = [
+            (self.evaluator, self._keep_best),
+            (engine, self._validate_last),
+            (engine, self._export),
+        ]
+        for source, handler in handlers:
+            if source is not None and source.has_event_handler(handler, Events.COMPLETED):
+                source.remove_event_handler(handler, Events.COMPLETED)
 
     def _validate_last(self, engine: FlowTrainer, evaluator: Engine) -> None:
         """Validate what a training has learnt that ended between two validations."""
@@ -106,6 +130,7 @@ class ExportPrivatizer:
                 name: kept[name] if name in kept and network.part_of(name) not in better else value
                 for name, value in state.items()
             }
+            self.best_events |= as_texts(network.training_events)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed training needs to know of earlier epochs."""
@@ -114,21 +139,22 @@ class ExportPrivatizer:
             "validated_at": self.validated_at,
             "best_of_parts": self.best_of_parts,
             "best_state": self.best_state,
+            "best_events": list(as_events(self.best_events)),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from an earlier ``state_dict``."""
         self.validations, self.validated_at = list(state["validations"]), state.get("validated_at", 0)
-        if "best_of_parts" in state:
+        if "best_events" in state:
             self.best_of_parts, self.best_state = dict(state["best_of_parts"]), state["best_state"]
-        # An older version knew the best of the whole only: the best of every part is looked for from here.
+            self.best_events = as_texts(state["best_events"])
+        # Older versions did not know what the best had learnt from: the best of every part is looked for from here.
 
     def _export(self, engine: FlowTrainer) -> None:
         network = copy.deepcopy(engine.averaged_network)
         if self.best_state is not None:
-            # Parts of several moments of this training, whose record the network has.
             tensors = network.state_dict()
-            with torch.no_grad(), network.learning(engine.training_event()):
+            with torch.no_grad(), network.receiving([*as_events(self.best_events), engine.training_event()]):
                 for name, value in self.best_state.items():
                     tensors[name].copy_(value)
         held_out = self.evaluator.batches() if isinstance(self.evaluator, FlowEvaluator) else None

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import math
-from decimal import Decimal
+from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
 from functools import lru_cache
 
-__all__ = ["as_written", "proved_value", "rounded_up"]
+__all__ = ["as_written", "proved_value", "rounded_up", "as_read"]
 
 
 @lru_cache(maxsize=4096)
@@ -65,3 +65,18 @@ def rounded_up(value: Fraction) -> float:
     while math.isfinite(total) and as_written(total) < value:
         total = math.nextafter(total, math.inf)
     return total
+
+
+def as_read(value: float, digits: int = 6) -> str:
+    """Return a number as people read it: of so many digits at most, and not below the number as it is written.
+
+    Args:
+        value: an epsilon, a delta or another bound; what is understated would promise more than is kept.
+        digits: at most.
+
+    Example:
+        >>> as_read(4.0), as_read(1e-06), as_read(0.9072590, digits=3)
+        ('4', '1e-06', '0.908')
+    """
+    up = Context(digits, ROUND_CEILING).plus(Decimal(repr(float(value))))
+    return f"{float(up):.{digits}g}"

@@ -7,8 +7,11 @@ import copy
 import json
 import math
 from dataclasses import dataclass, field, fields, replace
+from fractions import Fraction
 from typing import Any
 
+from monai_cadp.privacy.exact_numbers import as_read, as_written, rounded_up
+from monai_cadp.privacy.interval import Interval, exponential
 from monai_cadp.privacy.shuffling import Subset, shuffled_epsilon
 from monai_cadp.privacy.training_data import TrainingData
 from monai_cadp.privacy.unit import check_unit
@@ -22,6 +25,9 @@ DERIVED = {
     "RandomizedResponse": "threshold",
     "SubsetSelection": "thresholds",
 }
+
+# From here on, and long before, the largest area rounds up to 1.
+LARGEST_EXPONENT = 1000.0
 
 # How version 1 of the schema named what is ``training_data`` now: documents of that version are still read.
 OLDER = "training", "training_guarantee"
@@ -46,14 +52,15 @@ def largest_auc(epsilon: float, delta: float = 0.0) -> float:
         delta: promised.
 
     Returns:
-        An area, from 0.5 where nothing is spent to 1.
+        An area, from 0.5 where nothing is spent to 1, rounded up.
 
     Example:
         >>> [round(largest_auc(epsilon), 2) for epsilon in (0.0, 1.0, 4.0, math.inf)]
         [0.5, 0.73, 0.98, 1.0]
     """
-    share = math.exp(-epsilon)
-    return 1 - (1 - delta) ** 2 * share / (1 + share)
+    exponent = as_written(min(epsilon, LARGEST_EXPONENT))
+    growth = Fraction(exponential(Interval.of(exponent)).upper) if exponent else Fraction(1)
+    return rounded_up(1 - (1 - as_written(delta)) ** 2 / (1 + growth))
 
 
 @dataclass(frozen=True)
@@ -148,7 +155,9 @@ class PrivacyGuarantee:
             True
         """
         if self.delta > 0:
-            raise ValueError(f"The guarantee has delta {self.delta:g}; only pure releases can be counted as shuffled.")
+            raise ValueError(
+                f"The guarantee has delta {as_read(self.delta)}; only pure releases can be counted as shuffled."
+            )
         epsilon = shuffled_epsilon(self.epsilon, num_releases, delta, self._subset()) if self.epsilon > 0 else 0.0
         parameters = {"num_releases": num_releases, "local": self.to_dict()}
         return replace(self, epsilon=epsilon, delta=float(delta), mechanism="shuffle", parameters=parameters)
@@ -202,7 +211,7 @@ class PrivacyGuarantee:
 
     def explain(self) -> str:
         """Return in plain words what is promised, to whom, and what is not."""
-        bound = math.ceil(self.attacker_auc_bound * 1e4) / 1e4
+        epsilon, delta, bound = as_read(self.epsilon), as_read(self.delta), as_read(self.attacker_auc_bound, digits=4)
         if self.epsilon == 0 and self.delta == 0:
             promise = (
                 f"The release does not depend on the content of the {self.unit} at all (epsilon = 0): whatever the "
@@ -211,18 +220,18 @@ class PrivacyGuarantee:
         else:
             promise = (
                 f"The protected unit is one {self.unit}. Replacing it by any other {self.unit} with the same public "
-                f"facts changes the probability of any outcome of the release by a factor of at most e^{self.epsilon:g}"
-                + (f", up to an extra probability of delta = {self.delta:g}" if self.delta else "")
-                + f" (epsilon = {self.epsilon:g}, delta = {self.delta:g}, mechanism {self.mechanism}). "
+                f"facts changes the probability of any outcome of the release by a factor of at most e^{epsilon}"
+                + (f", up to an extra probability of delta = {delta}" if self.delta else "")
+                + f" (epsilon = {epsilon}, delta = {delta}, mechanism {self.mechanism}). "
                 "No attacker, whatever else they know, tells two candidates apart with an area under the ROC curve "
-                f"above {bound:g}, nor guesses right between them more often (0.5 is guessing, 1 is certainty)."
+                f"above {bound}, nor guesses right between them more often (0.5 is guessing, 1 is certainty)."
             )
         if self.mechanism == "shuffle":
             promise += (
                 f" This holds where {self.parameters.get('num_releases')} releases or more share their public facts, "
                 "and for those who see the set alone: its order is random and its names say nothing. Whoever learns "
                 "which release is whose has the guarantee of a single release instead, epsilon = "
-                f"{self._local_epsilon():g}."
+                f"{as_read(self._local_epsilon())}."
             )
         if self.public:
             facts = f"Not protected, because declared public and released as it is: {', '.join(self.public)}."

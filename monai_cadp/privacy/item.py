@@ -46,7 +46,9 @@ class ItemId:
             raise ValueError(
                 f"The item of an image is missing or a {type(name).__name__}; expected a text or a whole number."
             )
-        text = unicodedata.normalize("NFC", str(name)).strip().replace("\\", "/")
+        # What a text or a number is, and not what a subclass of it says about itself.
+        text = str.__str__(name) if isinstance(name, str) else int.__repr__(name)
+        text = unicodedata.normalize("NFC", text).strip().replace("\\", "/")
         text = posixpath.normpath(text) if text else ""
         # Two slashes at the beginning mean the same as one everywhere but on systems that are no more.
         text = f"/{text.lstrip('/')}" if text.startswith("/") else text

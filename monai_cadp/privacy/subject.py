@@ -60,7 +60,8 @@ class SubjectId:
                 "how an id is written (1_12 and 112 are one number): put it in quotes, such as \"'112'\" on a command "
                 "line, '112' in YAML or \"112\" in JSON and Python, and read columns of tables as text."
             )
-        canonical = _canonical(str(text))
+        # What a text is, and not what a subclass of it says about itself.
+        canonical = _canonical(str.__str__(text))
         if not canonical:
             raise ValueError("The subject of an image is missing or blank; expected a text that stands for one person.")
         object.__setattr__(self, "canonical", canonical)

@@ -13,12 +13,15 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from monai_cadp.privacy.exact_numbers import as_written, rounded_up
+from monai_cadp.privacy.interval import Interval, exponential
 
 __all__ = ["DP", "PUBLIC", "UNPROTECTED", "TrainingData"]
 
 PUBLIC, DP, UNPROTECTED = "public", "dp", "unprotected"
 # Weakest last.
 PROTECTIONS = (PUBLIC, DP, UNPROTECTED)
+# e to this, times the smallest float, is above 1.
+LARGEST_EXPONENT = Fraction(1000)
 FIELDS = ("identity", "segment", "resumes", "kind", "protection", "guarantee")
 
 
@@ -154,10 +157,8 @@ class TrainingData:
                 for event in run:
                     resumed.setdefault(event["resumes"], set()).add(event["segment"])
                 count = 1 + sum(len(segments) - 1 for segments in resumed.values())
-                if not all(math.isfinite(number) for pair in pairs for number in pair):
-                    return UNPROTECTED, None
-                epsilon += count * max(as_written(pair[0]) for pair in pairs)
-                delta += count * max(as_written(pair[1]) for pair in pairs)
+                epsilon += count * max(pair[0] for pair in pairs)
+                delta += count * max(pair[1] for pair in pairs)
                 units |= {guarantee["unit"] for guarantee in guarantees}
         total = {"epsilon": rounded_up(epsilon), "delta": rounded_up(delta)}
         if len(units) > 1 or math.isinf(total["epsilon"]) or not total["delta"] < 1:
@@ -246,16 +247,14 @@ def _check_guarantee(guarantee: Any) -> None:
         raise ValueError("The unit of a training is not usable; expected a word.")
 
 
-def _for_replacement(guarantee: Mapping[str, Any]) -> tuple[float, float]:
-    """Return epsilon and delta for the replacement of one unit, rounded up."""
-    epsilon, delta = float(guarantee["epsilon"]), float(guarantee["delta"])
+def _for_replacement(guarantee: Mapping[str, Any]) -> tuple[Fraction, Fraction]:
+    """Return epsilon and delta for the replacement of one unit, of the numbers as they are written; not below them."""
+    epsilon, delta = as_written(guarantee["epsilon"]), as_written(guarantee["delta"])
     if guarantee.get("relation") == "replace-one":
         return epsilon, delta
-    try:
-        both = math.nextafter((1 + math.exp(epsilon)) * delta * (1 + 2.0**-50), math.inf)
-    except OverflowError:
-        both = math.inf
-    return 2 * epsilon, both if delta else 0.0
+    # Beyond, any delta but 0 is above 1, and promises nothing.
+    growth = exponential(Interval.of(min(epsilon, LARGEST_EXPONENT))).upper
+    return 2 * epsilon, (1 + Fraction(growth)) * delta
 
 
 # Of whatever nobody has said anything about.

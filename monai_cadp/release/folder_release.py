@@ -15,6 +15,7 @@ from torch.utils.data import Dataset, Subset
 
 from monai_cadp.data import PublicGrid, image_grid, keep_pieces, outlined_slices, save_image_grid
 from monai_cadp.privacy import PrivacyLedger
+from monai_cadp.privacy.exact_numbers import as_read
 from monai_cadp.release.problems import listed_problems, readable_items
 from monai_cadp.release.release_loop import check_class_names, check_conditions, recorded_in, release_items
 from monai_cadp.release.released_folder import ReleasedFolder
@@ -170,8 +171,10 @@ def release_folder(
         if shown:
             preview = output_dir.with_name(output_dir.name + "_preview.png")
             save_image_grid(torch.stack(shown), preview, columns=8)
-        together = "" if whole is None else f"epsilon {whole.epsilon:.3g} to those who see the set alone, "
-        print(f"{count} images released with {together}epsilon {guarantee['epsilon']:g} each: {output_dir}")
+        together = (
+            "" if whole is None else f"epsilon {as_read(whole.epsilon, digits=3)} to those who see the set alone, "
+        )
+        print(f"{count} images released with {together}epsilon {as_read(guarantee['epsilon'])} each: {output_dir}")
         return output_dir
 
 

@@ -216,9 +216,9 @@ class BaseReleaser:
         check_samples(images, self.image_shape, "images")
         space.check(conditions, images.shape[0])
         if conditions is not None:
-            conditions = conditions.to(self.device, torch.float if conditions.is_floating_point() else torch.long)
+            # Adding 0 makes -0 the 0 that it is equal to, here and below.
+            conditions = conditions.to(self.device, torch.float if conditions.is_floating_point() else torch.long) + 0
         images = images.to(self.device, torch.float)
-        # Adding 0 makes -0 the 0 that it is equal to.
         return torch.nan_to_num(images, nan=0.0, posinf=0.0, neginf=0.0) + 0.0, conditions
 
 

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from monai_cadp.privacy import PrivacyGuarantee, SubjectId
+from monai_cadp.privacy.exact_numbers import as_read
 from monai_cadp.release.releaser import BaseReleaser
 
 __all__ = ["set_guarantee"]
@@ -69,8 +70,8 @@ def set_guarantee(
     whole = local.shuffled(count, delta)
     if set_epsilon is not None and whole.epsilon > set_epsilon:
         raise ValueError(
-            f"The set has an epsilon of {whole.epsilon:.3g}, for there are {count} images in its smallest public "
-            f"class; state this number of patients to keep {set_epsilon:g}."
+            f"The set has an epsilon of {as_read(whole.epsilon, digits=3)}, for there are {count} images in its "
+            f"smallest public class; state this number of patients to keep {as_read(set_epsilon)}."
         )
     releaser.begin_set(keys, whole)
     return whole

@@ -18,6 +18,7 @@ from torch import Tensor
 from monai_cadp.data import TableRows, TableSchema
 from monai_cadp.data.stage import Stage
 from monai_cadp.privacy import PrivacyLedger
+from monai_cadp.privacy.exact_numbers import as_read
 from monai_cadp.release.problems import listed_problems
 from monai_cadp.release.release_loop import check_conditions, recorded_in, release_items
 from monai_cadp.release.released_folder import nameless_errors, software_versions
@@ -147,7 +148,7 @@ def release_table(
                 raise
     finally:
         stage.remove()
-    print(f"{len(rows)} rows released with epsilon {guarantee['epsilon']:g} each: {output}")
+    print(f"{len(rows)} rows released with epsilon {as_read(guarantee['epsilon'])} each: {output}")
     return output
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from monai_cadp.networks import ContentBasis, InvertibleNetwork, TrainedModel
 from monai_cadp.privacy import Mechanism, PriorOnly, SubsetSelection
+from monai_cadp.privacy.exact_numbers import as_read
 from monai_cadp.release import Privatizer, Releaser
 from monai_cadp.reports import text_table
 
@@ -52,7 +53,7 @@ class Evaluation(ABC):
         for mechanism in (PriorOnly(), *mechanisms):
             privatizer = Privatizer(network, mechanism, content, unit=self.unit, **options)
             epsilon, delta = privatizer.guarantee.epsilon, privatizer.guarantee.delta
-            name = "prior only" if epsilon == 0 else f"epsilon {epsilon:g}"
+            name = "prior only" if epsilon == 0 else f"epsilon {as_read(epsilon)}"
             results.append({"name": name, "epsilon": epsilon, "delta": delta, **self.measure(privatizer, name)})
         return results
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from monai_cadp.baselines import PixelNoise, train_private_classifier
 from monai_cadp.networks import ContentBasis, DeclaredContent
 from monai_cadp.privacy import AttributeResponse, LaplaceMechanism, PriorOnly, SubsetSelection
+from monai_cadp.privacy.exact_numbers import as_read
 from monai_cadp.release import Privatizer, Releaser, as_releaser
 from monai_cadp.studies.description import described
 from monai_cadp.studies.variant import ORIGINALS, StudyContext, Variant
@@ -231,8 +232,8 @@ class PrivateTraining:
             return model
 
         words = (
-            f"The classifier as a whole keeps (epsilon {epsilon:g}, delta {self.delta:g}) for the replacement of one "
-            "image; no image is released, and who trains it must be trusted with the originals."
+            f"The classifier as a whole keeps (epsilon {as_read(epsilon)}, delta {as_read(self.delta)}) for the "
+            "replacement of one image; no image is released, and who trains it must be trusted with the originals."
         )
         name = "DP-SGD classifier"
         return Variant(name, epsilon, self.delta, words, classifier=classifier, settings=dict(self.options))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from monai_cadp.networks import DeclaredContent, TrainedModel
 from monai_cadp.privacy import Mechanism, PrivacyGuarantee
+from monai_cadp.privacy.exact_numbers import as_read
 from monai_cadp.release import Privatizer, Releaser
 
 __all__ = ["ORIGINALS", "Method", "Split", "StudyContext", "Variant"]
@@ -77,10 +78,10 @@ class Variant:
     def name(self) -> str:
         """The method with its budget."""
         if self.nominal_epsilon is not None:
-            return f"{self.method}, nominal epsilon {self.nominal_epsilon:g}"
+            return f"{self.method}, nominal epsilon {as_read(self.nominal_epsilon)}"
         if self.epsilon == 0 or math.isinf(self.epsilon):
             return self.method
-        return f"{self.method}, epsilon {self.epsilon:g}"
+        return f"{self.method}, epsilon {as_read(self.epsilon)}"
 
     @classmethod
     def promising(

@@ -24,6 +24,8 @@ __all__ = ["Privatize", "PrivatizeD", "PrivatizeDict", "Privatized"]
 
 # What interpolation adds to intensities from 0 to 1, and more.
 OVERSHOOT = 0.5
+# Where the meta of MONAI's readers say what was read.
+FILE = "filename_or_obj"
 NOT_RECORDED = (
     "No release is recorded: every pass over the data releases every image again and spends its budget again. "
     "Give a ledger, which makes every release once."
@@ -165,9 +167,10 @@ class Privatized(MapTransform):
 
     Every key is a release of its own, and spends a budget of its own; all keys of an item are released, or none. An
     image and its mask are one release under one budget where ``mask_key`` is given: a mask tells of its image. Meta
-    dictionaries of a source (``image_meta_dict``, ``image_transforms``) are removed, and so are the subject and the
-    item. With a label mechanism the randomized label replaces the original one. What stands under other keys is passed
-    on as it is.
+    dictionaries of a source are removed: ``image_meta_dict``, ``image_transforms``, and every dictionary with the
+    ``filename_or_obj`` that MONAI's readers write which stands under a key that begins with ``image_``, or names the
+    same file as the image's own meta. So are the subject and the item. With a label mechanism the randomized label
+    replaces the original one. What stands under other keys is passed on as it is.
 
     Args:
         keys: of the images.
@@ -286,8 +289,8 @@ class Privatized(MapTransform):
                 parts = self._split(release, {one: data[one] for one in (key, *masks)}, item is not None)
             released |= parts
             for one in parts:
-                for suffix in ("meta_dict", "transforms"):
-                    released.pop(f"{one}_{suffix}", None)
+                for name in [name for name, value in released.items() if _is_header(name, value, one, data[one])]:
+                    del released[name]
             if randomized:
                 released[self.condition_key] = used
         return released
@@ -327,7 +330,24 @@ PrivatizeD = PrivatizeDict = Privatized
 
 def _of_key(key: Hashable, item: str) -> str:
     """Return the name of one image of an item that holds several; with its length before it no key runs over."""
-    return f"{len(str(key))} {key} {item}"
+    text = _as_text(key)
+    return f"{len(text)} {text} {item}"
+
+
+def _is_header(name: Hashable, value: Any, key: Hashable, source: Any) -> bool:
+    """Return whether an entry of an item is meta of the source that stands under a key."""
+    prefix = f"{_as_text(key)}_"
+    if _as_text(name) in (f"{prefix}meta_dict", f"{prefix}transforms"):
+        return True
+    if not isinstance(value, Mapping) or FILE not in value:
+        return False
+    meta = source.meta if isinstance(source, MetaTensor) else {}
+    return _as_text(name).startswith(prefix) or (FILE in meta and str(value[FILE]) == str(meta[FILE]))
+
+
+def _as_text(key: Hashable) -> str:
+    """Return a key as text; of a text what it is, and not what a subclass of it says about itself."""
+    return str.__str__(key) if isinstance(key, str) else str(key)
 
 
 def _as_image(img: Any) -> Tensor:

@@ -170,6 +170,12 @@ def test_a_private_training_is_found_again():
     assert "stated, not derived" in derived_training(record(sums=None), "record")
 
 
+def test_what_is_said_of_a_private_training_is_not_below_what_was_found():
+    found = derived_training(record(sums=None, epsilon=0.453629511, delta=1.0000001e-6, relation="other"), "record")
+    assert found.startswith("dp: epsilon 0.90726, delta 2.57402e-06 for")
+    assert derived_training(record(sums=None, epsilon=4.0), "record").startswith("dp: epsilon 4, delta 1e-05 for")
+
+
 def test_a_training_that_states_less_than_its_sums_is_refused():
     with pytest.raises(CertificateError, match=r"events\.0\.guarantee states epsilon 1, but its sums give"):
         derived_training(record(epsilon=1.0), "record")

@@ -278,6 +278,11 @@ def test_a_picture_in_colour_read_again_has_its_colours():
     assert picture.pixel_array.tolist() == pixels.tolist()
 
 
+def test_an_object_states_no_smaller_epsilon_than_its_guarantee():
+    (picture,) = read([dicom_picture(np.zeros((5, 7), np.uint8), {**GUARANTEE, "epsilon": 0.907259049})])
+    assert "epsilon 0.90726, delta 0" in picture.DeidentificationMethod
+
+
 @pytest.mark.parametrize("length", [64, 65])
 def test_a_text_of_64_characters_is_kept_whole_and_a_longer_one_is_cut_there(length):
     text = ("unit " + "0123456789" * 7)[:length]

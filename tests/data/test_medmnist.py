@@ -32,6 +32,14 @@ def test_patients_are_subjects_and_places_are_items(tmp_path, patients):
     assert len({images[index]["item"] for images in (train, test) for index in range(3)}) == 6
 
 
+def test_an_image_is_one_item_through_a_link_to_its_file(tmp_path):
+    patients = {"train_patients": np.arange(2)}
+    np.savez(tmp_path / "a.npz", train_images=np.zeros((2, 4, 4), np.uint8), train_labels=np.arange(2), **patients)
+    (tmp_path / "latest.npz").symlink_to(tmp_path / "a.npz")
+    named, linked = (NpzImages(tmp_path / name) for name in ("a.npz", "latest.npz"))
+    assert named[1]["item"] == linked[1]["item"]
+
+
 @pytest.mark.parametrize(
     "patients", [np.array([7.0, 12.0]), np.array([7]), np.array([[7, 8], [9, 1]]), np.array([True, False])]
 )

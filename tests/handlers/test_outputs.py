@@ -203,6 +203,62 @@ def test_an_epoch_without_a_number_does_not_hide_better_ones(tmp_path):
     assert handler.best_state is not None
 
 
+def trained_before(tmp_path, *scores):
+    """An export handler that has seen an unprotected training with these validations."""
+    handler, training = made_handler(tmp_path), trainer(max_epochs=len(scores))
+    train_judged(training, handler, scores)
+    return handler
+
+
+def made_handler(tmp_path):
+    evaluator = Engine(lambda engine, batch: engine.state.metrics.update(bits_per_dimension=batch))
+    return ExportPrivatizer(tmp_path / "model.pt", evaluator, num_directions=2, progress=False)
+
+
+def train_judged(training, handler, scores):
+    handler.attach(training)
+    scores = iter(scores)
+    training.add_event_handler(Events.EPOCH_COMPLETED, lambda: handler.evaluator.run([next(scores)]))
+    training.run()
+    return load_privatizer(handler.path, SubsetSelection(4.0, num_candidates=64)).inn
+
+
+def test_a_handler_begins_anew_with_another_trainer_and_exports_nothing_of_the_one_before(tmp_path):
+    handler = trained_before(tmp_path, 1.0, 2.0)
+    training = trainer(max_epochs=2, training_data="public", seed=7)
+    inn = train_judged(training, handler, [4.0, 3.0])
+    assert handler.validations == [4.0, 3.0]
+    assert inn.fingerprint() == training.averaged_network.fingerprint()
+    assert TrainingData.of(inn).protection == "public"
+
+
+def test_a_trainer_that_a_handler_has_left_exports_nothing_any_more(tmp_path):
+    handler, first = made_handler(tmp_path), trainer(max_epochs=1)
+    handler.attach(first)
+    handler.attach(trainer(max_epochs=1))
+    first.run()
+    assert list(tmp_path.iterdir()) == [] and "export" not in first.handler_states
+
+
+def test_the_best_network_is_exported_with_what_it_has_learnt_from_and_not_with_the_word_of_the_last_trainer(tmp_path):
+    state = trained_before(tmp_path, 1.0).state_dict()
+    handler, training = made_handler(tmp_path), trainer(max_epochs=1, training_data="public")
+    training.add_event_handler(Events.STARTED, lambda: handler.load_state_dict(state))
+    inn = train_judged(training, handler, [2.0])
+    assert TrainingData.of(training.averaged_network).protection == "public"
+    assert TrainingData.of(inn).protection == "unprotected"
+
+
+def test_a_best_network_without_a_record_is_looked_for_again(tmp_path):
+    state = trained_before(tmp_path, 1.0).state_dict()
+    del state["best_events"]
+    handler, training = made_handler(tmp_path), trainer(max_epochs=1, training_data="public", seed=7)
+    training.add_event_handler(Events.STARTED, lambda: handler.load_state_dict(state))
+    inn = train_judged(training, handler, [2.0])
+    assert inn.fingerprint() == training.averaged_network.fingerprint()
+    assert TrainingData.of(inn).protection == "public"
+
+
 @pytest.mark.parametrize("word", ["open", "private", "dp", None])
 def test_an_unknown_word_for_the_training_data_is_refused_before_the_training(refused, word):
     with refused(ValueError, "training_data is .*; expected 'public' or 'unprotected'"):

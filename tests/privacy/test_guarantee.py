@@ -6,6 +6,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+import random
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
@@ -80,6 +82,24 @@ def test_the_auc_bound_is_the_area_under_the_best_possible_roc_curve(epsilon, de
 @pytest.mark.parametrize(("epsilon", "bound"), [(0.0, 0.5), (1.0, 0.731058), (4.0, 0.982014), (5000.0, 1.0)])
 def test_the_auc_bound_of_pure_privacy_is_that_of_binary_randomized_response(epsilon, bound):
     assert PrivacyGuarantee(epsilon=epsilon, mechanism="x").attacker_auc_bound == pytest.approx(bound, abs=1e-6)
+
+
+def test_the_largest_area_is_never_below_the_exact_one():
+    generator = random.Random(0)
+    with localcontext() as context:
+        context.prec = 60
+        for _ in range(300):
+            epsilon, delta = generator.uniform(0, 40), generator.choice([0.0, generator.random()])
+            exact = 1 - (1 - Decimal(repr(delta))) ** 2 / (1 + Decimal(repr(epsilon)).exp())
+            assert exact <= Decimal(repr(largest_auc(epsilon, delta))) <= exact + Decimal(2) ** -52
+    assert largest_auc(0.0) == 0.5 and largest_auc(1e4) == largest_auc(float("inf"), 0.5) == 1.0
+
+
+def test_what_people_read_is_never_below_what_is_promised():
+    local = PrivacyGuarantee(epsilon=0.90725907, delta=1.00000049e-6, mechanism="x").explain()
+    assert "e^0.90726" in local and "epsilon = 0.90726, delta = 1.00001e-06" in local
+    exact = PrivacyGuarantee(epsilon=4.0, delta=1e-6, mechanism="x").explain()
+    assert "e^4, up to an extra probability of delta = 1e-06 (epsilon = 4, delta = 1e-06, mech" in exact
 
 
 def test_the_explanation_names_what_is_promised_and_what_is_not():

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pickle
+from enum import Enum
 
 import pytest
 
@@ -67,6 +68,18 @@ def test_what_names_no_item_is_refused(refused, item):
 def test_a_whole_number_is_its_text():
     assert ItemId(3) == ItemId("3") and "3" not in repr(ItemId(3))
     assert pickle.loads(pickle.dumps(ItemId(3))) == ItemId("3")
+
+
+class Visit(str, Enum):
+    FIRST = "visit1/a.png"
+
+
+class Number(int, Enum):
+    THIRD = 3
+
+
+def test_a_member_of_an_enumeration_is_the_text_or_the_number_that_it_equals():
+    assert ItemId(Visit.FIRST) == ItemId("visit1/a.png") and ItemId(Number.THIRD) == ItemId(3)
 
 
 def test_inputs_that_are_one_item_are_named_by_their_positions(refused):

@@ -8,6 +8,7 @@ import pickle
 import random
 import unicodedata
 from collections import Counter, defaultdict
+from enum import Enum
 
 import numpy as np
 import pytest
@@ -94,6 +95,14 @@ def test_what_is_no_text_is_refused_with_how_to_type_it(refused, value):
 def test_what_nobody_sees_names_nobody(refused, value):
     with refused(ValueError, "missing or blank"):
         SubjectId(value)
+
+
+class Person(str, Enum):
+    ANNA = "p007"
+
+
+def test_a_member_of_an_enumeration_is_the_person_whose_id_it_equals():
+    assert SubjectId(Person.ANNA) == SubjectId("p007")
 
 
 def test_an_id_shows_in_no_text_and_cannot_be_changed():

@@ -148,6 +148,18 @@ def test_one_image_more_or_less_becomes_a_replacement_that_is_rounded_up():
         for _ in range(300):
             epsilon, delta = generator.uniform(0, 5), 10 ** generator.uniform(-9, -4)
             told = TrainingData.of([dp(epsilon, delta, relation="add-or-remove-one")]).guarantee
-            exact = (1 + Decimal(epsilon).exp()) * Decimal(delta)
-            assert Decimal(told["epsilon"]) >= 2 * Decimal(epsilon)
-            assert exact <= Decimal(told["delta"]) <= exact * (1 + Decimal(2) ** -40)
+            read = {name: Decimal(repr(number)) for name, number in (("epsilon", epsilon), ("delta", delta))}
+            exact = {"epsilon": 2 * read["epsilon"], "delta": (1 + read["epsilon"].exp()) * read["delta"]}
+            for name, number in exact.items():
+                assert number <= Decimal(repr(told[name])) <= number * (1 + Decimal(2) ** -50), name
+
+
+def test_twice_an_epsilon_is_not_below_twice_what_is_read():
+    data = TrainingData.dp(epsilon=4.402791927918423, delta=1e-6, unit="image", relation="add-or-remove-one")
+    assert Decimal(repr(data.guarantee["epsilon"])) >= 2 * Decimal("4.402791927918423")
+
+
+@pytest.mark.parametrize("epsilon", [800.0, 1e5, 1e300])
+def test_one_image_more_or_less_without_a_delta_has_none_whatever_its_epsilon(epsilon):
+    assert TrainingData.of([dp(epsilon, 0.0, relation="add-or-remove-one")]).guarantee["delta"] == 0
+    assert TrainingData.of([dp(epsilon, 5e-324, relation="add-or-remove-one")]).protection == "unprotected"

@@ -259,6 +259,16 @@ def test_images_of_any_precision_are_released_in_single_precision():
         assert privatizer(torch.rand(2, *SHAPE).to(dtype)).dtype == torch.float
 
 
+def test_a_condition_of_minus_0_is_that_of_0_and_meets_its_release(ledger):
+    torch.manual_seed(0)
+    inn = ConditionalINN((4, 4), condition_size=2, num_couplings=1, width=8)
+    privatizer = Privatizer(inn, SubsetSelection(0.5, num_candidates=16), ContentBasis.leading(inn, 2))
+    recorded, x = RecordedReleaser(privatizer, ledger), torch.rand(1, 1, 4, 4)
+    for zero in (0.0, -0.0):
+        recorded.release_with_conditions(x, torch.tensor([[zero, 1.0]]), ["anna"], [1])
+    assert ledger.summary()["released"] == 1
+
+
 def test_what_is_no_number_in_an_image_is_black():
     inn = ConditionalINN(SHAPE[1:], 1, num_levels=0, rank=4, num_couplings=2, width=8)
     releaser = Privatizer(inn, SubsetSelection(2.0), ContentBasis.leading(inn, 2))

@@ -6,12 +6,13 @@ from __future__ import annotations
 import json
 import pickle
 import warnings
+from enum import Enum
 
 import numpy as np
 import pytest
 import torch
 from monai.data import CacheDataset, DataLoader, Dataset, MetaTensor, decollate_batch
-from monai.transforms import Compose, EnsureTyped, Invertd, ScaleIntensityd, Spacingd
+from monai.transforms import Compose, EnsureTyped, Invertd, LoadImaged, ScaleIntensityd, Spacingd, ToNumpyd
 from monai.utils import set_determinism
 
 from monai_cadp import Privatizer
@@ -165,6 +166,34 @@ def test_nothing_of_the_sources_header_stays():
     assert released["image"].applied_operations == []
     assert torch.equal(released["image"].affine.float(), torch.eye(4))
     assert set(released["image"].meta) <= {"privacy", "affine", "space"}
+
+
+@pytest.mark.parametrize(
+    ("names", "convert"),
+    [
+        ({"meta_key_postfix": "info"}, EnsureTyped("image")),
+        ({"meta_key_postfix": "info"}, ToNumpyd("image")),
+        ({"meta_keys": "header"}, EnsureTyped("image")),
+    ],
+    ids=["by its key", "by its key beside an array", "by its file"],
+)
+def test_no_header_stays_wherever_the_reader_has_put_it(tmp_path, names, convert):
+    path = tmp_path / f"{CANARY}.npy"
+    np.save(path, image()[0].numpy())
+    load = LoadImaged("image", image_only=False, ensure_channel_first=True, **names)
+    loaded = convert(load({"image": path}))
+    (header,) = set(loaded) - {"image"}
+    assert CANARY in repr(loaded[header])
+    other = {"age": 50, "label_info": {"filename_or_obj": "label.npy"}}
+    assert set(transform()(loaded | other)) == {"image", *other}
+
+
+class Key(str, Enum):
+    IMAGE = "image"
+
+
+def test_a_key_of_an_enumeration_is_its_text():
+    assert set(transform(Key.IMAGE)({"image": image(), "image_meta_dict": {"PatientName": CANARY}})) == {"image"}
 
 
 def test_a_declared_public_key_stays_and_no_other():
