@@ -8,7 +8,7 @@ from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
 from functools import lru_cache
 
-__all__ = ["as_written", "proved_value", "rounded_up", "as_read"]
+__all__ = ["as_read", "as_written", "proved_value", "rounded_up"]
 
 
 @lru_cache(maxsize=4096)
