@@ -22,6 +22,8 @@ PUBLIC, DP, UNPROTECTED = "public", "dp", "unprotected"
 PROTECTIONS = (PUBLIC, DP, UNPROTECTED)
 # e to this, times the smallest float, is above 1.
 LARGEST_EXPONENT = Fraction(1000)
+# Of a stated number, by which it may differ from the one that is computed anew and counts.
+STATED = 1e-12
 FIELDS = ("identity", "segment", "resumes", "kind", "protection", "guarantee")
 
 
@@ -181,7 +183,7 @@ class TrainingData:
         if not isinstance(plain, Mapping) or not {"protection"} <= set(plain) <= {"protection", "guarantee", "events"}:
             raise ValueError("The training data are not usable; expected the plain data that to_dict writes.")
         record = cls.of(plain.get("events") or [])
-        if (plain["protection"], plain.get("guarantee")) != (record.protection, record.guarantee):
+        if plain["protection"] != record.protection or not _is_stated(plain.get("guarantee"), record.guarantee):
             raise ValueError(
                 "The training data state another protection than their events have; restore the document as it was "
                 "written."
@@ -245,6 +247,19 @@ def _check_guarantee(guarantee: Any) -> None:
             raise ValueError(f"The {name} of a training is {value!r}; expected a number of 0 or more, below {limit:g}.")
     if not isinstance(guarantee["unit"], str) or not guarantee["unit"].strip():
         raise ValueError("The unit of a training is not usable; expected a word.")
+
+
+def _is_stated(stated: Any, meant: Mapping[str, Any] | None) -> bool:
+    """Whether a document states a guarantee, up to the last digits, which older versions rounded otherwise."""
+    if stated is None or meant is None:
+        return stated is meant
+    if not isinstance(stated, Mapping) or stated.keys() != meant.keys():
+        return False
+    numbers = ("epsilon", "delta")
+    return all(stated[name] == meant[name] for name in meant if name not in numbers) and all(
+        isinstance(stated[name], int | float) and math.isclose(stated[name], meant[name], rel_tol=STATED)
+        for name in numbers
+    )
 
 
 def _for_replacement(guarantee: Mapping[str, Any]) -> tuple[Fraction, Fraction]:

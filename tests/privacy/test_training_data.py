@@ -104,6 +104,19 @@ def test_the_random_sequences_would_notice_a_record_that_keeps_the_last_word_onl
     assert not never_below(rank(last), rank(first))
 
 
+@pytest.mark.parametrize(("factor", "is_read"), [(1 - 2**-50, True), (1 - 1e-9, False), (1 + 1e-9, False)])
+def test_a_document_whose_last_digits_were_rounded_otherwise_is_read_and_its_number_is_not_believed(factor, is_read):
+    """Ledgers hold documents of older versions."""
+    data = TrainingData.of([dp(4.402791927918423, relation="add-or-remove-one")])
+    document = data.to_dict()
+    document["guarantee"] = {**data.guarantee, "epsilon": data.guarantee["epsilon"] * factor}
+    if is_read:
+        assert TrainingData.from_dict(document).guarantee == data.guarantee != document["guarantee"]
+    else:
+        with pytest.raises(ValueError, match="another protection"):
+            TrainingData.from_dict(document)
+
+
 def test_plain_data_bring_back_the_same_record_and_a_better_claim_is_refused(refused):
     for data in (TrainingData(), TrainingData.public(), TrainingData.of([dp(), dp()]), TrainingData.UNDECLARED):
         assert TrainingData.from_dict(data.to_dict()) == data
