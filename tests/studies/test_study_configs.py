@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 STUDIES = ROOT / "configs" / "studies"
 SHARED = ("images.yaml", "large_images.yaml", "rows.yaml")
 # What takes minutes by itself, and has tests of its own.
-SHORT = {"membership": None, "epsilons": [4.0]}
+SHORT = {"membership": "$None", "epsilons": [4.0]}
 METHODS = [{"_target_": "monai_cadp.studies.NetworkContent", "epsilons": [4.0]}]
 
 
@@ -117,7 +117,7 @@ def test_folders_with_one_sub_folder_a_class(tmp_path, files, name, splits, clas
                 image = np.clip(40 * label + generator.normal(60, 20, (16, 16)), 0, 255)
                 files.picture(folder / f"{kind}-{index}.{suffix}", image)
     short = {**SHORT, "methods": METHODS, "spatial_shape": [16, 16], "classifier_epochs": 1}
-    variants = study(name, tmp_path, dataset_dir=str(tmp_path / "data"), published_network=None, **short)
+    variants = study(name, tmp_path, dataset_dir=str(tmp_path / "data"), **short)
     assert "content basis, epsilon 4" in variants
     assert load_model(tmp_path / "results" / "model.pt").condition_names == list(classes)
 
@@ -137,7 +137,7 @@ def films(tmp_path_factory):
     sizes = {"context_width": 16, "num_couplings": 2, "num_detail_couplings": 1, "detail_width": 8, "num_classes": 2}
     network = {"_target_": "monai_cadp.networks.ConditionalINN", "spatial_shape": [64, 64], **sizes}
     options = {"spatial_shape": [64, 64], "dataset_dir": str(folder / "films.npz")}
-    short = {**SHORT, "audit": None, "methods": METHODS, "published_network": None, "classifier_epochs": 1}
+    short = {**SHORT, "audit": "$None", "methods": METHODS, "classifier_epochs": 1}
     return folder, options, study("nih_chest_xray", folder, network=network, **short, **options)
 
 
@@ -180,7 +180,7 @@ def test_films_with_fourteen_findings_of_which_several_apply(tmp_path):
     small = {"depths": [1, 1], "num_dense": 1, "dense_width": 32, "spatial_shape": [16, 16], "condition_size": 14}
     network = {"_target_": "monai_cadp.networks.PaperINN", **small}
     options = {"published_network": network, "published_epsilons": [1.0], "classifier_epsilons": [8.0], **SHORT}
-    options |= {"spatial_shape": [16, 16], "classifier_epochs": 30, "audit": None}
+    options |= {"spatial_shape": [16, 16], "classifier_epochs": 30, "audit": "$None"}
     variants = study("chest_mnist", tmp_path, dataset_dir=str(tmp_path / "chestmnist.npz"), **options)
     assert list(variants) == [
         "originals",
