@@ -22,7 +22,7 @@ STUDIES = ROOT / "configs" / "studies"
 SHARED = ("images.yaml", "large_images.yaml", "rows.yaml")
 # What takes minutes by itself, and has tests of its own.
 SHORT = {"membership": "$None", "epsilons": [4.0]}
-METHODS = [{"_target_": "monai_cadp.studies.NetworkContent", "epsilons": [4.0]}]
+METHODS = [{"_target_": "monai_cadp.studies.NetworkContent", "epsilons": "@epsilons"}]
 
 
 def study(name, folder, **options):
