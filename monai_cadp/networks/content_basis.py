@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from monai_cadp.networks.base import InvertibleNetwork
 from monai_cadp.networks.inn import ConditionalINN
-from monai_cadp.networks.training_record import as_events, as_texts
+from monai_cadp.networks.training_record import as_events, as_texts, derived_event
 
 __all__ = ["ContentBasis"]
 
@@ -209,9 +209,13 @@ class ContentBasis(nn.Module):
 
 
 def _without_record(basis: nn.Module, incompatible: Any) -> None:
-    """Take files of versions in which a basis had no record; its network, in the same file, has it."""
+    """Take directions of versions in which a basis had no record, and count them as learnt from unprotected people."""
+    assert isinstance(basis, ContentBasis)
     missing = incompatible.missing_keys
-    missing[:] = [key for key in missing if key != "_extra_state" and not key.endswith("content._extra_state")]
+    unrecorded = [key for key in missing if key == "_extra_state" or key.endswith("content._extra_state")]
+    if unrecorded:
+        missing[:] = [key for key in missing if key not in unrecorded]
+        basis._events |= as_texts([derived_event("a content basis without a record", basis.fingerprint())])
 
 
 def _subspace(inn: InvertibleNetwork) -> Tensor:

@@ -127,6 +127,17 @@ def test_directions_that_were_found_in_a_network_of_unprotected_people_tell_of_t
     assert own.training_data.protection == "public" == own.guarantee.training_data.protection
 
 
+def test_directions_that_are_loaded_without_a_record_count_as_unprotected():
+    """As files of older versions hold them; of their network, in the same file, only a whole model knows."""
+    public = network(0, "public")
+    privatizer = Privatizer(public, SubsetSelection(4.0, num_candidates=64), ContentBasis.leading(public, 2))
+    state = privatizer.content.state_dict()
+    assert privatizer.training_data.protection == "public"
+    del state["_extra_state"]
+    privatizer.content.load_state_dict(state)
+    assert privatizer.training_data.protection == privatizer.guarantee.training_data.protection == "unprotected"
+
+
 def test_candidates_of_one_network_are_never_released_with_another_one():
     privatizer = Privatizer(network(1, "unprotected"), SubsetSelection(4.0), DeclaredContent(means, num_candidates=32))
     other = network(0, "public")
