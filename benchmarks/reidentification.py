@@ -67,6 +67,33 @@ def attack(similarity: Tensor, people: Tensor) -> dict[str, LinkageResult]:
     }
 
 
+def attacked(
+    siamese: torch.nn.Module,
+    judged: tuple[Tensor, Tensor, Tensor],
+    known: tuple[Tensor, Tensor, Tensor],
+    epochs: int,
+) -> dict[str, dict[str, LinkageResult]]:
+    """Return what every attacker gets.
+
+    Args:
+        siamese: the network that learnt from original films.
+        judged: releases, original films and people (n,) whom they attack.
+        known: the same of others, from whose releases the last attacker learns.
+        epochs: of that.
+    """
+    seen, films, people = judged
+    shown, originals, owners = known
+    pair, original = pairs_of_films(owners.numpy(), itself=True)
+    learnt = train_verification(
+        small(shown[pair]), small(originals[original]), people=owners[pair], epochs=epochs, progress=True
+    )
+    return {
+        "edges": attack(edge_features(seen) @ edge_features(films).T, people),
+        "Siamese network of originals": attack(embedded(siamese, seen, 0) @ embedded(siamese, films, 1).T, people),
+        "Siamese network of releases": attack(embedded(learnt, seen, 0) @ embedded(learnt, films, 1).T, people),
+    }
+
+
 def best_of(results: Mapping[str, dict[str, LinkageResult]], way: str) -> dict[str, object]:
     """Return the largest figures of all attackers, as a row."""
     top = max(results, key=lambda name: results[name][way].top_1.value)
@@ -120,19 +147,7 @@ def main() -> None:
     for name, (epsilon, method) in methods.items():
         seen = release(method, films, labels, name)
         shown = release(method, train, train_labels, f"{name}, training films")
-        pair, original = pairs_of_films(train_patients, itself=True)
-        learnt = train_verification(
-            small(shown[pair]),
-            small(train[original]),
-            people=owners[pair],
-            epochs=max(1, options.epochs // 2),
-            progress=True,
-        )
-        results = {
-            "edges": attack(edge_features(seen) @ original_edges.T, people),
-            "Siamese network of originals": attack(embedded(siamese, seen, 0) @ embedded(siamese, films, 1).T, people),
-            "Siamese network of releases": attack(embedded(learnt, seen, 0) @ embedded(learnt, films, 1).T, people),
-        }
+        results = attacked(siamese, (seen, films, people), (shown, train, owners), max(1, options.epochs // 2))
         row: dict[str, object] = {"method": name, "epsilon": epsilon}
         row["content kept"] = round(float(within_class_correlation(features, chest_features(seen), labels).mean()), 3)
         for way in ("another film", "the film itself"):

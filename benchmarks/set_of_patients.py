@@ -19,9 +19,9 @@ import numpy as np
 import torch
 
 from benchmarks.chest_xray import CLASSIFIER_SEEDS, RELEASES, SHIPPED, load, release, utility
-from benchmarks.reidentification import EPOCHS, attack, best_of, embedded, pairs_of_films, small
+from benchmarks.reidentification import EPOCHS, attacked, best_of, pairs_of_films, small
 from benchmarks.report import print_table, write_json
-from monai_cadp.attacks import edge_features, train_verification
+from monai_cadp.attacks import train_verification
 from monai_cadp.metrics import CHEST_FEATURES, chest_features, train_residual_classifier, within_class_correlation
 from monai_cadp.privacy import Mechanism, PriorOnly, SubsetSelection
 from monai_cadp.release import Privatizer
@@ -49,7 +49,7 @@ def main() -> None:
     train, train_labels, train_patients = load(options.data, "train")
     films, labels, patients = load(options.data, "val", "test")
     people, owners = (torch.from_numpy(one.astype(np.int64)) for one in (patients, train_patients))
-    features, edges = chest_features(films), edge_features(films)
+    features = chest_features(films)
     one, other = pairs_of_films(train_patients, itself=False)
     siamese = train_verification(
         small(train[one]), small(train[other]), people=owners[one], epochs=options.epochs, progress=True
@@ -72,21 +72,7 @@ def main() -> None:
             kept = float(
                 np.mean([within_class_correlation(features, chest_features(x), labels).mean().item() for x in seen])
             )
-        pair, original = pairs_of_films(train_patients, itself=True)
-        learnt = train_verification(
-            small(shown[pair]),
-            small(train[original]),
-            people=owners[pair],
-            epochs=max(1, options.epochs // 2),
-            progress=True,
-        )
-        results = {
-            "edges": attack(edge_features(seen[0]) @ edges.T, people),
-            "Siamese network of originals": attack(
-                embedded(siamese, seen[0], 0) @ embedded(siamese, films, 1).T, people
-            ),
-            "Siamese network of releases": attack(embedded(learnt, seen[0], 0) @ embedded(learnt, films, 1).T, people),
-        }
+        results = attacked(siamese, (seen[0], films, people), (shown, train, owners), max(1, options.epochs // 2))
         classifiers = [
             train_residual_classifier(shown, train_labels, 2, seed=seed, progress=True) for seed in range(options.seeds)
         ]
