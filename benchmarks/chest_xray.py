@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from tqdm import tqdm
 
@@ -29,6 +28,7 @@ from monai_cadp.engines import GaussianNoise
 from monai_cadp.metrics import (
     CHEST_FEATURES,
     Estimate,
+    auc,
     bootstrap,
     chest_features,
     train_residual_classifier,
@@ -122,10 +122,13 @@ def utility(
 
         return of_drawn
 
+    def area(truth: np.ndarray, margin: np.ndarray) -> float:
+        return auc(torch.as_tensor(margin[truth == 1]), torch.as_tensor(margin[truth == 0]))
+
     def accuracy(truth: np.ndarray, margin: np.ndarray) -> float:
         return float(((margin > 0) == truth).mean())
 
-    figures = {"auc": roc_auc_score, "accuracy": accuracy}
+    figures = {"auc": area, "accuracy": accuracy}
     return {name: bootstrap(mean(figure), len(films), num_bootstraps=500) for name, figure in figures.items()}
 
 

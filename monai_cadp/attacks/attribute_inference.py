@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from monai_cadp.extras import extra
+from monai_cadp.metrics.auc import auc
 from monai_cadp.metrics.intervals import Estimate, bootstrap
 
 __all__ = ["AttributeInferenceResult", "attribute_inference"]
@@ -155,9 +156,9 @@ class _Kind(NamedTuple):
 
 
 def _auc(truth: np.ndarray, guess: np.ndarray) -> float:
-    from sklearn.metrics import roc_auc_score
-
-    return float(roc_auc_score(truth, guess)) if len(np.unique(truth)) == 2 else 0.5
+    # The classifiers of scikit-learn mean the larger of two classes.
+    meant = truth == truth.max()
+    return auc(torch.as_tensor(guess[meant]), torch.as_tensor(guess[~meant]))
 
 
 def _accuracy(truth: np.ndarray, guess: np.ndarray) -> float:

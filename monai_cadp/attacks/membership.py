@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from monai_cadp.extras import extra
+from monai_cadp.metrics.auc import auc
 from monai_cadp.metrics.intervals import Estimate, bootstrap
 
 __all__ = ["MembershipResult", "likelihood_ratio_scores", "membership"]
@@ -78,7 +78,7 @@ def membership(members: Tensor, others: Tensor, *, num_bootstraps: int = 1000, s
         return bootstrap(of, len(scores), num_bootstraps=num_bootstraps, seed=seed)
 
     return MembershipResult(
-        estimate(_auc),
+        estimate(auc),
         estimate(lambda x, y: _true_positives(x, y, 0.01)),
         estimate(lambda x, y: _true_positives(x, y, 0.001)),
     )
@@ -129,15 +129,6 @@ def likelihood_ratio_scores(target: Tensor, shadows: Tensor, is_member: Tensor) 
         deviation = deviation.clamp(min=SMALLEST_DEVIATION)
         score += sign * torch.distributions.Normal(mean, deviation).log_prob(target.double())
     return score
-
-
-def _auc(members: Tensor, others: Tensor) -> float:
-    if min(len(members), len(others)) == 0:
-        return 0.5
-    with extra("studies", "Membership inference"):
-        from sklearn.metrics import roc_auc_score
-    truth = torch.cat([torch.ones(len(members)), torch.zeros(len(others))])
-    return float(roc_auc_score(truth.numpy(), torch.cat([members, others]).cpu().numpy()))
 
 
 def _true_positives(members: Tensor, others: Tensor, false_positives: float) -> float:

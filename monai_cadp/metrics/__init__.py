@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a researcher keeps: content, and what can be learnt."""
 
+from monai_cadp.metrics.auc import auc, mean_auc
 from monai_cadp.metrics.bits_per_dimension import BitsPerDimension
 from monai_cadp.metrics.brain_features import BRAIN_FEATURES, BrainFeatures
 from monai_cadp.metrics.chest_features import CHEST_FEATURES, chest_features
-from monai_cadp.metrics.classifier import classifier_accuracy, classifier_auc, mean_auc, train_classifier
+from monai_cadp.metrics.classifier import classifier_accuracy, classifier_auc, train_classifier
 from monai_cadp.metrics.content_kept import (
     PixelCosine,
     WithinClassCorrelation,
@@ -35,6 +36,7 @@ __all__ = [
     "ROW_MODELS",
     "SHAPE_FEATURES",
     "WithinClassCorrelation",
+    "auc",
     "bootstrap",
     "bootstrap_mean",
     "chest_features",

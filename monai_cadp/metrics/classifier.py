@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from monai_cadp.extras import extra
+from monai_cadp.metrics.auc import mean_auc
 from monai_cadp.metrics.convolutional_features import convolutional_features
 from monai_cadp.metrics.standardise import Standardise
 
@@ -19,7 +19,6 @@ __all__ = [
     "classifier_auc",
     "classifier_logits",
     "classifier_loss",
-    "mean_auc",
     "train_classifier",
 ]
 
@@ -94,37 +93,12 @@ def classifier_accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> flo
 def classifier_auc(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     r"""Return the area under the curve of a classifier of two classes, on images (n, C, \*spatial), labels (n,).
 
-    Where the labels are (n, K), of which several may apply, it is the :func:`mean_auc`.
+    Where the labels are (n, K), of which several may apply, it is the :func:`~monai_cadp.metrics.mean_auc`.
     """
     scores = classifier_logits(model, images)
     if labels.ndim == 1:
         return mean_auc((scores[:, 1] - scores[:, 0])[:, None], labels[:, None])
     return mean_auc(scores, labels)
-
-
-def mean_auc(scores: Tensor, labels: Tensor) -> float:
-    """Return the mean area under the curve over all labels that apply to some samples and not to others.
-
-    Args:
-        scores: of every label (n, K), such as logits.
-        labels: (n, K), 1 where they apply and 0 where they do not.
-
-    Raises:
-        ValueError: if there is no such label.
-
-    Example:
-        >>> labels = torch.tensor([[1, 0], [0, 0], [1, 0]])
-        >>> mean_auc(torch.tensor([[0.9, 0.1], [0.2, 0.3], [0.8, 0.5]]), labels)
-        1.0
-    """
-    with extra("studies", "The AUC of a classifier"):
-        from sklearn.metrics import roc_auc_score
-    judged = labels.amin(0) != labels.amax(0)
-    if not judged.any():
-        raise ValueError("No label applies to some images and not to others; expected one that does, to be judged by.")
-    truths, told = (x[:, judged].detach().cpu().numpy().T for x in (labels, scores))
-    areas = [float(roc_auc_score(truth, score)) for truth, score in zip(truths, told, strict=True)]
-    return sum(areas) / len(areas)
 
 
 @torch.no_grad()
