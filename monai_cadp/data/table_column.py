@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
@@ -19,6 +20,8 @@ __all__ = ["CategoricalColumn", "Column", "ContinuousColumn", "OrdinalColumn"]
 DIGITS = 6
 # Of the uniform noise on a category's 0s and 1s: far too little to change which is the largest.
 CATEGORY_STEP = 0.2
+# How often the same value outside the bounds is a code rather than a measurement.
+REPEATED = 3
 
 
 @dataclass(frozen=True)
@@ -150,13 +153,14 @@ class ContinuousColumn(Column):
                 f"{wrong} of {len(numbers)} values of the column {self.name!r} are not numbers; correct them, or "
                 "describe the column by another kind."
             )
-        outside = [number for number in numbers if number and not self.lowest <= number <= self.highest]
-        codes = sum(map(_is_made_of_nines, outside))
+        outside = [number for number in numbers if number is not None and not self.lowest <= number <= self.highest]
+        times = Counter(outside)
+        codes = sum(_is_made_of_nines(number) or times[number] >= REPEATED for number in outside)
         if codes:
             warnings.warn(
                 f"{codes} of {len(numbers)} values of the column {self.name!r} lie outside its bounds and are made of "
-                "nines, as codes for a missing value are; they are clipped to the bounds like all others, unless these "
-                "rows are left out.",
+                "nines, or are the same again and again, as codes for a missing value are; they are clipped to the "
+                "bounds like all others, unless these rows are left out.",
                 stacklevel=2,
             )
         x = torch.tensor(numbers, dtype=torch.float64).clamp(self.lowest, self.highest)
@@ -309,6 +313,8 @@ def _is_made_of_nines(number: float) -> bool:
 
 
 def _number(value: Any) -> float | None:
+    if isinstance(value, str) and "_" in value:
+        return None  # digits of a program, which no table has
     try:
         return float(value)
     except (TypeError, ValueError):

@@ -18,7 +18,7 @@ from monai_cadp.engines.flow_evaluator import FlowEvaluator
 from monai_cadp.engines.flow_trainer import FlowTrainer
 from monai_cadp.networks import ContentBasis, TrainedModel
 from monai_cadp.networks.training_record import as_events, as_texts
-from monai_cadp.release.checkpoint import save_model
+from monai_cadp.release.checkpoint import check_file, save_model
 
 __all__ = ["ExportPrivatizer"]
 
@@ -40,7 +40,11 @@ class ExportPrivatizer:
         in_subspace: see ``ContentBasis.fit``.
         weight_power: see ``ContentBasis.fit``.
         class_names: of the training images, in the order of their labels, which the checkpoint keeps; None for none.
+        schema: of the training rows, as ``TableSchema.to_dict`` says it, which the checkpoint keeps; None for images.
         progress: show a progress bar.
+
+    Raises:
+        ValueError: if the path is a folder's.
 
     Attributes:
         validations: bits per dimension of every validation, the first one first.
@@ -55,12 +59,15 @@ class ExportPrivatizer:
         in_subspace: bool = False,
         weight_power: float = 1.0,
         class_names: Sequence[str] | None = None,
+        schema: Mapping[str, Any] | None = None,
         progress: bool = True,
     ) -> None:
+        check_file(path)
         self.path, self.evaluator = Path(path), evaluator
         self.num_directions, self.num_samples = num_directions, num_samples
         self.in_subspace, self.weight_power = in_subspace, weight_power
-        self.class_names, self.progress = class_names, progress
+        self.class_names = None if class_names is None else list(class_names)
+        self.schema, self.progress = schema, progress
         self.trainer: FlowTrainer | None = None
         self._begin()
 
@@ -76,9 +83,18 @@ class ExportPrivatizer:
         """Attach to a trainer.
 
         Raises:
-            ValueError: if the network has another number of classes than there are names.
+            ValueError: if the network has another number of classes than there are names, or no content basis can be
+                fitted as it is asked for.
         """
-        num_classes = engine.averaged_network.condition_space.num_classes
+        network = engine.averaged_network
+        ContentBasis.check_fit(
+            network,
+            self.num_directions,
+            self.num_samples,
+            in_subspace=self.in_subspace,
+            weight_power=self.weight_power,
+        )
+        num_classes = network.condition_space.num_classes
         if num_classes is None:
             self.class_names = None
         if self.class_names is not None and len(self.class_names) != num_classes:
@@ -140,10 +156,22 @@ class ExportPrivatizer:
             "best_of_parts": self.best_of_parts,
             "best_state": self.best_state,
             "best_events": list(as_events(self.best_events)),
+            "class_names": self.class_names,
+            "schema": self.schema,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from an earlier ``state_dict``."""
+        """Go on from an earlier ``state_dict``.
+
+        Raises:
+            ValueError: if the classes or the columns of that training were others, or in another order.
+        """
+        known = (state.get("class_names", self.class_names), state.get("schema", self.schema))
+        if known != (self.class_names, self.schema):
+            raise ValueError(
+                "The interrupted training was of other classes or columns; train on what it was begun with, or begin "
+                "anew by another checkpoint or resume of false."
+            )
         self.validations, self.validated_at = list(state["validations"]), state.get("validated_at", 0)
         if "best_events" in state:
             self.best_of_parts, self.best_state = dict(state["best_of_parts"]), state["best_state"]
@@ -168,4 +196,4 @@ class ExportPrivatizer:
             weight_power=self.weight_power,
             progress=self.progress,
         )
-        save_model(TrainedModel(network, basis, condition_names=self.class_names), self.path)
+        save_model(TrainedModel(network, basis, condition_names=self.class_names, schema=self.schema), self.path)

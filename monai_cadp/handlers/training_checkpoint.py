@@ -11,7 +11,7 @@ import torch
 from ignite.engine import Events
 
 from monai_cadp.engines.flow_trainer import FlowTrainer
-from monai_cadp.release.checkpoint import write_file
+from monai_cadp.release.checkpoint import check_file, write_file
 
 __all__ = ["TrainingCheckpoint"]
 
@@ -27,13 +27,14 @@ class TrainingCheckpoint:
         resume: go on from the file if it is there.
 
     Raises:
-        ValueError: if ``every`` is not positive; when attached with ``resume``, if the file is damaged or belongs to
-            another network.
+        ValueError: if ``every`` is not positive, or the path is a folder's; when attached with ``resume``, if the file
+            is damaged or belongs to another network.
     """
 
     def __init__(self, path: str | Path, resume: bool = False, every: int = 1) -> None:
         if every < 1:
             raise ValueError(f"every is {every}; expected a positive number of epochs.")
+        check_file(path)
         self.path, self.resume, self.every = Path(path), resume, every
 
     def attach(self, engine: FlowTrainer) -> None:

@@ -70,11 +70,12 @@ class InvertibleNetwork(nn.Module, metaclass=_RecordedFromTheStart):
         condition_size: int | None,
     ) -> None:
         super().__init__()
-        spatial_shape = tuple(int(size) for size in spatial_shape)
-        if len(spatial_shape) not in (0, 2, 3) or min(spatial_shape, default=1) < 1 or in_channels < 1:
+        sizes, spatial_shape = tuple(spatial_shape), tuple(int(size) for size in spatial_shape)
+        is_whole = sizes == spatial_shape and int(in_channels) == in_channels
+        if not is_whole or len(sizes) not in (0, 2, 3) or min(sizes, default=1) < 1 or in_channels < 1:
             raise ValueError(
-                f"The network got spatial_shape {spatial_shape} and in_channels {in_channels}; "
-                "expected (), (H, W) or (D, H, W) of positive sizes and at least one channel."
+                f"The network got spatial_shape {sizes} and in_channels {in_channels}; "
+                "expected (), (H, W) or (D, H, W) of positive whole sizes and at least one channel."
             )
         self.condition_space = ConditionSpace(num_classes, condition_size)
         self.spatial_shape, self.in_channels = spatial_shape, in_channels

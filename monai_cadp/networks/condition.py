@@ -128,6 +128,7 @@ class ConditionSpace:
     def groups(self, condition: Tensor | None, batch_size: int) -> Tensor:
         """Return the index (B,) of each sample's group of moments."""
         if self.num_classes and condition is not None:
+            self.check(condition, batch_size)
             return condition.long()
         return torch.zeros(batch_size, dtype=torch.long)
 

@@ -132,7 +132,7 @@ class ContentBasis(nn.Module):
             The basis, with weights whose mean is 1.
 
         Raises:
-            ValueError: if weight_power is not between 0 and 1, or a network that has no such subspace was asked for it.
+            ValueError: if a number is out of range, or a network that has no such subspace was asked for it.
 
         References:
             Halko, Martinsson, Tropp: Finding structure with randomness, SIAM Review 53, 2011, algorithm 4.4.
@@ -143,8 +143,7 @@ class ContentBasis(nn.Module):
             >>> basis.directions.shape, basis.weights.shape
             (torch.Size([4, 2]), torch.Size([2]))
         """
-        if not 0 <= weight_power <= 1:
-            raise ValueError(f"weight_power is {weight_power}; expected 0 to 1.")
+        cls.check_fit(inn, num_directions, num_samples, in_subspace=in_subspace, weight_power=weight_power)
         subspace = _subspace(inn) if in_subspace else None
         size = inn.num_latents if subspace is None else subspace.shape[1]
         num_directions = min(num_directions, size)
@@ -177,6 +176,26 @@ class ContentBasis(nn.Module):
         if subspace is not None:
             directions = subspace @ directions
         return cls(directions, weights / weights.mean(), inn.num_latents, training_events=inn.training_events)
+
+    @staticmethod
+    def check_fit(
+        inn: InvertibleNetwork,
+        num_directions: int,
+        num_samples: int,
+        *,
+        in_subspace: bool = False,
+        weight_power: float = 1.0,
+    ) -> None:
+        """Raise what a fit with these arguments would raise, before a network is trained for it."""
+        if num_directions < 1 or num_samples < 1:
+            raise ValueError(
+                f"The basis got num_directions {num_directions} and num_samples {num_samples}; expected 1 or more of "
+                "each."
+            )
+        if not 0 <= weight_power <= 1:
+            raise ValueError(f"weight_power is {weight_power}; expected 0 to 1.")
+        if in_subspace:
+            _subspace(inn)
 
     @classmethod
     def leading(cls, inn: ConditionalINN, num_directions: int = 64, *, in_subspace: bool = False) -> ContentBasis:

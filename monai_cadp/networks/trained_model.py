@@ -34,6 +34,7 @@ class TrainedModel:
         network: the network, which carries the record of what it has learnt from.
         bases: its content bases by name, the usual one first; a single one is called "content".
         condition_names: of the classes, or of the entries of a condition, in their order; None where they have none.
+        schema: what the numbers of a row mean, as ``TableSchema.to_dict`` says it; None for images.
 
     Raises:
         TypeError: if a part is of the wrong kind.
@@ -53,6 +54,7 @@ class TrainedModel:
         bases: ContentBasis | Mapping[str, ContentBasis],
         *,
         condition_names: Sequence[str] | None = None,
+        schema: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(network, InvertibleNetwork):
             raise TypeError(f"network is a {type(network).__name__}; expected an InvertibleNetwork.")
@@ -74,6 +76,7 @@ class TrainedModel:
             raise ValueError("Two conditions have the same name; give every one its own.")
         self.network, self.bases = network, named
         self.condition_names = None if condition_names is None else [str(name) for name in condition_names]
+        self.schema = None if schema is None else dict(schema)
 
     @property
     def content(self) -> ContentBasis:
@@ -110,6 +113,7 @@ class TrainedModel:
             "name": first,
             "bases": {name: parts[name] for name in others},
             "condition_names": self.condition_names,
+            "schema": self.schema,
             "version": VERSION,
         }
         return {WEIGHTS: state, MODEL: model}
@@ -143,7 +147,7 @@ class TrainedModel:
             )
             for name, part in stored.items()
         }
-        return cls(network, bases, condition_names=model.get("condition_names"))
+        return cls(network, bases, condition_names=model.get("condition_names"), schema=model.get("schema"))
 
 
 def _stored(basis: ContentBasis) -> dict[str, Any]:

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 
 from monai_cadp.networks import ConditionSpace, ContentBasis, InvertibleNetwork, TrainedModel
+from monai_cadp.networks.devices import move_to
 from monai_cadp.privacy import AttributeResponse, Mechanism, RandomizedResponse
 from monai_cadp.privacy.private_files import new_private
 from monai_cadp.release.privatizer import Privatizer
 
-__all__ = ["load_model", "load_network", "load_privatizer", "save_model", "write_file"]
+__all__ = ["check_file", "load_model", "load_network", "load_privatizer", "save_model", "write_file"]
 
 # On MONAI's command line None overrides nothing.
 ANY_FILE = "any"
@@ -58,6 +59,16 @@ def write_file(content: dict[str, Any], path: str | Path) -> None:
         torch.save(content, file)
 
 
+def check_file(path: str | Path) -> None:
+    """Raise ValueError where :func:`write_file` would find a folder in the way, before a training is begun for it."""
+    path = Path(path)
+    if path.is_dir() or any(parent.exists() and not parent.is_dir() for parent in path.parents):
+        raise ValueError(
+            "A checkpoint is to be written where a folder is, or into a folder that is a file; give the name of a "
+            "new file."
+        )
+
+
 def load_model(
     path: str | Path,
     sha256: str | None = None,
@@ -97,12 +108,7 @@ def load_model(
             "The checkpoint could not be read; expected an undamaged file that this package has written."
         ) from None
     _check_stated(stated or {}, model.network, model.content)
-    try:
-        model.network.to(device)
-    except (RuntimeError, AssertionError):
-        raise ValueError(
-            f"device is {str(device)!r}, which cannot be used here; expected cpu, cuda or the like."
-        ) from None
+    move_to(device, model.network)
     return model
 
 
@@ -152,7 +158,7 @@ def load_privatizer(
     model = load_model(path, sha256, stated, device)
     _check_names(model, class_names)
     if class_names is not None:
-        model = TrainedModel(model.network, model.bases, condition_names=class_names)
+        model = TrainedModel(model.network, model.bases, condition_names=class_names, schema=model.schema)
     if label_epsilon is not None:
         options["label_mechanism"] = _label_mechanism(model.network.condition_space, label_epsilon)
     return Privatizer(model, mechanism, **options)

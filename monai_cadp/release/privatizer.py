@@ -71,6 +71,9 @@ class Privatizer(BaseReleaser, nn.Module):
         refined: whether images pass the network's refiner, if it has one; without it they are the plain inverse.
         unit: what one image is in the guarantee: "image", "volume", "row" or "patient".
 
+    Attributes:
+        schema: of the rows that a trained model has learnt from, as plain data; None for images.
+
     Raises:
         TypeError: if a part is of the wrong kind.
         ValueError: if the parts do not fit each other.
@@ -130,6 +133,7 @@ class Privatizer(BaseReleaser, nn.Module):
         self.temperature, self.detail_temperature, self.refined = temperature, detail_temperature, refined
         self.unit = check_unit(unit)
         self._names = inn.condition_names if isinstance(inn, TrainedModel) else None
+        self.schema = inn.schema if isinstance(inn, TrainedModel) else None
         self._description: tuple[tuple[Any, ...], tuple[PrivacyGuarantee, bytes]] | None = None
         self._described_content: WeightsSnapshot | None = None
         self._configured_for: tuple[float, ...] = ()

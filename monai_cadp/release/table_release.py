@@ -61,6 +61,12 @@ def release_rows(
             f"The network is for rows, classes and conditions of the sizes {found}, but the schema has {expected}; "
             "give the schema with which it was trained."
         )
+    learnt = None if releaser.core is None else releaser.core.schema
+    if learnt not in (None, schema.to_dict()):
+        raise ValueError(
+            "The table came with another schema than that of the network's training, so that its numbers would mean "
+            "something else; give the schema with which it was trained."
+        )
     if releaser.needs_subjects and not table.has_subjects:
         raise ValueError(
             "The rows say nothing of their subjects, whose budgets the ledger keeps; give a CSV file with a "

@@ -22,8 +22,11 @@ from monai_cadp.release.releaser import BaseReleaser, as_releaser
 
 __all__ = ["Privatize", "PrivatizeD", "PrivatizeDict", "Privatized"]
 
-# What interpolation adds to intensities from 0 to 1, and more.
-OVERSHOOT = 0.5
+# Interpolation carries intensities from 0 to 1 a little beyond, at edges. An image in other units lies far beyond, or
+# in many places: one from which its mean was taken has half of its pixels below 0.
+OVERSHOOT = 0.3
+NEGLIGIBLE = 0.02
+LARGEST_SHARE = 0.3
 # Where the meta of MONAI's readers say what was read.
 FILE = "filename_or_obj"
 NOT_RECORDED = (
@@ -131,8 +134,8 @@ class Privatize(Transform):
         releaser = self._chosen(known)
         # Each by itself, so that the error is about the one that does not fit.
         checked = [releaser.inputs(tensor[None], batched) for tensor in tensors]
-        for image, _ in checked:
-            _check_scale(image)
+        for tensor in tensors:
+            _check_scale(tensor)
         x = torch.cat([tensor for tensor, _ in checked])
         conditions = None if checked[0][1] is None else torch.cat([one for _, one in checked if one is not None])
         names = None if items is None else [_as_plain(item) for item in items]
@@ -364,8 +367,13 @@ def _as_image(img: Any) -> Tensor:
 
 def _check_scale(image: Tensor) -> None:
     """Refuse an image in other units than the networks know: its release would be of a white or a black one."""
+    if image.ndim == 1:
+        return  # a row of a table
     finite = image[torch.isfinite(image)]
-    if image.ndim > 2 and len(finite) and not bool(((finite >= -OVERSHOOT) & (finite <= 1 + OVERSHOOT)).all()):
+    if not len(finite):
+        raise ValueError("An image has no intensity that is a number; read it again, or leave it out.")
+    beyond = torch.maximum(-finite, finite - 1)
+    if bool(beyond.max() > OVERSHOOT) or bool((beyond > NEGLIGIBLE).float().mean() > LARGEST_SHARE):
         raise ValueError(
             "An image has intensities beyond 0 to 1; bring it there by a public range before its release, as "
             "ScaleIntensityRanged with clip=True does."

@@ -96,14 +96,20 @@ def test_values_outside_the_bounds_are_cut():
 
 def test_codes_for_missing_values_are_pointed_out():
     column = ContinuousColumn("age", 20, 100)
-    for codes in ([-999], ["-99.0", 50], [9999, 99999]):
+    for codes in ([-999], ["-99.0", 50], [9999, 99999], [-1, -1, "-1", 50], [0, 0, 0]):
         with pytest.warns(
             UserWarning, match=f"of {len(codes)} values of the column 'age' .* codes for a missing value"
         ):
             column.encode(codes)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        column.encode([99, -5, 1e9, 50.5, "inf"])
+        column.encode([99, -5, 1e9, 50.5, "inf", 100, 100, 100, 101, 101, 102])
+
+
+@pytest.mark.parametrize("text", ["5_0", "1_000", "_5"])
+def test_digits_of_a_program_are_no_number_of_a_table(refused, text):
+    with refused(ValueError, "values of the column 'age' are not numbers"):
+        ContinuousColumn("age", 20, 100).encode([50, text])
 
 
 def test_several_conditions_are_a_vector_and_written_back():

@@ -331,6 +331,33 @@ def test_bad_numbers_are_refused(refused, options):
         trainer(**options)
 
 
+@pytest.mark.parametrize("device", ["tpu", "cuda:97", "nonsense"])
+def test_a_device_that_is_not_there_is_refused_in_one_sentence(refused, device):
+    with refused(ValueError, "device is .*cannot be used here; expected cpu, cuda or the like"):
+        trainer(device=device)
+
+
+@pytest.mark.parametrize(
+    ("label", "match"),
+    [
+        (2, "unknown class; expected class indices"),
+        (-1, "unknown class"),
+        ([0, 1], "shape .16, 2.; expected class"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["new", "trained before"])
+def test_labels_that_the_network_does_not_know_are_refused_before_the_first_step(refused, label, match, kind):
+    rows = [row | {"label": torch.tensor(label)} for row in data()]
+    inn = network()
+    if kind == "trained before":
+        trainer(inn, max_epochs=1).run()
+    training = trainer(inn, rows)
+    before = [weights.clone() for weights in training.network.parameters()]
+    with refused(ValueError, match):
+        training.run()
+    assert all(torch.equal(a, b) for a, b in zip(before, training.network.parameters(), strict=True))
+
+
 def test_a_network_with_nothing_to_learn_is_refused(refused):
     with refused(ValueError, "nothing that a training learns.*expected even sizes"):
         FlowTrainer(ConditionalINN((5, 5, 5), num_couplings=0), DataLoader(Dataset([])), max_epochs=1)

@@ -16,7 +16,7 @@ from monai_cadp.handlers import EarlyStopping, ExportPrivatizer, SamplePreview, 
 from monai_cadp.networks import ConditionalINN
 from monai_cadp.networks.trained_model import WEIGHTS as KEY
 from monai_cadp.privacy import SubsetSelection, TrainingData
-from monai_cadp.release.checkpoint import load_privatizer
+from monai_cadp.release.checkpoint import load_model, load_privatizer
 
 CONDITIONS = {"none": {}, "class": {"num_classes": 3}, "vector": {"condition_size": 2}}
 
@@ -93,6 +93,40 @@ def test_the_subspace_behind_a_local_flow_is_white_in_the_exported_file_as_train
     path = tmp_path / "model.pt"
     finished = exported(training, path)
     assert error(finished) < 0.02 < error(training.averaged_network)
+
+
+@pytest.mark.parametrize("options", [{"num_directions": 0}, {"num_directions": -1}, {"num_samples": 0}])
+def test_a_basis_that_cannot_be_fitted_is_refused_before_the_training(tmp_path, refused, options):
+    with refused(ValueError, "expected 1 or more of each"):
+        ExportPrivatizer(tmp_path / "model.pt", **options).attach(trainer())
+
+
+@pytest.mark.parametrize("handler", [ExportPrivatizer, TrainingCheckpoint])
+def test_a_file_that_cannot_be_written_is_refused_before_the_training(tmp_path, refused, handler):
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file" / "model.pt"):
+        with refused(ValueError, "where a folder is, or into a folder that is a file; give the name of a new file"):
+            handler(path)
+
+
+SCHEMA = {"columns": [{"name": "age", "kind": "continuous", "lowest": 0, "highest": 100}], "condition": []}
+
+
+@pytest.mark.parametrize(
+    "other", [{"class_names": ["c", "a", "b"]}, {"schema": SCHEMA | {"condition": ["age"]}}, {"schema": None}]
+)
+def test_a_training_does_not_go_on_with_other_classes_or_columns(tmp_path, refused, other):
+    """What labels and numbers mean travels with the interrupted training."""
+    known = {"class_names": ["a", "b", "c"], "schema": SCHEMA}
+    for described, epochs in ((known, 1), (known, 2), (known | other, 3)):
+        training = trainer(max_epochs=epochs)
+        export = ExportPrivatizer(tmp_path / "model.pt", num_directions=2, progress=False, **described)
+        training.attach_all([TrainingCheckpoint(tmp_path / "last.pt", resume=True), export])
+        if described == known:
+            training.run()
+    with refused(ValueError, "interrupted training was of other classes or columns"):
+        training.run()
+    assert load_model(tmp_path / "model.pt").schema == SCHEMA
 
 
 def exported(training, path, **options):

@@ -66,6 +66,12 @@ def test_a_power_that_turns_the_order_of_weights_or_overrates_the_first_is_refus
         ContentBasis.fit(linear_network(), 4, num_samples=512, weight_power=power)
 
 
+@pytest.mark.parametrize("numbers", [{"num_directions": 0}, {"num_directions": -1}, {"num_samples": 0}])
+def test_a_basis_without_directions_or_samples_is_refused(numbers, refused):
+    with refused(ValueError, "expected 1 or more of each"):
+        ContentBasis.fit(ConditionalINN((), 4), **numbers)
+
+
 @pytest.mark.parametrize("condition", [{}, {"num_classes": 3}, {"condition_size": 2}])
 def test_the_directions_are_orthonormal(condition):
     inn = ConditionalINN((4, 6), 1, **condition, num_levels=1, rank=4, width=8, num_couplings=2)

@@ -12,7 +12,7 @@ import torch
 
 from monai_cadp import Privatizer
 from monai_cadp.data import ScikitTable, TableRows, TableSchema
-from monai_cadp.networks import ConditionalINN, ContentBasis
+from monai_cadp.networks import ConditionalINN, ContentBasis, TrainedModel
 from monai_cadp.privacy import (
     Budget,
     BudgetExceededError,
@@ -22,6 +22,7 @@ from monai_cadp.privacy import (
     SubsetSelection,
 )
 from monai_cadp.release import release_rows, release_table
+from monai_cadp.release.checkpoint import load_privatizer, save_model
 from monai_cadp.studies import TableEvaluation
 
 CANARY = "Mustermann"
@@ -122,6 +123,41 @@ def test_the_schema_of_another_network_is_refused(privatizer, ledger, tmp_path, 
     with refused(ValueError, "with which it was trained"):
         release_table(privatizer, ScikitTable("two_moons", "test"), tmp_path / "released.csv", ledger=ledger)
     assert [path.name for path in tmp_path.iterdir()] == ["ledger"]
+
+
+def changed(index, **changes):
+    """The schema with one column described otherwise."""
+    plain = SCHEMA.to_dict()
+    plain["columns"][index] |= changes
+    return TableSchema(**plain)
+
+
+SAME_SIZES = {
+    "another order of values": changed(2, values=["right", "left, upper"]),
+    "another order of the classes": changed(3, values=["malignant", "benign"]),
+    "other bounds": changed(0, highest=900),
+    "another name": changed(0, name="weight"),
+    "other grades": changed(1, values=[1, 2, 4]),
+    "another order of columns": TableSchema(
+        [SCHEMA.columns[1], SCHEMA.columns[0], *SCHEMA.columns[2:]], condition=["diagnosis"]
+    ),
+}
+
+
+@pytest.mark.parametrize("other", SAME_SIZES.values(), ids=SAME_SIZES)
+def test_a_schema_of_the_same_sizes_in_which_numbers_mean_something_else_is_refused(other, ledger, tmp_path, refused):
+    torch.manual_seed(0)
+    inn = ConditionalINN((), SCHEMA.width, num_classes=2, width=8, num_couplings=2)
+    save_model(TrainedModel(inn, ContentBasis.leading(inn, 2), schema=SCHEMA.to_dict()), tmp_path / "model.pt")
+    loaded = load_privatizer(tmp_path / "model.pt", SubsetSelection(2.0, num_candidates=64), unit="row")
+    rows = [dict.fromkeys(other.names, 1) | {"site": "right", "diagnosis": "benign"}]
+    table = TableRows(rows, other, [CANARY])
+    with refused(ValueError, "another schema than that of the network's training"):
+        release_table(loaded, table, tmp_path / "released.csv", ledger=ledger)
+    assert ledger.summary()["reserved"] == 0 and not (tmp_path / "released.csv").exists()
+    rows = [{"age": 30, "grade": 1, "site": "right", "diagnosis": "benign"}]
+    same = TableRows(rows, TableSchema(**SCHEMA.to_dict()), [CANARY])
+    assert release_table(loaded, same, tmp_path / "released.csv", ledger=ledger).exists()
 
 
 def test_a_ledger_needs_subjects(privatizer, ledger, tmp_path, refused):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import warnings
 from enum import Enum
@@ -84,6 +85,33 @@ def test_an_image_in_other_units_is_refused_before_anything_is_spent(scale, kind
     with refused(ValueError, "intensities beyond 0 to 1; bring it there by a public range"):
         array_transform()(img)
     assert array_transform()(kind(torch.linspace(-0.2, 1.2, 16).reshape(SHAPE))).shape == SHAPE
+
+
+def normalized_otherwise():
+    """An image from 0 to 1, and what pipelines make of it for other networks."""
+    img = torch.linspace(0, 1, 16).reshape(SHAPE)
+    return {
+        "without its mean": img - img.mean(),
+        "dark, without its mean": (img - img.mean()) / 3,
+        "by its deviation": (img - img.mean()) / img.std(),
+        "half as large again": 1.5 * img,
+        "from -1 to 1": 2 * img - 1,
+    }
+
+
+@pytest.mark.parametrize("img", normalized_otherwise().values(), ids=normalized_otherwise())
+def test_an_image_that_was_normalized_for_another_network_is_refused(img, refused):
+    with refused(ValueError, "intensities beyond 0 to 1"):
+        array_transform()(img)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_an_image_without_any_number_is_refused_and_one_with_some_is_not(value, refused):
+    img = torch.full(SHAPE, value)
+    with refused(ValueError, "no intensity that is a number"):
+        array_transform()(img)
+    img[..., 0] = 0.5
+    assert torch.isfinite(array_transform()(img)).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 4), (3, 5, 6), (1, 4, 4, 4), (2, 3, 5, 4)])
