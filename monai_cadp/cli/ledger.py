@@ -37,7 +37,7 @@ def add_parser(subparsers: Any) -> None:
     subject = add("subject", _subject, "show what one subject has spent, or give it caps of its own")
     subject.add_argument("--subject", required=True, help="the subject; - to read it from standard input")
     subject.add_argument("--epsilon", type=float, help="a new cap of its epsilon")
-    subject.add_argument("--delta", type=float, default=0.0, help="a new cap of its delta (default 0)")
+    subject.add_argument("--delta", type=float, help="a new cap of its delta, with one of its epsilon (default 0)")
     verify = add("verify", _verify, "check every entry, guarantee and release; exit code 1 if anything is wrong")
     verify.add_argument("--head", type=Path, help="a head that was kept elsewhere, to tell an older copy")
     head = add("head", _head, "write the signed last entry, to be kept elsewhere")
@@ -79,10 +79,12 @@ def _show(options: argparse.Namespace) -> int:
 def _subject(options: argparse.Namespace) -> int:
     from monai_cadp.privacy.exact_numbers import as_read
 
+    if options.epsilon is None and options.delta is not None:
+        raise ValueError("--delta was given without --epsilon; give both caps of the subject, for they are set together.")
     ledger = _open(options)
     subject = sys.stdin.readline().strip() if options.subject == "-" else options.subject
     if options.epsilon is not None:
-        ledger.set_budget(subject, options.epsilon, options.delta)
+        ledger.set_budget(subject, options.epsilon, options.delta or 0.0)
     epsilon, delta = ledger.spent(subject)
     budget = ledger.budget_of(subject)
     spent, caps = (as_read(epsilon), as_read(delta)), (as_read(budget.epsilon), as_read(budget.delta))

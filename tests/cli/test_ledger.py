@@ -87,6 +87,7 @@ def test_export_writes_all_entries_and_no_content(run, ledger, tmp_path):
     [
         (["show"], "no ledger at this place"),
         (["init", "--epsilon", "0"], "epsilon is 0.0"),
+        (["subject", "--subject", "anna", "--delta", "1e-6"], "--delta was given without --epsilon; give both"),
         (["verify", "--head", "missing.json"], "kept head could not be read"),
     ],
 )
