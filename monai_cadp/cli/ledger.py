@@ -80,7 +80,7 @@ def _subject(options: argparse.Namespace) -> int:
     from monai_cadp.privacy.exact_numbers import as_read
 
     if options.epsilon is None and options.delta is not None:
-        raise ValueError("--delta was given without --epsilon; give both caps of the subject, for they are set together.")
+        raise ValueError("--delta was given without --epsilon; give both caps, which are set together.")
     ledger = _open(options)
     subject = sys.stdin.readline().strip() if options.subject == "-" else options.subject
     if options.epsilon is not None:

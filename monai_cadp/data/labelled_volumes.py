@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from monai_cadp.data.datalist import checked_entries, labels_of, load_datalist
 from monai_cadp.data.dicom_preamble import is_dicom
 from monai_cadp.data.file_items import file_items
+from monai_cadp.data.folder_entries import entries_of
 from monai_cadp.data.labelled_volume_reading import ReadLabelledVolume
 from monai_cadp.data.silence import Refusal, read_silently
 from monai_cadp.data.source import DATALIST_KEYS
@@ -135,8 +136,7 @@ def _named(folder: Path) -> dict[str, str]:
     """Return the names of the volumes of a folder, by these names without ending."""
     if not folder.is_dir():
         raise Refusal("The input is neither a folder with images/ and labels/ nor a datalist .json; give one of them.")
-    entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    volumes, others = volumes_among(entries)
+    volumes, others = volumes_among(entries_of(folder))
     # Of many frames: a volume, or the segments of one.
     frames = [path for path in others if is_dicom(path)]
     named = {without_ending(path.name): path.name for path in sorted([*volumes, *frames])}

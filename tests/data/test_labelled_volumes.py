@@ -184,6 +184,16 @@ def test_an_unknown_split_is_refused(tmp_path, refused):
         LabelledVolumes(phantom(tmp_path), ReadLabelledVolume(GRID, 2), split="testing")
 
 
+def test_litter_and_empty_folders_are_no_volumes(tmp_path):
+    phantom(tmp_path)
+    for part in ("images", "labels"):
+        (tmp_path / part / "__MACOSX").mkdir()
+        (tmp_path / part / "__MACOSX" / "._a.nii.gz").write_bytes(b"no volume")
+        (tmp_path / part / "Thumbs.db").write_bytes(b"no volume")
+    (tmp_path / "images" / "empty").mkdir()
+    assert len(LabelledVolumes(tmp_path, ReadLabelledVolume(GRID, 2))) == 1
+
+
 def test_a_file_that_is_no_volume_is_not_passed_over(tmp_path, refused):
     phantom(tmp_path)
     (tmp_path / "images" / f"{CANARY}.txt").write_text("notes")
