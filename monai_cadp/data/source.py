@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from monai_cadp.data.class_folder import UNREADABLE, ClassFolder, FlatFolder, class_folder_names
 from monai_cadp.data.datalist import ImageList
 from monai_cadp.data.digits import Digits
+from monai_cadp.data.folder_entries import entries_of, is_empty, is_note
 from monai_cadp.data.medmnist import NpzImages
 from monai_cadp.data.silence import read_silently
 
@@ -104,12 +105,28 @@ def split_folder(root: Path, split: str) -> Path:
     """Return the folder of a split; ``root`` itself, if it has none of train, val and test.
 
     Raises:
-        ValueError: if there are others, and not this one.
+        ValueError: if there are others, and not this one, or something beside them that might hold images.
     """
     available = [name for name in SPLITS if read_silently((root / name).is_dir, UNREADABLE)]
-    if available and split not in available:
+    if not available:
+        return root
+    if split not in available:
         raise ValueError(f"The image folder has no split {split!r}; it has {', '.join(available)}.")
-    return root / split if available else root
+    count = read_silently(lambda: len(_beside(root, available)), UNREADABLE)
+    if count:
+        # None is named, for folders may be called after patients.
+        raise ValueError(
+            f"The image folder holds {count} files or folders beside {', '.join(available)}, which belong to no split; "
+            "move their images into one, or move them away."
+        )
+    return root / split
+
+
+def _beside(root: Path, splits: Sequence[str]) -> list[Path]:
+    """Return what lies beside the folders of splits and might hold images."""
+    entries = [path for path in entries_of(root) if not is_note(path) and not is_empty(path)]
+    # Not by their names: on some disks Train is train.
+    return [path for path in entries if not (path.is_dir() and any(path.samefile(root / name) for name in splits))]
 
 
 def _open_folder(
