@@ -19,6 +19,7 @@ from monai_cadp.data.folder_entries import entries_of, is_empty, is_note, unclai
 from monai_cadp.data.image_reading import ReadImage
 from monai_cadp.data.silence import Refusal, read_silently
 from monai_cadp.data.subjects import subjects_by_name
+from monai_cadp.data.within import within
 
 __all__ = ["ClassFolder", "FlatFolder", "class_folder_names", "class_names_of"]
 
@@ -72,6 +73,7 @@ class ClassFolder(Dataset):
         subject_pattern: str | None = None,
     ) -> None:
         self.read_image = ReadImage(spatial_shape, in_channels, intensity_range)
+        self.input_folder = Path(root)
         found = class_folder_names(root)
         read_silently(lambda: _check_beside(Path(root)), UNREADABLE)
         self.class_names = tuple(found if classes is None else classes)
@@ -149,6 +151,7 @@ class FlatFolder(Dataset):
         subject_pattern: str | None = None,
     ) -> None:
         self.read_image = ReadImage(spatial_shape, in_channels, intensity_range)
+        self.input_folder = Path(root)
         self._paths = [str(path) for path in _image_files(_existing(root))]
         if not self._paths:
             raise ValueError(f"The folder holds no image file; expected DICOM or one of {', '.join(IMAGE_SUFFIXES)}.")
@@ -200,12 +203,8 @@ def class_names_of(images: Any) -> list[str] | None:
         >>> class_names_of([{"label": 0}]) is None
         True
     """
-    while not hasattr(images, "class_names"):
-        inner = getattr(images, "dataset", getattr(images, "data", None))
-        if not isinstance(images, Dataset) or not isinstance(inner, Dataset):
-            return None
-        images = inner
-    return list(images.class_names)
+    names = within(images, "class_names")
+    return None if names is None else list(names)
 
 
 def _existing(root: str | os.PathLike[str]) -> Path:

@@ -88,7 +88,10 @@ def open_images(
     if datalist_key is not None and not is_list:
         raise ValueError("datalist_key was given, but the source is not a .json file; leave it out.")
     if is_folder:
-        return _open_folder(path, split, spatial_shape, in_channels, intensity_range, classes, subject_pattern)
+        images = _open_folder(path, split, spatial_shape, in_channels, intensity_range, classes, subject_pattern)
+        # The one that was given, above its splits.
+        images.input_folder = path
+        return images
     if is_list:
         key = datalist_key or DATALIST_KEYS[split]
         return ImageList(path, spatial_shape, in_channels, intensity_range, datalist_key=key)
@@ -137,7 +140,7 @@ def _open_folder(
     intensity_range: tuple[float, float] | None,
     classes: Sequence[str] | None,
     subject_pattern: str | None,
-) -> Dataset:
+) -> ClassFolder | FlatFolder:
     folder, has_train = split_folder(root, split), read_silently((root / "train").is_dir, UNREADABLE)
     if not class_folder_names(folder):
         if classes is not None:
