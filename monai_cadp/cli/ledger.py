@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ def _init(options: argparse.Namespace) -> int:
     check_unit(options.unit)
     path = Path(options.secret_file)
     # A secret is never removed, whatever fails: the ledger may be there already.
-    secret = read_secret(path) if path.exists() else write_secret(path)
+    secret = read_secret(path) if os.path.exists(path) else write_secret(path)
     PrivacyLedger.create(options.ledger, secret, budget, unit=options.unit)
     print(
         "The ledger is made. Keep the file of its secret apart from it, and a copy safe: the ledger is lost without it."

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from monai_cadp.data import PublicGrid, image_grid, keep_pieces, outlined_slices, save_image_grid
+from monai_cadp.data.stage import check_output
 from monai_cadp.data.within import within
 from monai_cadp.privacy import PrivacyLedger
 from monai_cadp.privacy.exact_numbers import as_read
@@ -112,6 +113,7 @@ def release_folder(
             subject does not fit, several processes have no ledger, or the whole set exceeds ``set_epsilon``.
         BudgetExceededError: if a subject would be over its cap.
     """
+    check_output(Path(output_dir))
     _check_apart(images, Path(output_dir))
     images, left_out = readable_items(images, output_dir) if skip_unreadable else (images, 0)
     with listed_problems(images, output_dir, ledger) as images, ExitStack() as at_the_end:

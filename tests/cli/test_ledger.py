@@ -100,6 +100,12 @@ def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(run, tmp_path, opti
     assert printed.err.count("\n") == 1 and str(tmp_path) not in printed.err and "Traceback" not in printed.err
 
 
+def test_a_secret_whose_name_is_too_long_is_one_sentence(tmp_path, capsys):
+    place = ["--ledger", str(tmp_path / "ledger.db"), "--secret_file", str(tmp_path / (300 * "x"))]
+    assert main(["ledger", "init", "--epsilon", "1", *place]) == 2
+    assert capsys.readouterr().err.startswith("error: ") and not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("content", ["[1, 2]", "null", "no JSON"])
 def test_a_file_that_is_no_head_is_not_taken_for_one(run, ledger, tmp_path, content):
     (tmp_path / "head.json").write_text(content)

@@ -280,6 +280,15 @@ def test_an_output_among_the_originals_is_refused_before_anything_is_read_or_spe
     assert sorted(tmp_path.rglob("*")) == before and ledger.summary()["reserved"] == 0
 
 
+@pytest.mark.parametrize("place", [300 * "x", 240 * "x", "file/released", "file/new/released"])
+def test_an_output_that_cannot_be_made_is_refused_before_anything_is_read(tmp_path, mixed, refused, place):
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.iterdir())
+    with refused(ValueError, "^The output cannot be made"):
+        release_folder(small_privatizer(), mixed, tmp_path / place, skip_unreadable=True)
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_an_output_around_the_originals_is_refused(tmp_path, files, refused):
     (tmp_path / "out" / "in").mkdir(parents=True)
     originals = flat(tmp_path / "out" / "in", files)
