@@ -73,6 +73,11 @@ class LabelledVolumes(Dataset):
         if split not in DATALIST_KEYS:
             raise ValueError(f"The split is {split!r}; expected one of {', '.join(DATALIST_KEYS)}.")
         path, self._read = Path(source), read
+        if not os.path.exists(path):
+            raise ValueError(
+                "The input does not exist or may not be read; give a folder with images/ and labels/, or a datalist "
+                ".json."
+            )
         is_folder = read_silently(path.is_dir, UNREADABLE)
         self._labels: list[Tensor] = []
         self._subjects: Sequence[str] = []

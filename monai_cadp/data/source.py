@@ -67,7 +67,8 @@ def open_images(
         the last two where the source has them. It can be pickled for the workers of a loader.
 
     Raises:
-        ValueError: if the source is of no known kind, the split is missing, or a parameter does not belong to the kind.
+        ValueError: if the source is missing or of no known kind, the split is missing, or a parameter does not belong
+            to the kind.
 
     Example:
         >>> images = open_images("digits", split="train", spatial_shape=(16, 16))
@@ -77,8 +78,13 @@ def open_images(
     if split not in SPLITS:
         raise ValueError(f"The split is {split!r}; expected one of {', '.join(SPLITS)}.")
     path = Path(source)
-    if archive is not None and read_silently((path / archive).is_file, UNREADABLE):
+    if archive is not None and os.path.isfile(path / archive):
         path = path / archive
+    if str(source) != "digits" and not os.path.exists(path):
+        raise ValueError(
+            'The source does not exist or may not be read; give "digits", or the path of a folder, a .npz or a .json '
+            "file."
+        )
     is_folder = read_silently(path.is_dir, UNREADABLE)
     is_list = not is_folder and path.suffix.lower() == ".json"
     if classes is not None and not is_folder:
@@ -96,7 +102,7 @@ def open_images(
         key = datalist_key or DATALIST_KEYS[split]
         return ImageList(path, spatial_shape, in_channels, intensity_range, datalist_key=key)
     if str(source) != "digits" and path.suffix.lower() != ".npz":
-        raise ValueError('The source is of no known kind; expected "digits", a folder, a .npz or a .json file.')
+        raise ValueError('The source is a file of no known kind; expected "digits", a folder, a .npz or a .json file.')
     if intensity_range is not None:
         raise ValueError("intensity_range was given, but the source has a fixed scale; leave it out.")
     if str(source) == "digits":

@@ -146,6 +146,20 @@ def test_an_intensity_range_reaches_image_files(tmp_path):
     assert torch.allclose(image, torch.tensor(0.5))
 
 
+MISSING = [
+    lambda tmp_path: tmp_path / CANARY,
+    lambda tmp_path: tmp_path / f"{CANARY}.npz",
+    lambda tmp_path: tmp_path / f"{CANARY}.json",
+    lambda tmp_path: tmp_path / (20 * CANARY),
+]
+
+
+@pytest.mark.parametrize("missing", MISSING)
+def test_originals_that_are_missing_are_refused_without_their_name(tmp_path, refused, missing):
+    with refused(ValueError, "^The source does not exist or may not be read; give"):
+        open_originals(missing(tmp_path), None, (4, 4))
+
+
 @pytest.mark.parametrize(
     "make, parameters, reason",
     [
@@ -155,8 +169,10 @@ def test_an_intensity_range_reaches_image_files(tmp_path):
         (npz, {"datalist_key": "training"}, "datalist_key"),
         (npz, {"intensity_range": (0, 1)}, "intensity_range"),
         (digits, {"intensity_range": (0, 1)}, "intensity_range"),
-        (lambda tmp_path: tmp_path / CANARY, {}, "no known kind"),
-        (lambda tmp_path: tmp_path / f"{CANARY}.csv", {}, "no known kind"),
+        (lambda tmp_path: pictures(tmp_path) or tmp_path / "0.jpeg", {}, "is a file of no known kind"),
+        *((missing, {}, "does not exist") for missing in MISSING),
+        # Whoever mistypes the path of a folder is not told to leave its pattern out.
+        (MISSING[0], {"subject_pattern": "(a)"}, "does not exist"),
     ],
 )
 def test_what_does_not_belong_to_the_source_is_refused(tmp_path, make, parameters, reason):
