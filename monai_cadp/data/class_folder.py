@@ -218,13 +218,15 @@ def _image_files(folder: Path) -> list[Path]:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    entries = [path for path in entries_of(folder) if not is_note(path) and not is_empty(path)]
-    files = [path for path in entries if not path.is_dir()]
-    if len(files) < len(entries):
+    entries = [path for path in entries_of(folder) if not is_note(path)]
+    folders = {path for path in entries if path.is_dir()}
+    count = sum(not is_empty(path) for path in folders)
+    if count:
         raise Refusal(
-            f"{len(entries) - len(files)} folders lie in a folder of images, of which files alone are read; move their "
-            "images up into it, or the folders away."
+            f"{count} folders lie in a folder of images, of which files alone are read; move their images up "
+            "into it, or the folders away."
         )
+    files = [path for path in entries if path not in folders]
     images = [path for path in files if path.name.lower().endswith(IMAGE_SUFFIXES) or is_dicom(path)]
     others = unclaimed(files, images)
     if others:

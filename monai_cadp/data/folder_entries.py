@@ -41,7 +41,7 @@ def is_note(path: Path) -> bool:
         (True, True, False)
     """
     name = path.name.lower()
-    return not path.is_dir() and (name.endswith(NOTE_SUFFIXES) or name in NOTE_NAMES)
+    return (name.endswith(NOTE_SUFFIXES) or name in NOTE_NAMES) and not path.is_dir()
 
 
 def is_empty(path: Path) -> bool:
