@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ def add_parser(subparsers: Any) -> None:
     subject = add("subject", _subject, "show what one subject has spent, or give it caps of its own")
     subject.add_argument("--subject", required=True, help="the subject; - to read it from standard input")
     subject.add_argument("--epsilon", type=float, help="a new cap of its epsilon")
-    subject.add_argument("--delta", type=float, default=0.0, help="a new cap of its delta (default 0)")
+    subject.add_argument("--delta", type=float, help="a new cap of its delta, with one of its epsilon (default 0)")
     verify = add("verify", _verify, "check every entry, guarantee and release; exit code 1 if anything is wrong")
     verify.add_argument("--head", type=Path, help="a head that was kept elsewhere, to tell an older copy")
     head = add("head", _head, "write the signed last entry, to be kept elsewhere")
@@ -62,7 +63,7 @@ def _init(options: argparse.Namespace) -> int:
     check_unit(options.unit)
     path = Path(options.secret_file)
     # A secret is never removed, whatever fails: the ledger may be there already.
-    secret = read_secret(path) if path.exists() else write_secret(path)
+    secret = read_secret(path) if os.path.exists(path) else write_secret(path)
     PrivacyLedger.create(options.ledger, secret, budget, unit=options.unit)
     print(
         "The ledger is made. Keep the file of its secret apart from it, and a copy safe: the ledger is lost without it."
@@ -79,10 +80,12 @@ def _show(options: argparse.Namespace) -> int:
 def _subject(options: argparse.Namespace) -> int:
     from monai_cadp.privacy.exact_numbers import as_read
 
+    if options.epsilon is None and options.delta is not None:
+        raise ValueError("--delta was given without --epsilon; give both caps, which are set together.")
     ledger = _open(options)
     subject = sys.stdin.readline().strip() if options.subject == "-" else options.subject
     if options.epsilon is not None:
-        ledger.set_budget(subject, options.epsilon, options.delta)
+        ledger.set_budget(subject, options.epsilon, options.delta or 0.0)
     epsilon, delta = ledger.spent(subject)
     budget = ledger.budget_of(subject)
     spent, caps = (as_read(epsilon), as_read(delta)), (as_read(budget.epsilon), as_read(budget.delta))

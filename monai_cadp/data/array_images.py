@@ -44,6 +44,11 @@ class ArrayImages(Dataset):
         spatial_shape: Sequence[int] | None = None,
         in_channels: int | None = None,
     ) -> None:
+        if labels.dtype.kind not in "biuf" or labels.ndim not in (1, 2) or 0 in labels.shape[1:]:
+            raise ValueError(
+                f"Labels came as {labels.dtype} of shape {labels.shape}; expected class indices or vectors, numbers of "
+                "shape (N,), (N, 1) or (N, K)."
+            )
         if len(images) == 0 or len(images) != len(labels):
             raise ValueError(
                 f"There are {len(images)} images and {len(labels)} labels; expected as many, one at least."
@@ -66,8 +71,6 @@ class ArrayImages(Dataset):
 
 
 def _checked_labels(labels: np.ndarray) -> Tensor:
-    if labels.dtype.kind not in "biuf" or labels.ndim not in (1, 2):
-        raise ValueError("Labels are not numbers of shape (N,), (N, 1) or (N, K); expected class indices or vectors.")
     if labels.ndim == 2 and labels.shape[1] > 1:
         return torch.from_numpy(labels.astype(np.float32))
     if labels.dtype.kind == "f" or int(labels.min()) < 0:

@@ -13,25 +13,27 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from monai_cadp.data.decoding import IMAGE_SUFFIXES
+from monai_cadp.data.dicom_preamble import is_dicom
 from monai_cadp.data.file_items import file_items
+from monai_cadp.data.folder_entries import entries_of, is_empty, is_note, unclaimed
 from monai_cadp.data.image_reading import ReadImage
-from monai_cadp.data.silence import read_silently
+from monai_cadp.data.silence import Refusal, read_silently
 from monai_cadp.data.subjects import subjects_by_name
+from monai_cadp.data.within import within
 
 __all__ = ["ClassFolder", "FlatFolder", "class_folder_names", "class_names_of"]
 
 UNREADABLE = "The image folder could not be read; check its path and its permissions."
-# How folders are called that systems and programs make, such as .git, @eaDir, #recycle, $RECYCLE.BIN and __MACOSX.
-HIDDEN = (".", "@", "#", "$", "__")
 
 
 class ClassFolder(Dataset):
     r"""Items {"image": float32 (C, \*spatial) in [0, 1], "label": int64} from one sub folder of image files a class.
 
     This is the layout of the OCT and chest X-ray sets of Kermany et al. (``root`` is then their ``train`` or ``test``)
-    and of MedNIST. Files are read when an item is asked for. Hidden files and files that are not images are passed
-    over, and so are folders whose names begin with a dot, @, #, $ or two underscores: they are never a class. The
-    names of the classes are public; the names of the files are not, and appear nowhere.
+    and of MedNIST. Files are read when an item is asked for. Notes such as texts and tables, and what systems leave in
+    folders (hidden files, ``Thumbs.db``, ``@eaDir``, ``__MACOSX``), are passed over and never a class; whatever else
+    might be an image is refused. The names of the classes are public; the names of the files are not, and appear
+    nowhere.
 
     Args:
         root: folder that holds the class folders.
@@ -45,8 +47,9 @@ class ClassFolder(Dataset):
             code of the name of ``root``, which may be a split, and the path in it, or of a DICOM file's UIDs.
 
     Raises:
-        ValueError: if the folder is missing, a class folder is unknown, no image is found, two files are the same item,
-            or the pattern does not fit a name; when an item is read, as :class:`~monai_cadp.data.ReadImage`.
+        ValueError: if the folder is missing, a class folder is unknown, no image is found, something might be one that
+            is not read, two files are the same item, or the pattern does not fit a name; when an item is read, as
+            :class:`~monai_cadp.data.ReadImage`.
 
     Example:
         >>> import tempfile
@@ -70,7 +73,9 @@ class ClassFolder(Dataset):
         subject_pattern: str | None = None,
     ) -> None:
         self.read_image = ReadImage(spatial_shape, in_channels, intensity_range)
+        self.input_folder = Path(root)
         found = class_folder_names(root)
+        read_silently(lambda: _check_beside(Path(root)), UNREADABLE)
         self.class_names = tuple(found if classes is None else classes)
         if len(set(self.class_names)) != len(self.class_names):
             raise ValueError("A class is named twice in classes; expected every name once.")
@@ -117,15 +122,16 @@ class FlatFolder(Dataset):
     r"""Items {"image": float32 (C, \*spatial) in [0, 1]} from one folder of image files without labels.
 
     Args:
-        root: folder that holds the files; hidden files and files that are not images are passed over.
+        root: folder that holds the files; what is passed over and refused in it, :class:`ClassFolder` says.
         spatial_shape: public size in voxels.
         in_channels: channels of the tensors.
         intensity_range: the values (low, high) that become 0 and 1; see :class:`~monai_cadp.data.ReadImage`.
         subject_pattern: as in :class:`ClassFolder`.
 
     Raises:
-        ValueError: if the folder is missing, holds no image, two files are the same item, or the pattern does not fit a
-            name; when an item is read, as :class:`~monai_cadp.data.ReadImage`.
+        ValueError: if the folder is missing, holds no image, or something that might be one and is not read, two files
+            are the same item, or the pattern does not fit a name; when an item is read, as
+            :class:`~monai_cadp.data.ReadImage`.
 
     Example:
         >>> import tempfile
@@ -145,9 +151,10 @@ class FlatFolder(Dataset):
         subject_pattern: str | None = None,
     ) -> None:
         self.read_image = ReadImage(spatial_shape, in_channels, intensity_range)
+        self.input_folder = Path(root)
         self._paths = [str(path) for path in _image_files(_existing(root))]
         if not self._paths:
-            raise ValueError(f"The folder holds no image file; expected one of {', '.join(IMAGE_SUFFIXES)}.")
+            raise ValueError(f"The folder holds no image file; expected DICOM or one of {', '.join(IMAGE_SUFFIXES)}.")
         self._subjects = _subjects(root, self._paths, subject_pattern)
 
     def __len__(self) -> int:
@@ -165,7 +172,7 @@ class FlatFolder(Dataset):
 
 
 def class_folder_names(root: str | os.PathLike[str]) -> list[str]:
-    """Return the sorted names of the sub folders of ``root`` that are not hidden, as in :class:`ClassFolder`.
+    """Return the sorted names of the sub folders of ``root`` that no system has made, as in :class:`ClassFolder`.
 
     Args:
         root: folder that holds class folders.
@@ -178,7 +185,7 @@ def class_folder_names(root: str | os.PathLike[str]) -> list[str]:
     """
     folder = _existing(root)
     return read_silently(
-        lambda: sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(HIDDEN)),
+        lambda: [path.name for path in entries_of(folder) if path.is_dir()],
         UNREADABLE,
     )
 
@@ -196,12 +203,8 @@ def class_names_of(images: Any) -> list[str] | None:
         >>> class_names_of([{"label": 0}]) is None
         True
     """
-    while not hasattr(images, "class_names"):
-        inner = getattr(images, "dataset", getattr(images, "data", None))
-        if not isinstance(images, Dataset) or not isinstance(inner, Dataset):
-            return None
-        images = inner
-    return list(images.class_names)
+    names = within(images, "class_names")
+    return None if names is None else list(names)
 
 
 def _existing(root: str | os.PathLike[str]) -> Path:
@@ -211,14 +214,38 @@ def _existing(root: str | os.PathLike[str]) -> Path:
 
 
 def _image_files(folder: Path) -> list[Path]:
-    return read_silently(
-        lambda: sorted(
-            path
-            for path in folder.iterdir()
-            if path.is_file() and not path.name.startswith(".") and path.name.lower().endswith(IMAGE_SUFFIXES)
-        ),
-        UNREADABLE,
-    )
+    return read_silently(lambda: _images_in(folder), UNREADABLE)
+
+
+def _images_in(folder: Path) -> list[Path]:
+    entries = [path for path in entries_of(folder) if not is_note(path)]
+    folders = {path for path in entries if path.is_dir()}
+    count = sum(not is_empty(path) for path in folders)
+    if count:
+        raise Refusal(
+            f"{count} folders lie in a folder of images, of which files alone are read; move their images up "
+            "into it, or the folders away."
+        )
+    files = [path for path in entries if path not in folders]
+    images = [path for path in files if path.name.lower().endswith(IMAGE_SUFFIXES) or is_dicom(path)]
+    others = unclaimed(files, images)
+    if others:
+        raise Refusal(
+            f"{len(others)} files in a folder of images are neither DICOM nor of the formats "
+            f"{', '.join(IMAGE_SUFFIXES)}, nor notes such as .txt or .csv; convert what is an image, and move the "
+            "others away."
+        )
+    return images
+
+
+def _check_beside(root: Path) -> None:
+    """Refuse what lies beside class folders and might be an image, or is a link to a folder that is not there."""
+    others = [path for path in entries_of(root) if not path.is_dir() and not is_note(path)]
+    if others:
+        raise Refusal(
+            f"{len(others)} files, or links to what is not there, lie beside folders, which are taken for classes; "
+            "move every image into the folder of its class, and what is no image away, or the folders."
+        )
 
 
 def _subjects(root: str | os.PathLike[str], paths: Sequence[str], pattern: str | None) -> Sequence[dict[str, str]]:

@@ -93,6 +93,8 @@ class ImageList(Dataset):
 
 def load_datalist(path: Path, key: str) -> Any:
     """Return one list of a JSON file; raises ValueError, without a path, where there is none."""
+    if not os.path.isfile(path):
+        raise ValueError("The datalist file does not exist or may not be read; check its path and its permissions.")
     content = None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -100,24 +102,38 @@ def load_datalist(path: Path, key: str) -> Any:
         pass
     # Raised here, outside the except clause, so that no inner error carries the path or the content.
     if not isinstance(content, dict):
-        raise ValueError("The datalist file is missing or not a JSON object; expected lists of entries under keys.")
+        raise ValueError(
+            "The datalist file holds no JSON object, or may not be read; expected lists of entries under keys such as "
+            '"training".'
+        )
     if key not in content:
-        raise ValueError(f"The datalist file has no list {key!r}; choose its datalist_key.")
+        raise ValueError(
+            f"The datalist file has no list {key!r}; call one of its lists so, or choose another by the datalist_key "
+            "or the split."
+        )
     return content[key]
 
 
 def checked_entries(datalist: Any, paths: Sequence[str] = ("image",)) -> Sequence[Mapping[str, Any]]:
     """Return a datalist all of whose entries have these paths; raises ValueError, naming positions only."""
     if not isinstance(datalist, list | tuple) or not datalist:
-        raise ValueError('The datalist is empty or no list; expected entries {"image": path, "label": number}.')
-    for position, entry in enumerate(datalist):
+        came = "empty" if isinstance(datalist, list | tuple) else "no list"
+        form = ", ".join(f'"{key}": path' for key in paths)
+        raise ValueError(f"The datalist is {came}; expected a list of entries {{{form}}}, one for each image.")
+    for number, entry in enumerate(datalist, 1):
         for key in paths:
             if not isinstance(entry, Mapping) or not isinstance(entry.get(key), str | os.PathLike):
-                raise ValueError(f'Entry {position} of the datalist has no path under "{key}"; expected one.')
+                raise ValueError(
+                    f'Entry {number} of {len(datalist)} of the datalist has no text under "{key}"; expected the path '
+                    "of one file."
+                )
     for key in ("label", "subject"):
         count = sum(key in entry for entry in datalist)
         if count not in (0, len(datalist)):
-            raise ValueError(f'{count} of {len(datalist)} entries of the datalist have "{key}"; expected all or none.')
+            raise ValueError(
+                f'{count} of {len(datalist)} entries of the datalist have "{key}"; expected all or none: add the '
+                "others, or remove these."
+            )
     for entry in datalist:
         if "subject" in entry:
             SubjectId(entry["subject"])

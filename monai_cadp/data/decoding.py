@@ -58,10 +58,13 @@ def decode_image(path: str | os.PathLike[str], spatial_dims: int) -> DecodedImag
 
 
 def _decode(path: Path, spatial_dims: int) -> DecodedImage:
-    if not path.exists():
-        raise Refusal("An image file does not exist or may not be read; check the paths and their base folder.")
-    if path.is_dir():
+    # Not by methods of the path, which fail for names that are too long.
+    if os.path.isdir(path):
         return _decode_series(path)
+    if not os.path.isfile(path):
+        raise Refusal(
+            "An image file does not exist, is no file, or may not be read; check the paths and their base folder."
+        )
     name = path.name.lower()
     for suffix, decoder in DECODERS.items():
         if name.endswith(suffix):
@@ -147,7 +150,7 @@ def _decode_series(folder: Path) -> DecodedImage:
 
 
 DECODERS: dict[str, Callable[[Path, int], DecodedImage]] = {
-    **dict.fromkeys((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"), _decode_picture),
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff"), _decode_picture),
     **dict.fromkeys((".nii", ".nii.gz"), decode_nifti),
     **dict.fromkeys((".dcm", ".dicom", ".ima"), _decode_dicom),
     **dict.fromkeys((".mha", ".mhd", ".nrrd", ".nhdr"), decode_itk),

@@ -15,11 +15,14 @@ DIRECTORY = "1.2.840.10008.1.3.10"
 
 
 def is_dicom(path: Path) -> bool:
-    """Return whether a file begins as a DICOM file does; raises OSError, which names it, if it may not be read.
+    """Return whether a path is of a file that begins as DICOM does; raises OSError, which names it, if it is not read.
 
     References:
         DICOM PS3.10, section 7.1 (DICOM file meta information).
     """
+    # Whoever opens a pipe waits for somebody who writes into it.
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
         return file.read(START + len(MARK))[START:] == MARK
 

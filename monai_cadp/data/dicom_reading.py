@@ -14,6 +14,7 @@ from pydicom.pixels import apply_color_lut, apply_rescale, pixel_array
 
 from monai_cadp.data.decoded_image import DecodedImage, numeric, to_ras
 from monai_cadp.data.dicom_preamble import is_dicom, is_directory
+from monai_cadp.data.folder_entries import entries_of, is_empty
 from monai_cadp.data.silence import Refusal, silenced_descriptors
 from monai_cadp.extras import extra
 
@@ -58,8 +59,8 @@ def decode_dicom(path: Path) -> DecodedImage:
 
 def decode_dicom_series(folder: Path) -> DecodedImage:
     """Decode a folder that holds one series of parallel slices at equal distances, or one file with all of them."""
-    entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    paths = [path for path in entries if path.is_file()]
+    entries = [path for path in entries_of(folder) if not is_empty(path)]
+    paths = [path for path in entries if not path.is_dir()]
     if paths and len(paths) < len(entries):
         raise Refusal(
             f"A folder holds DICOM files, and {len(entries) - len(paths)} folders beside them; give every series a "
@@ -206,7 +207,7 @@ def _read(path: Path) -> FileDataset:
 
 def _lacks_preamble(path: Path) -> bool:
     """Tell whether a file begins with a group of DICOM elements at once."""
-    if is_dicom(path):
+    if is_dicom(path) or not path.is_file():
         return False
     try:
         header = pydicom.dcmread(path, force=True, stop_before_pixels=True)

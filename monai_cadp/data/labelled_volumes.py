@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from monai_cadp.data.datalist import checked_entries, labels_of, load_datalist
 from monai_cadp.data.dicom_preamble import is_dicom
 from monai_cadp.data.file_items import file_items
+from monai_cadp.data.folder_entries import entries_of
 from monai_cadp.data.labelled_volume_reading import ReadLabelledVolume
 from monai_cadp.data.silence import Refusal, read_silently
 from monai_cadp.data.source import DATALIST_KEYS
@@ -72,6 +73,11 @@ class LabelledVolumes(Dataset):
         if split not in DATALIST_KEYS:
             raise ValueError(f"The split is {split!r}; expected one of {', '.join(DATALIST_KEYS)}.")
         path, self._read = Path(source), read
+        if not os.path.exists(path):
+            raise ValueError(
+                "The input does not exist or may not be read; give a folder with images/ and labels/, or a datalist "
+                ".json."
+            )
         is_folder = read_silently(path.is_dir, UNREADABLE)
         self._labels: list[Tensor] = []
         self._subjects: Sequence[str] = []
@@ -81,6 +87,7 @@ class LabelledVolumes(Dataset):
                     "A datalist_key was given, but the source is a folder, which is one set; leave the key out, or "
                     "give a datalist .json."
                 )
+            self.input_folder = path
             base, pairs = path, read_silently(lambda: _pairs(path), UNREADABLE)
             if subject_pattern is not None:
                 self._subjects = subjects_by_name([image for image, _ in pairs], subject_pattern)
@@ -135,8 +142,7 @@ def _named(folder: Path) -> dict[str, str]:
     """Return the names of the volumes of a folder, by these names without ending."""
     if not folder.is_dir():
         raise Refusal("The input is neither a folder with images/ and labels/ nor a datalist .json; give one of them.")
-    entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    volumes, others = volumes_among(entries)
+    volumes, others = volumes_among(entries_of(folder))
     # Of many frames: a volume, or the segments of one.
     frames = [path for path in others if is_dicom(path)]
     named = {without_ending(path.name): path.name for path in sorted([*volumes, *frames])}

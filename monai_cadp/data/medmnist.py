@@ -61,10 +61,13 @@ class NpzImages(ArrayImages):
         images, labels, patients = _load(file, split)
         if images.dtype != np.uint8:
             raise ValueError(f"The .npz file holds images of dtype {images.dtype}; expected uint8, as in MedMNIST.")
+        images = _channels_first(images)
+        if labels.ndim == 0:
+            raise ValueError("The .npz file holds a single label; expected labels of shape (N,), (N, 1) or (N, K).")
         self._subjects = [] if patients is None else _subjects(patients, len(images))
         self._place = f"{os.path.basename(os.path.realpath(file))}/{split}"
         super().__init__(
-            _channels_first(images)[:max_items],
+            images[:max_items],
             labels[:max_items],
             largest_value=255,
             spatial_shape=spatial_shape,
@@ -81,21 +84,30 @@ class NpzImages(ArrayImages):
 
 
 def _load(file: str | os.PathLike[str], split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    available: list[str] | None = None
+    if not os.path.isfile(file):
+        raise ValueError("The .npz file does not exist or may not be read; check its path and its permissions.")
+    needed = (f"{split}_images", f"{split}_labels")
+    names: list[str] | None = None
     try:
         # Opened here: NumPy leaves a damaged file open, and the warning about that holds its path.
         with open(file, "rb") as content, np.load(content, allow_pickle=False) as archive:
-            if {f"{split}_images", f"{split}_labels"} <= set(archive.files):
+            if set(needed) <= set(archive.files):
                 patients = archive[f"{split}_patients"] if f"{split}_patients" in archive.files else None
-                return archive[f"{split}_images"], archive[f"{split}_labels"], patients
-            available = [name for name in ("train", "val", "test") if f"{name}_images" in archive.files]
+                return archive[needed[0]], archive[needed[1]], patients
+            names = archive.files
     except Exception:
         pass
     # Raised here, outside the except clause, so that no inner error carries the path.
-    if available is None:
-        raise ValueError("The .npz file is missing, damaged or holds pickled objects; expected MedMNIST's format.")
+    if names is None:
+        raise ValueError(
+            "The .npz file is damaged, no archive of NumPy, or holds pickled objects; expected arrays of numbers in "
+            "MedMNIST's format, as numpy.savez writes them."
+        )
+    missing = " and no ".join(name for name in needed if name not in names)
+    available = [name for name in ("train", "val", "test") if {f"{name}_images", f"{name}_labels"} <= set(names)]
     raise ValueError(
-        f"The .npz file has no images and labels of split {split!r}; it has {', '.join(available) or 'no split'}."
+        f"The .npz file has no {missing}, which the split {split!r} needs; add what is missing, or choose a split that "
+        f"is whole, of which it has {', '.join(available) or 'none'}."
     )
 
 

@@ -47,10 +47,11 @@ def open_originals(
         >>> len(open_originals("digits", split=None, spatial_shape=(8, 8)))
         360
     """
-    folder = Path(source)
-    if split is not None and folder.is_dir() and not any((folder / name).is_dir() for name in SPLITS):
+    # Not by methods of the path, which fail for names that are too long.
+    is_folder = os.path.isdir(source)
+    if split is not None and is_folder and not any(os.path.isdir(os.path.join(source, name)) for name in SPLITS):
         raise ValueError("A split was given, but the image folder has none of train, val and test; leave it out.")
     split = split or "test"
-    if not folder.is_dir() or not class_folder_names(split_folder(folder, split)):
+    if not is_folder or not class_folder_names(split_folder(Path(source), split)):
         class_names = None
     return open_images(source, split, spatial_shape, in_channels, intensity_range, class_names, None, subject_pattern)

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from monai_cadp.data.class_folder import UNREADABLE, ClassFolder, FlatFolder, class_folder_names
 from monai_cadp.data.datalist import ImageList
 from monai_cadp.data.digits import Digits
+from monai_cadp.data.folder_entries import entries_of, is_empty, is_note
 from monai_cadp.data.medmnist import NpzImages
 from monai_cadp.data.silence import read_silently
 
@@ -66,7 +67,8 @@ def open_images(
         the last two where the source has them. It can be pickled for the workers of a loader.
 
     Raises:
-        ValueError: if the source is of no known kind, the split is missing, or a parameter does not belong to the kind.
+        ValueError: if the source is missing or of no known kind, the split is missing, or a parameter does not belong
+            to the kind.
 
     Example:
         >>> images = open_images("digits", split="train", spatial_shape=(16, 16))
@@ -76,8 +78,13 @@ def open_images(
     if split not in SPLITS:
         raise ValueError(f"The split is {split!r}; expected one of {', '.join(SPLITS)}.")
     path = Path(source)
-    if archive is not None and read_silently((path / archive).is_file, UNREADABLE):
+    if archive is not None and os.path.isfile(path / archive):
         path = path / archive
+    if str(source) != "digits" and not os.path.exists(path):
+        raise ValueError(
+            'The source does not exist or may not be read; give "digits", or the path of a folder, a .npz or a .json '
+            "file."
+        )
     is_folder = read_silently(path.is_dir, UNREADABLE)
     is_list = not is_folder and path.suffix.lower() == ".json"
     if classes is not None and not is_folder:
@@ -87,12 +94,15 @@ def open_images(
     if datalist_key is not None and not is_list:
         raise ValueError("datalist_key was given, but the source is not a .json file; leave it out.")
     if is_folder:
-        return _open_folder(path, split, spatial_shape, in_channels, intensity_range, classes, subject_pattern)
+        images = _open_folder(path, split, spatial_shape, in_channels, intensity_range, classes, subject_pattern)
+        # The one that was given, above its splits.
+        images.input_folder = path
+        return images
     if is_list:
         key = datalist_key or DATALIST_KEYS[split]
         return ImageList(path, spatial_shape, in_channels, intensity_range, datalist_key=key)
     if str(source) != "digits" and path.suffix.lower() != ".npz":
-        raise ValueError('The source is of no known kind; expected "digits", a folder, a .npz or a .json file.')
+        raise ValueError('The source is a file of no known kind; expected "digits", a folder, a .npz or a .json file.')
     if intensity_range is not None:
         raise ValueError("intensity_range was given, but the source has a fixed scale; leave it out.")
     if str(source) == "digits":
@@ -104,12 +114,28 @@ def split_folder(root: Path, split: str) -> Path:
     """Return the folder of a split; ``root`` itself, if it has none of train, val and test.
 
     Raises:
-        ValueError: if there are others, and not this one.
+        ValueError: if there are others, and not this one, or something beside them that might hold images.
     """
     available = [name for name in SPLITS if read_silently((root / name).is_dir, UNREADABLE)]
-    if available and split not in available:
+    if not available:
+        return root
+    if split not in available:
         raise ValueError(f"The image folder has no split {split!r}; it has {', '.join(available)}.")
-    return root / split if available else root
+    count = read_silently(lambda: len(_beside(root, available)), UNREADABLE)
+    if count:
+        # None is named, for folders may be called after patients.
+        raise ValueError(
+            f"The image folder holds {count} files or folders beside {', '.join(available)}, which belong to no split; "
+            "move their images into one, or move them away."
+        )
+    return root / split
+
+
+def _beside(root: Path, splits: Sequence[str]) -> list[Path]:
+    """Return what lies beside the folders of splits and might hold images."""
+    entries = [path for path in entries_of(root) if not is_note(path) and not is_empty(path)]
+    # Not by their names: on some disks Train is train.
+    return [path for path in entries if not (path.is_dir() and any(path.samefile(root / name) for name in splits))]
 
 
 def _open_folder(
@@ -120,7 +146,7 @@ def _open_folder(
     intensity_range: tuple[float, float] | None,
     classes: Sequence[str] | None,
     subject_pattern: str | None,
-) -> Dataset:
+) -> ClassFolder | FlatFolder:
     folder, has_train = split_folder(root, split), read_silently((root / "train").is_dir, UNREADABLE)
     if not class_folder_names(folder):
         if classes is not None:

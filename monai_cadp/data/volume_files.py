@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from monai_cadp.data.dicom_preamble import is_dicom
 from monai_cadp.data.file_items import file_items
+from monai_cadp.data.folder_entries import entries_of, is_empty, is_note, unclaimed
 from monai_cadp.data.silence import Refusal, read_silently
 from monai_cadp.data.subjects import subjects_by_name
 from monai_cadp.data.subjects_file import subjects_by_file
@@ -24,22 +25,17 @@ __all__ = ["VolumeFiles", "volumes_among"]
 
 UNREADABLE = "The input could not be read; check its path and its permissions."
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr")
-# Of files that hold the voxels of a header of text, under the header's name.
-HEADER_SUFFIXES, VOXEL_SUFFIXES = (".mhd", ".nhdr"), (".raw", ".zraw", ".raw.gz", ".gz")
-# What lies beside scans and is none.
-NOTE_SUFFIXES = (
-    *(".json", ".csv", ".tsv", ".txt", ".md", ".yaml", ".yml", ".xml", ".html", ".log", ".pdf"),
-    *(".png", ".jpg", ".jpeg", ".bval", ".bvec", ".db", ".ini"),
-)
+# Of what lies beside scans and is none.
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 class VolumeFiles(Dataset):
     r"""Items {"image": float32 (1, \*spatial) in [0, 1]} of one scan or of a folder of scans.
 
     A folder whose own files are DICOM is one series. Any other folder holds NIfTI, MetaImage or NRRD files, and sub
-    folders with one DICOM series each. Hidden files, and notes such as tables, texts and pictures, are passed over;
-    whatever else might be a scan is refused. Scans are read when an
-    item is asked for.
+    folders with one DICOM series each. Notes such as tables, texts and pictures, empty folders, and what systems leave
+    in folders (hidden files, ``Thumbs.db``, ``@eaDir``, ``__MACOSX``) are passed over; whatever else might be a scan is
+    refused. Scans are read when an item is asked for.
 
     Args:
         source: the file or folder.
@@ -85,6 +81,7 @@ class VolumeFiles(Dataset):
             raise ValueError("A file of subjects was given beside another source of them; give one of them, or none.")
         if subject is not None:
             SubjectId(subject)
+        self.input_folder = Path(source)
         self._paths, self._read = read_silently(lambda: _scans(Path(source)), UNREADABLE), read
         self._label: dict[str, Tensor] = {} if label is None else {"label": torch.tensor(label)}
         # The name of "." is that of its folder.
@@ -123,12 +120,15 @@ def _scans(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
     if not source.is_dir():
-        raise Refusal("The input does not exist; give a NIfTI file, the folder of a DICOM series, or a folder.")
-    entries = [path for path in sorted(source.iterdir()) if not path.name.startswith(".")]
-    if any(path.is_file() and is_dicom(path) for path in entries):
+        raise Refusal(
+            "The input does not exist, or is neither file nor folder; give a NIfTI file, the folder of a DICOM "
+            "series, or a folder of either."
+        )
+    entries = entries_of(source)
+    if any(is_dicom(path) for path in entries):
         return [source]
     scans, others = volumes_among(entries)
-    others = [path for path in others if not path.name.lower().endswith(NOTE_SUFFIXES)]
+    others = [path for path in others if not is_note(path) and not path.name.lower().endswith(PICTURE_SUFFIXES)]
     if others:
         raise Refusal(
             f"{len(others)} files of a folder are neither NIfTI, MetaImage or NRRD nor notes; convert what is a scan, "
@@ -140,13 +140,12 @@ def _scans(source: Path) -> list[Path]:
 
 
 def volumes_among(entries: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Return the volumes and folders among the entries of a folder, and what is none; voxels belong to their header.
+    """Return the volumes and folders among the entries of a folder, and what is none; empty folders are neither.
 
     Example:
         >>> volumes_among([Path("a.mhd"), Path("a.raw"), Path("b.raw"), Path("c.nii")])[1]
         [PosixPath('b.raw')]
     """
+    entries = [path for path in entries if not is_empty(path)]
     volumes = [path for path in entries if path.is_dir() or path.name.lower().endswith(VOLUME_SUFFIXES)]
-    stems = [path.name[: path.name.rindex(".")] for path in volumes if path.name.lower().endswith(HEADER_SUFFIXES)]
-    voxels = {stem + suffix for stem in stems for suffix in VOXEL_SUFFIXES}
-    return volumes, [path for path in entries if path not in volumes and path.name not in voxels]
+    return volumes, unclaimed(entries, volumes)

@@ -6,13 +6,13 @@ from __future__ import annotations
 import math
 from numbers import Real
 
-__all__ = ["checked_delta", "checked_epsilon", "checked_positive"]
+__all__ = ["checked_delta", "checked_epsilon", "checked_positive", "stated"]
 
 
 def checked_positive(name: str, value: float) -> float:
     """Return the value as a float, or raise ValueError in one sentence if it is not a finite number above 0."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise ValueError(f"{name} is of type {type(value).__name__}; expected a finite number above 0.")
+        raise ValueError(f"{name} is {stated(value)}; expected a finite number above 0.")
     try:
         number = float(value)
     except OverflowError:
@@ -33,3 +33,13 @@ def checked_delta(delta: float) -> float:
     if number >= 1:
         raise ValueError(f"delta is {number}; expected a number between 0 and 1, far below 1 / (number of people).")
     return number
+
+
+def stated(value: object) -> str:
+    """Return how an error names a value that is no number: as it was typed, or by its type where it may be long.
+
+    Example:
+        >>> stated(None), stated("8"), stated([1, 2])
+        ('None', "'8'", 'a list')
+    """
+    return repr(value) if value is None or isinstance(value, bool | str) else f"a {type(value).__name__}"

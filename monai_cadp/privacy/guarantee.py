@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from typing import Any
 
+from monai_cadp.privacy.checks import stated
 from monai_cadp.privacy.exact_numbers import as_read, as_written, rounded_up
 from monai_cadp.privacy.interval import Interval, exponential
 from monai_cadp.privacy.shuffling import Subset, shuffled_epsilon
@@ -280,7 +281,7 @@ def _without_derived(mechanism: Any, parameters: dict[str, Any]) -> dict[str, An
 
 def _number(name: str, value: Any, limit: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"The {name} of a guarantee is of type {type(value).__name__}; expected a number, 0 or more.")
+        raise ValueError(f"The {name} of a guarantee is {stated(value)}; expected a number, 0 or more.")
     if not 0 <= value < limit:
         raise ValueError(f"The {name} of a guarantee is {value}; expected a number of 0 or more, below {limit:g}.")
     return float(value)

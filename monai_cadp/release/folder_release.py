@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,6 +15,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from monai_cadp.data import PublicGrid, image_grid, keep_pieces, outlined_slices, save_image_grid
+from monai_cadp.data.stage import check_output
+from monai_cadp.data.within import within
 from monai_cadp.privacy import PrivacyLedger
 from monai_cadp.privacy.exact_numbers import as_read
 from monai_cadp.release.problems import listed_problems, readable_items
@@ -106,10 +109,12 @@ def release_folder(
         The folder.
 
     Raises:
-        ValueError: if the folder exists, an image, label, condition or subject does not fit, several processes have
-            no ledger, or the whole set exceeds ``set_epsilon``.
+        ValueError: if the folder exists, it lies in that of the images or they in it, an image, label, condition or
+            subject does not fit, several processes have no ledger, or the whole set exceeds ``set_epsilon``.
         BudgetExceededError: if a subject would be over its cap.
     """
+    check_output(Path(output_dir))
+    _check_apart(images, Path(output_dir))
     images, left_out = readable_items(images, output_dir) if skip_unreadable else (images, 0)
     with listed_problems(images, output_dir, ledger) as images, ExitStack() as at_the_end:
         releaser = recorded_in(privatizer, ledger, images, batch_size)
@@ -176,6 +181,26 @@ def release_folder(
         )
         print(f"{count} images released with {together}epsilon {as_read(guarantee['epsilon'])} each: {output_dir}")
         return output_dir
+
+
+def _check_apart(images: Dataset, output_dir: Path) -> None:
+    """Refuse an output among the originals, where the next release would take it for some of them."""
+    given = within(images, "input_folder")
+    if given is None:
+        return
+    if _lies_in(output_dir, given):
+        raise ValueError(
+            "The output folder lies in the input folder, where the next release would take it, and the preview beside "
+            "it, for originals; give an output folder outside."
+        )
+    if _lies_in(given, output_dir):
+        raise ValueError("The input folder lies in the output folder; give a new folder for the output.")
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    """Tell whether a path is a folder or in it, however the two are spelled, and wherever links lead."""
+    real = Path(os.path.realpath(path))
+    return os.path.exists(folder) and any(os.path.exists(one) and one.samefile(folder) for one in (real, *real.parents))
 
 
 def _clipped(

@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 
 from monai_cadp.data import split_masks
-from monai_cadp.data.stage import Stage
+from monai_cadp.data.stage import Stage, check_output
 from monai_cadp.extras import extra
 
 __all__ = ["ReleasedFolder", "nameless_errors", "software_versions"]
@@ -68,8 +68,8 @@ class ReleasedFolder:
         image_format: of images in two dimensions, "png" or "dicom".
 
     Raises:
-        ValueError: if the folder exists and is not empty, ``num_expected`` is not positive, or the format is unknown;
-            nothing is written then.
+        ValueError: if the folder exists and is not empty, or can never be made, ``num_expected`` is not positive, or
+            the format is unknown; nothing is written then.
 
     Example:
         >>> import tempfile
@@ -295,6 +295,7 @@ class ReleasedFolder:
         return gzip.compress(volume.to_bytes(), mtime=0)
 
     def _refuse_existing(self) -> None:
+        check_output(self.output_dir)
         if self.output_dir.is_symlink() or (self.output_dir.exists() and not self.output_dir.is_dir()):
             raise ValueError("The output folder's path is a file or a link; give a new folder.")
         if self.output_dir.is_dir() and any(self.output_dir.iterdir()):

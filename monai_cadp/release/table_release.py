@@ -16,7 +16,7 @@ import ignite.distributed as idist
 from torch import Tensor
 
 from monai_cadp.data import TableRows, TableSchema
-from monai_cadp.data.stage import Stage
+from monai_cadp.data.stage import Stage, check_output
 from monai_cadp.privacy import PrivacyLedger
 from monai_cadp.privacy.exact_numbers import as_read
 from monai_cadp.release.problems import listed_problems
@@ -126,6 +126,7 @@ def release_table(
     card = output.with_name(output.stem + CARD)
     if output.suffix != ".csv":
         raise ValueError(f"The output has the ending {output.suffix!r}; expected the name of a new .csv file.")
+    check_output(output)
     _refuse_existing(output, card)
     releaser = recorded_in(privatizer, ledger, table, batch_size)
     check_conditions(releaser, table)

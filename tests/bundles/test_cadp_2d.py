@@ -416,7 +416,7 @@ def test_a_network_of_public_images_is_trained_further_privately(tmp_path):
 def test_private_training_needs_a_budget_and_refuses_a_network_of_private_images(tmp_path, checkpoint):
     with pytest.raises(Exception) as caught:
         train_privately(tmp_path, delta=1e-5)
-    assert "epsilon is of type NoneType" in refusal(caught)
+    assert "epsilon is None; expected a finite number above 0" in refusal(caught)
     with pytest.raises(Exception) as caught:
         train_privately(tmp_path, "finetune_dp", pretrained=str(checkpoint), epsilon=6.0, delta=1e-5)
     assert "nothing can undo" in refusal(caught)

@@ -212,7 +212,7 @@ def test_volumes_of_one_patient_share_a_budget(checkpoint, torsos, tmp_path):
         ({"declared": ["size_1"]}, "size_1"),
         ({"num_candidates": 16}, "'num_candidates' was given without 'declared'"),
         ({"datalist_key": "test"}, "datalist_key was given, but the source is a folder"),
-        ({"input": "nothing"}, "missing or not a JSON object"),
+        ({"input": "nothing"}, "The input does not exist"),
     ],
 )
 def test_what_cannot_be_done_is_refused_and_leaves_nothing(checkpoint, torsos, tmp_path, options, match):

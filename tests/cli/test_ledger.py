@@ -87,6 +87,7 @@ def test_export_writes_all_entries_and_no_content(run, ledger, tmp_path):
     [
         (["show"], "no ledger at this place"),
         (["init", "--epsilon", "0"], "epsilon is 0.0"),
+        (["subject", "--subject", "anna", "--delta", "1e-6"], "--delta was given without --epsilon; give both"),
         (["verify", "--head", "missing.json"], "kept head could not be read"),
     ],
 )
@@ -97,6 +98,12 @@ def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(run, tmp_path, opti
     code, printed = run(*options)
     assert code == 2 and message in printed.err
     assert printed.err.count("\n") == 1 and str(tmp_path) not in printed.err and "Traceback" not in printed.err
+
+
+def test_a_secret_whose_name_is_too_long_is_one_sentence(tmp_path, capsys):
+    place = ["--ledger", str(tmp_path / "ledger.db"), "--secret_file", str(tmp_path / (300 * "x"))]
+    assert main(["ledger", "init", "--epsilon", "1", *place]) == 2
+    assert capsys.readouterr().err.startswith("error: ") and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("content", ["[1, 2]", "null", "no JSON"])

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Class folders give labels by their names; folders and files that do not belong are passed over or refused unnamed."""
+"""Class folders give labels by their names; what does not belong is passed over or refused, and never named."""
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
+import SimpleITK
 import torch
 from monai.data import Dataset as MonaiDataset
 from PIL import Image
@@ -45,14 +48,79 @@ def test_each_label_belongs_to_its_image(tmp_path):
     assert images[0]["image"].shape == (3, 4, 4)
 
 
-def test_hidden_and_other_files_are_passed_over(tmp_path):
+def test_hidden_files_and_notes_are_passed_over(tmp_path):
     fill(tmp_path, LAYOUT)
-    (tmp_path / "CNV" / ".DS_Store").write_text("hidden")
-    (tmp_path / "CNV" / "._a.png").write_text("hidden")
-    (tmp_path / "CNV" / "Thumbs.db").write_text("no image")
     (tmp_path / ".cache").mkdir()
-    (tmp_path / "README.txt").write_text("no class")
+    for folder in (tmp_path, tmp_path / "CNV"):
+        for name in (".DS_Store", "._a.png", "Thumbs.db", "desktop.ini", "README", "labels.CSV", "a.pdf", "a.xml"):
+            (folder / name).write_text("no image")
+        (folder / "@eaDir").mkdir()
+        (folder / "@eaDir" / "a.png@thumb.jpg").write_text("no image")
+    (tmp_path / "CNV" / "notes").mkdir()
+    (tmp_path / "CNV" / "notes" / "a.txt").write_text("no image")
     assert len(ClassFolder(tmp_path, (4, 4))) == 6
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.jp2", "a.zip", "IM0001", "a.png.part"])
+@pytest.mark.parametrize("place", ["CNV", "."], ids=["in a class", "beside classes"])
+def test_what_might_be_an_image_and_is_not_read_is_refused(tmp_path, refused, name, place):
+    (fill(tmp_path, LAYOUT) / place / name).write_bytes(b"pixels")
+    with refused(ValueError, "^1 files.* move"):
+        ClassFolder(tmp_path, (4, 4))
+
+
+def test_a_picture_beside_class_folders_is_refused(tmp_path, files, refused):
+    files.picture(fill(tmp_path, LAYOUT) / f"{CANARY}.png", np.zeros((4, 4)))
+    with refused(ValueError, "^1 files, or links to what is not there, lie beside folders"):
+        ClassFolder(tmp_path, (4, 4))
+
+
+def test_a_folder_within_a_folder_of_images_is_refused_unless_it_is_empty(tmp_path, files, refused):
+    (fill(tmp_path, LAYOUT) / "CNV" / "more" / "yet").mkdir(parents=True)
+    assert len(ClassFolder(tmp_path, (4, 4))) == 6 and len(FlatFolder(tmp_path / "CNV", (4, 4))) == 1
+    files.picture(tmp_path / "CNV" / "more" / "yet" / "a.png", np.zeros((4, 4)))
+    for opened in (lambda: ClassFolder(tmp_path, (4, 4)), lambda: FlatFolder(tmp_path / "CNV", (4, 4))):
+        with refused(ValueError, "^1 folders lie in a folder of images"):
+            opened()
+
+
+@pytest.mark.parametrize("place", ["CNV", "."], ids=["in a class", "beside classes"])
+def test_a_link_to_what_is_not_there_is_not_left_out(tmp_path, refused, place):
+    (fill(tmp_path, LAYOUT) / place / "DRUSEN").symlink_to(tmp_path / CANARY)
+    with refused(ValueError, "^1 files.* move"):
+        ClassFolder(tmp_path, (4, 4))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_is_refused_and_nobody_waits_for_it(tmp_path, refused):
+    os.mkfifo(fill(tmp_path, LAYOUT) / "CNV" / "pipe")
+    with refused(ValueError, "^1 files in a folder of images"):
+        ClassFolder(tmp_path, (4, 4))
+    (tmp_path / "CNV" / "pipe").rename(tmp_path / "CNV" / "pipe.png")
+    with refused(ValueError, "is no file"):
+        list(ClassFolder(tmp_path, (4, 4)))
+
+
+def test_dicom_without_an_ending_and_all_endings_of_jpeg_are_read(tmp_path, files):
+    files.dicom(tmp_path / "IM0001", SOPInstanceUID="1.2.3.1")
+    files.dicom(tmp_path / "1.2.840.7", SOPInstanceUID="1.2.3.2")
+    assert len(list(FlatFolder(tmp_path, (4, 4), intensity_range=(0, 1000)))) == 2
+    (tmp_path / "films").mkdir()
+    for name in ("a.jpe", "b.JFIF", "c.jpg"):
+        Image.new("L", (8, 8)).save(tmp_path / "films" / name, format="JPEG")
+    assert len(list(FlatFolder(tmp_path / "films", (4, 4)))) == 3
+
+
+def test_the_voxels_of_a_header_belong_to_its_image(tmp_path):
+    image = SimpleITK.GetImageFromArray(np.zeros((8, 8), np.int16))
+    SimpleITK.WriteImage(image, str(tmp_path / "a.mhd"))
+    assert (tmp_path / "a.raw").exists()
+    assert len(list(FlatFolder(tmp_path, (4, 4), intensity_range=(0, 1)))) == 1
+
+
+def test_a_class_whose_name_begins_as_that_of_a_system_folder_is_a_class(tmp_path):
+    images = ClassFolder(fill(tmp_path, {"__normal": 1, "#2": 1, "@home": 1}), (4, 4))
+    assert images.class_names == ("#2", "@home", "__normal") and len(images) == 3
 
 
 @pytest.mark.parametrize("name", [".DS_Store", "@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX"])

@@ -87,6 +87,25 @@ def test_an_entry_of_another_form_is_refused_before_anything_is_read(listed):
         ImageList(listed, (4, 4, 4), 1, RANGE)
 
 
+@pytest.mark.parametrize(
+    ("listed", "match"),
+    [
+        ([], '^The datalist is empty; expected a list of entries {"image": path}'),
+        ({"image": "a"}, "^The datalist is no list"),
+        ([{"image": "a"}, {"image": ["b", "c"]}], "^Entry 2 of 2 .*expected the path of one file"),
+        ([{"image": "a", "label": 1}, {"image": "b"}], "^1 of 2 entries .*: add the others, or remove these"),
+    ],
+)
+def test_the_form_of_a_list_is_refused_with_what_came_and_what_to_do(refused, listed, match):
+    with refused(ValueError, match):
+        ImageList(listed, (4, 4, 4), 1, RANGE)
+
+
+def test_an_image_whose_name_is_too_long_is_said_not_to_exist(tmp_path, refused):
+    with refused(ValueError, "does not exist"):
+        ImageList([{"image": 20 * CANARY}], (4, 4, 4), 1, RANGE, base_dir=tmp_path)[0]
+
+
 @pytest.mark.parametrize("subject", [112, 12.0, True, float("nan")])
 def test_a_subject_that_is_no_text_is_refused_with_how_to_type_it(refused, subject):
     with refused(ValueError, "put it in quotes"):
@@ -127,7 +146,7 @@ def test_a_damaged_file_is_refused_without_name_and_content(tmp_path, content):
     path = tmp_path / f"{CANARY}.json"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(ValueError, match="missing or not a JSON object") as caught:
+    with pytest.raises(ValueError, match="does not exist" if content is None else "no JSON object") as caught:
         ImageList(path, (4, 4, 4))
     assert CANARY not in str(caught.value)
     assert caught.value.__context__ is None and caught.value.__cause__ is None

@@ -169,7 +169,7 @@ def test_what_has_no_partner_is_refused(tmp_path, refused, part):
 def test_a_datalist_without_a_mask_is_refused(tmp_path, refused):
     phantom(tmp_path)
     (tmp_path / "list.json").write_text(json.dumps({"training": [{"image": f"images/{CANARY}.nii.gz"}]}))
-    with refused(ValueError, 'Entry 0 of the datalist has no path under "mask"'):
+    with refused(ValueError, 'Entry 1 of 1 of the datalist has no text under "mask"'):
         LabelledVolumes(tmp_path / "list.json", ReadLabelledVolume(GRID, 2))
 
 
@@ -182,6 +182,16 @@ def test_a_list_of_a_folder_is_refused(tmp_path, refused):
 def test_an_unknown_split_is_refused(tmp_path, refused):
     with refused(ValueError, "The split is 'testing'; expected one of train, val, test"):
         LabelledVolumes(phantom(tmp_path), ReadLabelledVolume(GRID, 2), split="testing")
+
+
+def test_litter_and_empty_folders_are_no_volumes(tmp_path):
+    phantom(tmp_path)
+    for part in ("images", "labels"):
+        (tmp_path / part / "__MACOSX").mkdir()
+        (tmp_path / part / "__MACOSX" / "._a.nii.gz").write_bytes(b"no volume")
+        (tmp_path / part / "Thumbs.db").write_bytes(b"no volume")
+    (tmp_path / "images" / "empty").mkdir()
+    assert len(LabelledVolumes(tmp_path, ReadLabelledVolume(GRID, 2))) == 1
 
 
 def test_a_file_that_is_no_volume_is_not_passed_over(tmp_path, refused):
@@ -228,6 +238,9 @@ def test_an_empty_folder_and_a_missing_one_are_refused(tmp_path, refused):
         LabelledVolumes(tmp_path, ReadLabelledVolume(GRID, 2))
     for part in ("images", "labels"):
         (tmp_path / part).mkdir()
+    for missing in ("missing", "missing.json", 20 * CANARY):
+        with refused(ValueError, "^The input does not exist"):
+            LabelledVolumes(tmp_path / missing, ReadLabelledVolume(GRID, 2))
     with refused(ValueError, "holds no volume"):
         LabelledVolumes(tmp_path, ReadLabelledVolume(GRID, 2))
 

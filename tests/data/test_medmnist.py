@@ -95,6 +95,22 @@ def test_a_missing_split_is_named_with_those_there_are(tmp_path):
     assert CANARY not in str(caught.value)
 
 
+def test_a_split_without_labels_is_said_to_have_none(tmp_path, refused):
+    images = np.zeros((2, 4, 4), np.uint8)
+    np.savez(tmp_path / "a.npz", train_images=images, test_images=images, test_labels=np.arange(2))
+    with refused(ValueError, "has no train_labels, which the split 'train' needs; .* has test"):
+        NpzImages(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("patients", [{}, {"train_patients": np.array(7)}], ids=["", "patients"])
+@pytest.mark.parametrize("name", ["images", "labels"])
+def test_an_array_without_dimensions_is_refused(tmp_path, refused, name, patients):
+    arrays = {"images": np.zeros((2, 4, 4), np.uint8), "labels": np.arange(2), name: np.array(1, np.uint8)}
+    np.savez(tmp_path / "a.npz", **{f"train_{key}": array for key, array in arrays.items()}, **patients)
+    with refused(ValueError, r"expected .*\(N, "):
+        NpzImages(tmp_path / "a.npz")
+
+
 def test_pickled_objects_are_never_loaded(tmp_path):
     class Bomb:
         def __reduce__(self):
@@ -117,7 +133,7 @@ def test_a_missing_or_damaged_file_is_refused_without_its_name(tmp_path, content
         path.write_bytes(content)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        with pytest.raises(ValueError, match="missing, damaged") as caught:
+        with pytest.raises(ValueError, match="does not exist" if content is None else "is damaged") as caught:
             NpzImages(path)
         gc.collect()
     assert CANARY not in "".join(str(warning.message) for warning in warned)

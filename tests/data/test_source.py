@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from monai_cadp.data import ClassFolder, Digits, FlatFolder, ImageList, NpzImages, open_images
+from monai_cadp.data import ClassFolder, Digits, FlatFolder, ImageList, NpzImages, open_images, open_originals
 
 CANARY = "Mustermann-1954"
 
@@ -125,10 +125,39 @@ def test_a_missing_split_folder_is_never_replaced_by_another(tmp_path):
         open_images(split_classes(tmp_path), "val", (4, 4))
 
 
+@pytest.mark.parametrize("name", ["holdout/CNV/0.jpeg", f"{CANARY}/0.jpeg", "0.jpeg", "scans.zip"])
+def test_what_lies_beside_splits_and_might_hold_images_is_refused(tmp_path, refused, name):
+    folder = split_classes(tmp_path)
+    for empty in ("notes", ".cache", "__MACOSX"):
+        (folder / empty).mkdir()
+    for note in ("README", "notes/a.txt", "__MACOSX/0.jpeg"):
+        (folder / note).write_text("no image")
+    assert len(open_images(folder, "test", (4, 4))) == 4
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(b"pixels")
+    for opened in (lambda: open_images(folder, "test", (4, 4)), lambda: open_originals(folder, None, (4, 4))):
+        with refused(ValueError, "holds 1 files or folders beside train, test"):
+            opened()
+
+
 def test_an_intensity_range_reaches_image_files(tmp_path):
     Image.fromarray(np.full((4, 4), 20, dtype=np.uint8)).save(tmp_path / "a.png")
     image = open_images(tmp_path, "test", (4, 4), intensity_range=(0, 40))[0]["image"]
     assert torch.allclose(image, torch.tensor(0.5))
+
+
+MISSING = [
+    lambda tmp_path: tmp_path / CANARY,
+    lambda tmp_path: tmp_path / f"{CANARY}.npz",
+    lambda tmp_path: tmp_path / f"{CANARY}.json",
+    lambda tmp_path: tmp_path / (20 * CANARY),
+]
+
+
+@pytest.mark.parametrize("missing", MISSING)
+def test_originals_that_are_missing_are_refused_without_their_name(tmp_path, refused, missing):
+    with refused(ValueError, "^The source does not exist or may not be read; give"):
+        open_originals(missing(tmp_path), None, (4, 4))
 
 
 @pytest.mark.parametrize(
@@ -140,8 +169,10 @@ def test_an_intensity_range_reaches_image_files(tmp_path):
         (npz, {"datalist_key": "training"}, "datalist_key"),
         (npz, {"intensity_range": (0, 1)}, "intensity_range"),
         (digits, {"intensity_range": (0, 1)}, "intensity_range"),
-        (lambda tmp_path: tmp_path / CANARY, {}, "no known kind"),
-        (lambda tmp_path: tmp_path / f"{CANARY}.csv", {}, "no known kind"),
+        (lambda tmp_path: pictures(tmp_path) or tmp_path / "0.jpeg", {}, "is a file of no known kind"),
+        *((missing, {}, "does not exist") for missing in MISSING),
+        # Whoever mistypes the path of a folder is not told to leave its pattern out.
+        (MISSING[0], {"subject_pattern": "(a)"}, "does not exist"),
     ],
 )
 def test_what_does_not_belong_to_the_source_is_refused(tmp_path, make, parameters, reason):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import SimpleITK
@@ -127,6 +129,39 @@ def test_a_header_of_text_and_its_voxels_are_one_scan(folder):
 def test_what_might_be_a_scan_is_not_left_out(folder, refused, name):
     (folder / name).write_bytes(b"voxels")
     with refused(ValueError, "1 files of a folder are neither NIfTI, MetaImage or NRRD nor notes"):
+        VolumeFiles(folder, READ)
+
+
+def litter(folder):
+    """What systems and people leave in a folder, which holds no scan."""
+    for name in ("@eaDir", "__MACOSX", "empty", "papers", "papers/more"):
+        (folder / name).mkdir()
+    for name in ("@eaDir/scan.nii.gz", "__MACOSX/._scan.nii.gz", ".DS_Store", "Thumbs.db", "papers/more/README"):
+        (folder / name).write_bytes(b"no scan")
+
+
+def test_litter_and_empty_folders_are_no_scans(folder, files):
+    items = [VolumeFiles(place, READ, subject="7")[0]["item"] for place in (folder, folder / "anna_2")]
+    litter(folder)
+    litter(folder / "anna_2")
+    (folder / "anna_2" / "desktop.ini").write_text("no slice")
+    scans = VolumeFiles(folder, READ, subject="7")
+    assert [scan["image"].shape for scan in scans] == [(1, 4, 4, 4)] * 3
+    assert [VolumeFiles(place, READ, subject="7")[0]["item"] for place in (folder, folder / "anna_2")] == items
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_is_refused_and_nobody_waits_for_it(folder, refused):
+    os.mkfifo(folder / "anna_2" / "pipe")
+    with refused(ValueError, "1 of 9 files of a folder are not DICOM"):
+        VolumeFiles(folder / "anna_2", READ)[0]
+    os.mkfifo(folder / "pipe.nii")
+    with refused(ValueError, "is neither file nor folder"):
+        VolumeFiles(folder / "pipe.nii", READ)
+    with refused(ValueError, "is no file"):
+        VolumeFiles(folder, READ)[3]
+    os.mkfifo(folder / "pipe")
+    with refused(ValueError, "1 files of a folder are neither"):
         VolumeFiles(folder, READ)
 
 

@@ -11,7 +11,14 @@ import sys
 import pytest
 import torch
 
-from monai_cadp.privacy import GaussianMechanism, LaplaceMechanism, Mechanism, PriorOnly, SubsetSelection
+from monai_cadp.privacy import (
+    GaussianMechanism,
+    LaplaceMechanism,
+    Mechanism,
+    PriorOnly,
+    PrivacyGuarantee,
+    SubsetSelection,
+)
 
 MECHANISMS = {
     "subset": lambda: SubsetSelection(12.0, num_candidates=64),
@@ -155,6 +162,14 @@ class TestEveryMechanism:
 def test_an_epsilon_that_is_not_a_finite_number_above_zero_is_refused_in_one_sentence(make, epsilon):
     with pytest.raises(ValueError, match=r"^epsilon is [^\n]*; expected a finite number above 0\.$"):
         make(epsilon)
+
+
+@pytest.mark.parametrize(("epsilon", "said"), [(None, "None"), (True, "True"), ("8", "'8'"), ([8.0], "a list")])
+def test_an_epsilon_that_is_no_number_is_said_as_it_came(epsilon, said):
+    with pytest.raises(ValueError, match=f"^epsilon is {said};"):
+        SubsetSelection(epsilon)
+    with pytest.raises(ValueError, match=f"^The epsilon of a guarantee is {said};"):
+        PrivacyGuarantee(epsilon=epsilon, mechanism="SubsetSelection")
 
 
 @pytest.mark.parametrize("make", [SubsetSelection, GaussianMechanism, LaplaceMechanism])

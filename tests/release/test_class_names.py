@@ -137,7 +137,7 @@ def test_no_error_and_no_warning_names_a_folder_that_may_be_called_after_a_patie
     with pytest.raises(ValueError) as of_split:
         for split, names in (("train", ("Mustermann_a", "b")), ("test", ("Mustermann_c", "b"))):
             for name in names:
-                (folder / split / name).mkdir(parents=True)
-        open_originals(folder, "test", (4, 4))
+                (tmp_path / "splits" / split / name).mkdir(parents=True)
+        open_originals(tmp_path / "splits", "test", (4, 4))
     said += [str(error.value), str(of_split.value)]
     assert "call every one by its class" in said[-1] and not any("Mustermann" in one for one in said)

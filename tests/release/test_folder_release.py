@@ -23,7 +23,16 @@ from torch.utils.data import Subset
 from tqdm import tqdm
 
 from monai_cadp import Privatizer
-from monai_cadp.data import FlatFolder
+from monai_cadp.data import (
+    FlatFolder,
+    LabelledVolumes,
+    PublicGrid,
+    ReadLabelledVolume,
+    ReadVolume,
+    VolumeFiles,
+    WithMasks,
+    open_images,
+)
 from monai_cadp.networks import ConditionalINN, ContentBasis, TrainedModel
 from monai_cadp.privacy import Budget, BudgetExceededError, PriorOnly, PrivacyLedger, SubsetSelection
 from monai_cadp.release import release_batches, release_folder
@@ -232,6 +241,61 @@ def test_the_others_are_released_where_unreadable_images_may_be_left_out(tmp_pat
     for name in ("summary.json", "release_000001_privacy.json"):
         assert json.loads((tmp_path / "released" / name).read_text())["left_out"] == 2
     assert len((tmp_path / "released_problems.csv").read_text().splitlines()) == 3
+
+
+def flat(root, files):
+    files.picture(root / "a.png", np.zeros((8, 8)))
+    return FlatFolder(root, (8, 8))
+
+
+def a_split(root, files):
+    files.picture(root / "test" / "CNV" / "a.png", np.zeros(SHAPE[1:]))
+    return Subset(open_images(root, "test", SHAPE[1:]), [0])
+
+
+def scans(root, files):
+    files.nifti(root / "a.nii", np.zeros((4, 4, 4), np.int16))
+    return VolumeFiles(root, ReadVolume(PublicGrid((4, 4, 4), spacing=1.0)))
+
+
+def with_masks(root, files):
+    for part in ("images", "labels"):
+        files.nifti(root / part / "a.nii", np.zeros((4, 4, 4), np.int16))
+    return WithMasks(LabelledVolumes(root, ReadLabelledVolume(PublicGrid((4, 4, 4), spacing=1.0), 2)), 2)
+
+
+@pytest.mark.parametrize("make", [flat, a_split, scans, with_masks])
+@pytest.mark.parametrize("place", ["in/released", "in/test/CNV/released", "in", "in/../link/new/released"])
+def test_an_output_among_the_originals_is_refused_before_anything_is_read_or_spent(
+    privatizer, ledger, tmp_path, files, refused, make, place
+):
+    """The next release would take it for more of them."""
+    for folder in ("in/test/CNV", "in/images", "in/labels"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    originals = make(tmp_path / "in", files)
+    before = sorted(tmp_path.rglob("*"))
+    with refused(ValueError, "^The output folder lies in the input folder"):
+        release_folder(privatizer, originals, tmp_path / place, num_preview=1, ledger=ledger, skip_unreadable=True)
+    assert sorted(tmp_path.rglob("*")) == before and ledger.summary()["reserved"] == 0
+
+
+@pytest.mark.parametrize("place", [300 * "x", 240 * "x", "file/released", "file/new/released"])
+def test_an_output_that_cannot_be_made_is_refused_before_anything_is_read(tmp_path, mixed, refused, place):
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.iterdir())
+    with refused(ValueError, "^The output cannot be made"):
+        release_folder(small_privatizer(), mixed, tmp_path / place, skip_unreadable=True)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_output_around_the_originals_is_refused(tmp_path, files, refused):
+    (tmp_path / "out" / "in").mkdir(parents=True)
+    originals = flat(tmp_path / "out" / "in", files)
+    with refused(ValueError, "^The input folder lies in the output folder"):
+        release_folder(small_privatizer(), originals, tmp_path / "out")
+    # Beside it, under a name that begins alike, is another folder.
+    assert release_folder(small_privatizer(), originals, tmp_path / "out" / "in2").is_dir()
 
 
 def test_a_folder_without_one_readable_image_is_refused(tmp_path, mixed, refused):

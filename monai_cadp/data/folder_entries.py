@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What lies in a folder of images, which is read or refused, and what lies there beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["entries_of", "is_empty", "is_note", "unclaimed"]
+
+# What systems and programs make in any folder, in lower case; so is all that begins with a point.
+OF_SYSTEMS = frozenset(
+    {
+        *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "$recycle.bin", "system volume information"),
+        *("@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "lost+found"),
+        *("__macosx", "__pycache__"),
+    }
+)
+# What lies beside images, and nobody takes for one.
+NOTE_SUFFIXES = (
+    *(".txt", ".md", ".rst", ".rtf", ".pdf", ".html", ".log", ".json", ".xml", ".yaml", ".yml", ".ini", ".db"),
+    *(".csv", ".tsv", ".xls", ".xlsx", ".md5", ".sha256", ".bval", ".bvec"),
+)
+NOTE_NAMES = ("readme", "license", "licence", "dicomdir")
+# Of files that hold the voxels of a header of text, under the header's name.
+HEADER_SUFFIXES, VOXEL_SUFFIXES = (".mhd", ".nhdr"), (".raw", ".zraw", ".raw.gz", ".gz")
+
+
+def entries_of(folder: Path) -> list[Path]:
+    """Return what a folder holds but for what a system has made there, sorted; raises OSError, which names it."""
+    return sorted(
+        path for path in folder.iterdir() if not path.name.startswith(".") and path.name.lower() not in OF_SYSTEMS
+    )
+
+
+def is_note(path: Path) -> bool:
+    """Tell whether an entry of a folder is a text, a table or the like, by its name.
+
+    Example:
+        >>> is_note(Path("labels.CSV")), is_note(Path("README")), is_note(Path("film.gif"))
+        (True, True, False)
+    """
+    name = path.name.lower()
+    return (name.endswith(NOTE_SUFFIXES) or name in NOTE_NAMES) and not path.is_dir()
+
+
+def is_empty(path: Path) -> bool:
+    """Tell whether an entry is a folder that holds notes at most, and folders of this kind."""
+    return path.is_dir() and all(is_note(one) or (not one.is_symlink() and is_empty(one)) for one in entries_of(path))
+
+
+def unclaimed(entries: Sequence[Path], images: Sequence[Path]) -> list[Path]:
+    """Return the entries of a folder that are none of its images and no voxels of one, which belong to their header.
+
+    Example:
+        >>> unclaimed([Path("a.mhd"), Path("a.raw"), Path("b.raw"), Path("c.nii")], [Path("a.mhd"), Path("c.nii")])
+        [PosixPath('b.raw')]
+    """
+    stems = [path.name[: path.name.rindex(".")] for path in images if path.name.lower().endswith(HEADER_SUFFIXES)]
+    claimed = {path.name for path in images} | {stem + suffix for stem in stems for suffix in VOXEL_SUFFIXES}
+    return [path for path in entries if path.name not in claimed]
