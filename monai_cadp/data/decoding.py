@@ -21,8 +21,9 @@ __all__ = ["IMAGE_SUFFIXES", "decode_image"]
 
 
 # Tags of TIFF, and what they say.
-TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_SAMPLE_FORMAT = 258, 262, 339
-TIFF_WHITE_IS_ZERO, TIFF_SIGNED = 0, 2
+TIFF_BITS, TIFF_COMPRESSION, TIFF_PHOTOMETRIC, TIFF_SAMPLES, TIFF_PLANES = 258, 259, 262, 277, 284
+TIFF_SAMPLE_FORMAT, TIFF_DEPTH = 339, 32997
+TIFF_UNCOMPRESSED, TIFF_WHITE_IS_ZERO, TIFF_SEPARATE, TIFF_SIGNED = 1, 0, 2, 2
 TIFF_BEGINNINGS = (b"II*\0", b"MM\0*")
 OPAQUE = 255
 
@@ -82,6 +83,8 @@ def _checked(decoded: DecodedImage, spatial_dims: int) -> DecodedImage:
         )
     if voxels.size == 0:
         raise Refusal("An image file holds no voxels; replace or remove it.")
+    if not np.isfinite(voxels).any():
+        raise Refusal("An image holds no number, but NaN or infinity everywhere; expected an image.")
     return decoded
 
 
@@ -95,8 +98,12 @@ def _decode_picture(path: Path, spatial_dims: int) -> DecodedImage:
         if picture.mode == "F" or picture.mode.startswith("I"):
             # What is signed, or has more bits than a scale is made for, has no public scale of its own.
             has_scale = picture.mode != "F" and not is_signed and bits <= 16
+            array = np.asarray(picture)
+            if bits == 32 and not is_signed and picture.mode == "I":
+                # Pillow takes them as signed.
+                array = array.view(np.uint32)
             return DecodedImage(
-                numeric(np.asarray(picture))[None],
+                numeric(array)[None],
                 format_range=(0.0, 2.0**bits - 1) if has_scale else None,
                 is_inverted=is_white_zero,
             )
@@ -120,9 +127,19 @@ def _opened(path: Path) -> Image.Image:
 def _samples(picture: Image.Image) -> tuple[int, bool, bool]:
     """Return how many bits a sample of a picture has, whether it is signed, and whether 0 is white."""
     tags = getattr(picture, "tag_v2", {})
-    bits, signed = tags.get(TIFF_BITS, 16), tags.get(TIFF_SAMPLE_FORMAT, 1)
+    if tags.get(TIFF_DEPTH, 1) > 1:
+        raise Refusal("A TIFF file holds a volume; expected a picture, or a volume as NIfTI or DICOM.")
+    stated, signed = tags.get(TIFF_BITS, 16), tags.get(TIFF_SAMPLE_FORMAT, 1)
+    bits = max(stated) if isinstance(stated, tuple) else int(stated)
+    in_planes = tags.get(TIFF_SAMPLES, 1) > 1 and tags.get(TIFF_PLANES) == TIFF_SEPARATE
+    if in_planes and bits > 8 and tags.get(TIFF_COMPRESSION, TIFF_UNCOMPRESSED) == TIFF_UNCOMPRESSED:
+        # Pillow takes their bytes as samples.
+        raise Refusal(
+            "A TIFF file holds a plane for every color, of more than 8 bits; save it with the colors of a pixel side "
+            "by side, or as PNG."
+        )
     return (
-        max(bits) if isinstance(bits, tuple) else int(bits),
+        bits,
         TIFF_SIGNED in (signed if isinstance(signed, tuple) else (signed,)),
         tags.get(TIFF_PHOTOMETRIC) == TIFF_WHITE_IS_ZERO,
     )

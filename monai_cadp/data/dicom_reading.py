@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.pixels import apply_color_lut, apply_rescale, pixel_array
+from pydicom.pixels import apply_color_lut, apply_modality_lut, get_decoder
 
 from monai_cadp.data.decoded_image import DecodedImage, numeric, to_ras
 from monai_cadp.data.dicom_preamble import is_dicom, is_directory
@@ -34,6 +34,9 @@ OF_FRAMES = (
     ("PlaneOrientationSequence", "ImageOrientationPatient"),
     ("PixelMeasuresSequence", "PixelSpacing"),
 )
+# What pixels are when pydicom has decoded them.
+GRAYS, COLORS = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "PALETTE COLOR")
+OF_SCALES = ("RescaleSlope", "RescaleIntercept")
 OF_SLICES = ("SeriesInstanceUID", "ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing")
 
 
@@ -93,7 +96,7 @@ def decode_dicom_series(folder: Path) -> DecodedImage:
                 decoded,
                 decoded.voxels[0],
                 (part.ImagePositionPatient, part.ImageOrientationPatient, part.PixelSpacing),
-                (*_layout(part), "RescaleSlope" in part, *_image_kind(part, "ImageType")),
+                (*_layout(part), _states_scale(part), *_image_kind(part, "ImageType")),
             )
         )
     return _stacked(slices)
@@ -108,34 +111,57 @@ def _decode_file(header: Dataset) -> DecodedImage:
     decoded = _decode(header)
     if decoded.voxels.ndim != 4 or decoded.is_color or "PerFrameFunctionalGroupsSequence" not in header:
         return decoded
-    if len(header.PerFrameFunctionalGroupsSequence) != decoded.voxels.shape[1]:
-        raise Refusal("A DICOM file says something of another number of frames than it has; export it again.")
-    groups = [_groups(header, index) for index in range(decoded.voxels.shape[1])]
-    if "RescaleSlope" in header and any("PixelValueTransformationSequence" in one for one in groups):
-        raise Refusal("A DICOM file states two rescalings of its values, of all frames and of each; keep one of them.")
-    pixels = np.stack([_rescaled(frame, one) for frame, one in zip(decoded.voxels[0], groups, strict=True)])
+    groups = _groups(header)
     places = [[one.get(sequence, Dataset()).get(name) for sequence, name in OF_FRAMES] for one in groups]
     stated = [all(value not in (None, "") for value in place) for place in places]
     if not any(stated):
-        return replace(decoded, voxels=pixels[None])
+        return decoded
     if not all(stated):
         raise Refusal("Some frames of a DICOM file do not say where they lie; export it again with what is missing.")
     kinds = [_frame_kind(group) for group in groups]
-    return _stacked([_slice(decoded, *one) for one in zip(pixels, places, kinds, strict=True)])
+    return _stacked([_slice(decoded, *one) for one in zip(decoded.voxels[0], places, kinds, strict=True)])
 
 
-def _groups(header: Dataset, index: int) -> dict[str, Dataset]:
-    """Return what one frame says of itself, or all frames in common, by the names of its sequences."""
-    found: dict[str, Dataset] = {}
+def _groups(header: Dataset) -> list[dict[str, Dataset]]:
+    """Return what each frame says of itself, or all frames in common, by the names of its sequences."""
+    count = int(header.get("NumberOfFrames") or 1)
     shared = header.get("SharedFunctionalGroupsSequence") or [Dataset()]
-    for stated in (shared[0], header.PerFrameFunctionalGroupsSequence[index]):
-        found |= {element.keyword: element.value[0] for element in stated if element.VR == "SQ" and element.value}
-    return found
+    frames = header.get("PerFrameFunctionalGroupsSequence", [Dataset()] * count)
+    if len(frames) != count:
+        raise Refusal("A DICOM file says something of another number of frames than it has; export it again.")
+    return [_sequences(shared[0]) | _sequences(frame) for frame in frames]
 
 
-def _rescaled(pixels: np.ndarray, groups: dict[str, Dataset]) -> np.ndarray:
-    transformation = groups.get("PixelValueTransformationSequence", Dataset())
-    slope, intercept = transformation.get("RescaleSlope", 1), transformation.get("RescaleIntercept", 0)
+def _sequences(stated: Dataset) -> dict[str, Dataset]:
+    return {element.keyword: element.value[0] for element in stated if element.VR == "SQ" and element.value}
+
+
+def _states_scale(header: Dataset) -> bool:
+    return any(name in header for name in OF_SCALES) or bool(header.get("ModalityLUTSequence"))
+
+
+def _scaled(frames: np.ndarray, header: Dataset) -> np.ndarray:
+    """Return the values of frames (n, rows, columns), float32, in the unit that the file says of all or of each."""
+    name = "PixelValueTransformationSequence"
+    each = [group[name] for group in _groups(header) if name in group]
+    if not each:
+        has_table = bool(header.get("ModalityLUTSequence"))
+        return numeric(apply_modality_lut(frames, header)) if has_table else _rescaled(frames, header)
+    if _states_scale(header):
+        raise Refusal("A DICOM file states two rescalings of its values, of all frames and of each; keep one of them.")
+    if len(each) < len(frames):
+        raise Refusal("Some frames of a DICOM file state no rescaling of their values; export it again with all.")
+    return np.stack([_rescaled(frame, one) for frame, one in zip(frames, each, strict=True)])
+
+
+def _rescaled(pixels: np.ndarray, stated: Dataset) -> np.ndarray:
+    # pydicom leaves out the one of the two that stands alone.
+    slope, intercept = (stated.get(name, default) for name, default in zip(OF_SCALES, (1, 0), strict=True))
+    if {None, ""} & {slope, intercept} or not np.isfinite([slope, intercept]).all() or slope == 0:
+        raise Refusal(
+            "A DICOM file states a RescaleSlope or RescaleIntercept that is no number, or a slope of 0; export it "
+            "again with the scale of its values."
+        )
     return numeric(pixels * float(slope) + float(intercept))
 
 
@@ -242,22 +268,32 @@ def _decode(header: Dataset) -> DecodedImage:
     try:
         # Decoders of compressed pixels are libraries in C.
         with silenced_descriptors():
-            array = pixel_array(header)
+            array, found = get_decoder(header.file_meta.TransferSyntaxUID).as_array(header)
     except (RuntimeError, NotImplementedError, AttributeError, ValueError):
         raise Refusal(
             "A DICOM image's pixels could not be decoded: they are damaged, or compressed by a syntax that is not "
             "installed; store it uncompressed."
         ) from None
-    photometric = str(header.PhotometricInterpretation)
+    photometric = str(found["photometric_interpretation"])
+    samples = 3 if photometric == "RGB" else 1
+    if photometric not in (*GRAYS, *COLORS) or found["samples_per_pixel"] != samples:
+        raise Refusal(
+            "A DICOM image has a PhotometricInterpretation that is not read, or that contradicts its SamplesPerPixel; "
+            "store it as MONOCHROME2 or RGB."
+        )
+    if header.get("HighBit") not in (None, header.BitsStored - 1):
+        raise Refusal(
+            "A DICOM image has its values in other bits than the lowest ones; export it again with a HighBit that is "
+            "one less than BitsStored."
+        )
     if photometric == "PALETTE COLOR":
-        array = apply_color_lut(array, header)
-    is_color = photometric == "PALETTE COLOR" or int(header.get("SamplesPerPixel", 1)) == 3
-    array = numeric(array if is_color else apply_rescale(array, header))
-    return DecodedImage(
-        np.moveaxis(array, -1, 0) if is_color else array[None],
-        is_color=is_color,
-        is_inverted=photometric == "MONOCHROME1",
-    )
+        count, first, _ = header.RedPaletteColorLookupTableDescriptor
+        # pydicom takes what lies beyond a table of 8 bits modulo 256.
+        array = apply_color_lut(np.minimum(array.astype(np.int64), first + (count or 2**16) - 1), header)
+    if photometric in COLORS:
+        return DecodedImage(np.moveaxis(numeric(array), -1, 0), is_color=True)
+    frames = _scaled(array.reshape(-1, *array.shape[-2:]), header).reshape(array.shape)
+    return DecodedImage(frames[None], is_inverted=photometric == "MONOCHROME1")
 
 
 def _layout(header: Dataset) -> tuple[object, ...]:

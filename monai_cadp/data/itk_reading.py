@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,8 @@ FROM_SIDES = {
 }
 # An axis of any direction has a letter within 55 degrees.
 SMALLEST_COSINE = 0.5
+# For zlib: a header of either of its two formats.
+ANY_HEADER = 47
 
 
 def decode_itk(path: Path, spatial_dims: int) -> DecodedImage:
@@ -50,7 +53,10 @@ def decode_itk(path: Path, spatial_dims: int) -> DecodedImage:
         if "direction" not in str(error):
             raise
         raise Refusal(FLAT) from None
-    array = numeric(SimpleITK.GetArrayFromImage(image))
+    array = SimpleITK.GetArrayFromImage(image)
+    if is_metaimage:
+        _check_metaimage(path, header, array.nbytes)
+    array = numeric(_in_units(array, header))
     voxels = np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array[None]
     if image.GetDimension() != 3:
         return DecodedImage(voxels)
@@ -62,6 +68,9 @@ def decode_itk(path: Path, spatial_dims: int) -> DecodedImage:
     if unit is None:
         # ITK would suppose the axes of a patient.
         return DecodedImage(voxels)
+    if "none" in header.get("space directions", "") and header["space directions"].count("(") < 3:
+        # ITK would make one up.
+        raise Refusal("A NRRD file has an axis without a direction in its space; expected three directions.")
     voxels, affine = to_ras(voxels, np.diag([unit] * 3 + [1.0]) @ affine)
     return DecodedImage(voxels, affine=affine)
 
@@ -77,6 +86,58 @@ def _header(path: Path, separator: str) -> dict[str, str]:
         if not line.strip() or name.strip() == "ElementDataFile":
             break
     return fields
+
+
+def _in_units(array: np.ndarray, header: dict[str, str]) -> np.ndarray:
+    """Return stored values in the unit that a header says, which ITK passes over."""
+    try:
+        slope, offset = (
+            float(header.get(f"elementtointensityfunction{name}", default))
+            for name, default in (("slope", 1), ("offset", 0))
+        )
+        ends = [float(header[name]) for name in ("old min", "old max", "oldmin", "oldmax") if name in header]
+    except ValueError:
+        slope, offset, ends = np.nan, np.nan, []
+    if ends and array.dtype.kind in "iu":
+        # Cells of equal width from the one end to the other, as those of Teem.
+        slope = (ends[-1] - ends[0]) / 2.0 ** (8 * array.dtype.itemsize)
+        offset = ends[0] + slope * (0.5 - np.iinfo(array.dtype).min)
+    if not np.isfinite([slope, offset]).all() or slope == 0:
+        raise Refusal("A header scales its values by 0, or by what is no number; write the file again.")
+    return array if (slope, offset) == (1, 0) else array * slope + offset
+
+
+def _check_metaimage(path: Path, header: dict[str, str], size: int) -> None:
+    """Refuse a MetaImage file for whose voxels ITK takes its header, or what it finds in memory.
+
+    Args:
+        path: of the file.
+        header: its fields.
+        size: of the voxels, in bytes.
+    """
+    stated, stated_size = header["elementdatafile"], header.get("compresseddatasize", "")
+    if stated.startswith("LIST") or "%" in stated:
+        return
+    is_local = stated == "LOCAL"
+    with (path if is_local else path.parent / stated).open("rb") as file:
+        if is_local:
+            # Up to the end of the header.
+            next(line for line in file if line.partition(b"=")[0].strip() == b"ElementDataFile")
+            if 0 < int(header.get("headersize", 0)) < file.tell():
+                raise Refusal("A MetaImage file says that its voxels begin within its header; remove its HeaderSize.")
+        if header.get("compresseddata", "")[:1] not in {"T", "t", "1"}:
+            return
+        content = file.read(int(stated_size)) if stated_size else b"" if is_local else file.read()
+    stream = zlib.decompressobj(ANY_HEADER)
+    try:
+        is_whole = len(stream.decompress(content, size + 1)) == size and stream.eof
+    except zlib.error:
+        is_whole = False
+    if not is_whole:
+        raise Refusal(
+            "A MetaImage file's compressed voxels are damaged, or CompressedDataSize does not say how many bytes they "
+            "have; write it again, as SimpleITK does."
+        )
 
 
 def _check_voxels_beside(path: Path, header: dict[str, str]) -> None:

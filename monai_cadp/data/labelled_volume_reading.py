@@ -20,6 +20,13 @@ __all__ = ["ReadLabelledVolume"]
 
 # What the two percentiles become: what lies beyond them is not clipped at once.
 DARK, BRIGHT = 0.1, 0.8
+# Share of an image that its mask covers at least, and of its labelled voxels that lie within an image that it does not
+# cover wholly.
+LEAST_COVERED, LEAST_WITHIN = 0.25, 0.5
+# Share of a mask by which the middle of an image of the same size may be off the mask's; a crop has another size.
+FARTHEST_MIDDLE = 0.25
+# Places along an axis, and labelled voxels, that are looked at.
+PLACES, LABELLED = 24, 100_000
 
 
 class ReadLabelledVolume:
@@ -28,22 +35,25 @@ class ReadLabelledVolume:
     Both are resampled to the public grid by their affines, whatever they say of orientation, spacing or shear: the
     image linearly, averaged before where the grid is coarser, the mask by its nearest voxel. The middle voxel of the
     image becomes the middle voxel of the grid, so that a volume of the grid's own spacing and axes is only cropped or
-    padded, with what stands at its border; masks are padded with background.
+    padded, with what stands at its border; masks are padded with background. A mask may have a grid of its own, over a
+    quarter of its image or more, and around its middle if it has as many voxels: else its header is that of something
+    else. A DICOM segmentation, which leaves out empty frames, may cover less.
 
     Intensities have a public range, as in computed tomography, or no unit, as in magnetic resonance: then two
     percentiles of what lies on the grid become 0.1 and 0.8. Percentiles look at this one volume alone: that happens
-    before the mechanism, which bounds what any change of the volume can do.
+    before the mechanism, which bounds what any change of the volume can do. What a file says to be bright where its
+    values are small is turned over.
 
     Args:
         grid: the public grid.
         num_mask_classes: with the background.
-        intensity_range: the values (low, high) that become 0 and 1; None for percentiles.
+        intensity_range: the values (low, high) of the file that become 0 and 1; None for percentiles.
         percentiles: see above.
 
     Raises:
         ValueError: if a parameter is out of range; when called, if a file is missing, damaged, of an unknown format, no
-            single gray volume, says nothing of where its voxels lie, holds another class, or does not lie where the
-            other one does. Errors never hold a path or a name.
+            single gray volume, is the same everywhere, says nothing of where its voxels lie, holds another class, or
+            does not lie where the other one does. Errors never hold a path or a name.
 
     Example:
         >>> import tempfile, nibabel
@@ -96,27 +106,67 @@ class ReadLabelledVolume:
                 f"A mask holds something else than the classes 0 to {self.num_mask_classes - 1}; expected these, as "
                 "num_mask_classes says."
             )
-        place = _moved(np.linalg.inv(mask_affine), _moved(image_affine, middle))
-        if not ((place > -1) & (place < np.array(classes.shape))).all():
-            raise Refusal("A mask does not lie where its image does; expected both in one space.")
+        _check_place(classes, image.voxels.shape[1:], np.linalg.inv(image_affine) @ mask_affine, mask.is_segmentation)
         to_mask = np.linalg.inv(mask_affine) @ affine
         classes = affine_transform(
             classes, to_mask[:3, :3], to_mask[:3, 3], shape, order=0, mode="constant", prefilter=False
         )
         return (
-            torch.from_numpy(self._scaled(on_grid).astype(np.float32))[None],
+            torch.from_numpy(self._scaled(on_grid, image.is_inverted).astype(np.float32))[None],
             torch.from_numpy(classes.astype(np.int64))[None],
         )
 
-    def _scaled(self, voxels: np.ndarray) -> np.ndarray:
+    def _scaled(self, voxels: np.ndarray, is_inverted: bool) -> np.ndarray:
         if self.intensity_range is not None:
-            low, high = self.intensity_range
-            return ((voxels - low) / (high - low)).clip(0, 1)
+            # Of inverted files the voxels are the negative values.
+            low, high = sorted(-value if is_inverted else value for value in self.intensity_range)
+            scaled = ((voxels - low) / (high - low)).clip(0, 1)
+            if not scaled.min() < scaled.max():
+                raise Refusal(
+                    "A volume is the same everywhere within intensity_range; expected an image, and the range in the "
+                    "units of its file."
+                )
+            return scaled
         low, high = np.percentile(voxels, self.percentiles)
         if not low < high:
             raise Refusal("A volume is the same nearly everywhere; expected an image.")
         return (DARK + (BRIGHT - DARK) * (voxels - low) / (high - low)).clip(0, 1)
 
 
+def _check_place(classes: np.ndarray, shape: tuple[int, ...], to_image: np.ndarray, is_segmentation: bool) -> None:
+    """Refuse a mask that hardly covers its image, or whose labels lie outside of it.
+
+    Args:
+        classes: of the mask (a, b, c).
+        shape: of the image.
+        to_image: affine from indices of the mask to those of the image (4, 4).
+        is_segmentation: whether frames without a label may be left out.
+    """
+    to_mask = np.linalg.inv(to_image)
+    places = (np.indices((PLACES,) * 3).reshape(3, -1).T + 0.5) / PLACES * shape - 0.5
+    covered = _share_within(places, to_mask, classes.shape)
+    labelled = np.flatnonzero(classes)
+    labelled = np.stack(np.unravel_index(labelled[:: 1 + len(labelled) // LABELLED], classes.shape), axis=-1)
+    within = _share_within(labelled, to_image, shape) if len(labelled) else 1.0
+    middle = (_moved(to_mask, (np.array(shape) - 1) / 2) + 0.5) / classes.shape - 0.5
+    # The mask of a whole body may belong to a part of it, and hold much that lies beyond.
+    if (
+        within == 0
+        or (covered < 1 and within < LEAST_WITHIN)
+        or (covered < LEAST_COVERED and not is_segmentation)
+        or (sorted(classes.shape) == sorted(shape) and np.abs(middle).max() > FARTHEST_MIDDLE)
+    ):
+        raise Refusal(
+            "A mask does not lie where its image does, or covers a small part of it alone; expected both over one "
+            "field of view: correct the header that is wrong, or pad the mask with background."
+        )
+
+
+def _share_within(indices: np.ndarray, affine: np.ndarray, shape: tuple[int, ...]) -> float:
+    """Return the share of indices (n, 3) that an affine takes into the voxels of a volume."""
+    places = _moved(affine, indices.T)
+    return float(((places >= -0.5) & (places <= np.array(shape) - 0.5)).all(1).mean())
+
+
 def _moved(affine: np.ndarray, index: np.ndarray) -> np.ndarray:
-    return affine[:3, :3] @ index + affine[:3, 3]
+    return (affine[:3, :3] @ index).T + affine[:3, 3]

@@ -38,6 +38,11 @@ def decode_nifti(path: Path, spatial_dims: int) -> DecodedImage:
         nifti1.h of the NIfTI-1 data format, methods 1 to 3 of its orientation information.
     """
     image: Any = nibabel.load(path)
+    if image.dataobj.offset < int(image.header["sizeof_hdr"]):
+        raise Refusal(
+            "A NIfTI file says that its voxels begin within its header; set its vox_offset to where they do, mostly "
+            "352, or 544 for NIfTI-2."
+        )
     array = numeric(np.asanyarray(image.dataobj))
     if array.ndim == 5 and array.shape[3] == 1:
         array = array[:, :, :, 0]

@@ -149,6 +149,14 @@ def test_frames_without_anything_may_be_left_out(tmp_path):
     assert np.array_equal(classes[0].numpy(), mask_of())
 
 
+def test_a_small_segment_far_from_the_middle_is_read_in_its_place(tmp_path):
+    mask = np.zeros(GRID.spatial_shape, np.uint8)
+    mask[2:4, 2:4, 0:2] = 1
+    series, path = segmentation_from_elsewhere(tmp_path, mask.transpose(2, 1, 0))
+    _, classes = ReadLabelledVolume(GRID, 2, intensity_range=(0, 4095))(series, path)
+    assert np.array_equal(classes[0].numpy(), mask)
+
+
 def test_a_segmentation_of_an_image_in_another_format_is_read_in_its_own_place(tmp_path):
     _, path = stored(tmp_path, mask_of())
     affine = np.diag([-1.0, 1.0, 3.0, 1.0])

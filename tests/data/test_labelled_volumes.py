@@ -7,6 +7,7 @@ import json
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK
 import torch
@@ -114,6 +115,21 @@ def test_a_scale_of_the_scanner_s_own_makes_no_difference(tmp_path):
     assert torch.allclose(one, other, atol=1e-4)
 
 
+def test_a_series_whose_small_values_are_bright_is_turned_over(files, tmp_path):
+    """And not as black: the range is in the units of the file."""
+    voxels = np.random.default_rng(0).integers(0, 1000, (9, 9, 9)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(np.ones((9, 9, 9), np.uint8), np.diag([-1.0, -1, 1, 1])), tmp_path / "mask.nii")
+    read = ReadLabelledVolume(PublicGrid((9, 9, 9), spacing=1.0), 2, intensity_range=(100, 1100))
+    plain, _ = read(files.series(tmp_path / "plain", voxels), tmp_path / "mask.nii")
+    turned = files.series(tmp_path / "turned", 1200 - voxels)
+    for path in turned.iterdir():
+        header = pydicom.dcmread(path)
+        header.PhotometricInterpretation = "MONOCHROME1"
+        header.save_as(path)
+    assert plain.max() > 0.5
+    assert torch.allclose(read(turned, tmp_path / "mask.nii")[0], plain, atol=1e-6)
+
+
 def test_a_datalist_says_class_and_subject(tmp_path):
     phantom(tmp_path)
     pair = {"image": f"images/{CANARY}.nii.gz", "mask": f"labels/{CANARY}.nii.gz"}
@@ -218,12 +234,77 @@ def test_a_mask_somewhere_else_is_refused(tmp_path, refused):
         volumes[0]
 
 
-def test_a_volume_without_contrast_is_refused(tmp_path, refused):
+def corner_at(place, spacing=(1.0, 1.0, 1.0)):
+    """The affine whose first voxel lies at a place."""
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = place
+    return affine
+
+
+ONE_CORNER = np.zeros((80, 80, 80), np.uint8)
+ONE_CORNER[:5, :5, :5] = 1
+BEYOND = np.zeros((60, 60, 60), np.uint8)
+BEYOND[15:] = 1
+# Image and mask cover the image's middle voxel together, all of them.
+WRONG_PLACES = {
+    "no origin": {"affine": corner_at((-17, -21, -13)), "mask_affine": corner_at((0, 0, 0))},
+    "no distances": {"affine": corner_at((0, 0, 0), (1, 1, 2.5)), "mask_affine": corner_at((0, 0, 12))},
+    "a third away": {"affine": corner_at((-17, -21, -13)), "mask_affine": corner_at((-17, -6, -13))},
+    "a small part": {"mask_affine": corner_at((-4, -4, -4)), "classes": np.ones((9, 9, 9), np.uint8)},
+    "most labels beyond the image": {"mask_affine": corner_at((0, -30, -30)), "classes": BEYOND},
+    "labels beyond the image": {"mask_affine": corner_at((-40, -40, -40)), "classes": ONE_CORNER},
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_PLACES.values(), ids=WRONG_PLACES)
+def test_a_mask_with_the_header_of_something_else_is_refused(tmp_path, refused, wrong):
+    volumes = LabelledVolumes(phantom(tmp_path, **wrong), ReadLabelledVolume(GRID, 2))
+    with refused(ValueError, "A mask does not lie where its image does, or covers a small part of it alone"):
+        volumes[0]
+
+
+def organ_on(affine, shape):
+    return {"mask_affine": affine, "classes": (organ(affine, shape) < 1).astype(np.uint8)}
+
+
+RIGHT_PLACES = {
+    "rounded": organ_on(around(np.eye(3) * 1.0004, (36, 44, 28)) + 1e-3 * np.eye(4, k=3), (36, 44, 28)),
+    "half a voxel off": organ_on(corner_at((-16.5, -20.5, -12.5)), (36, 44, 28)),
+    "a coarser grid": organ_on(corner_at((-16.5, -20.5, -12.5), (2, 2, 2)), (18, 22, 14)),
+    "a finer grid": organ_on(corner_at((-17.25, -21.25, -13.25), (0.5, 0.5, 0.5)), (72, 88, 56)),
+    "a crop around the organ": organ_on(corner_at((-8, -15, -12)), (28, 30, 26)),
+    "the whole body": organ_on(corner_at((-60, -60, -60)), (120, 120, 120)),
+}
+
+
+@pytest.mark.parametrize("right", RIGHT_PLACES.values(), ids=RIGHT_PLACES)
+def test_a_mask_of_another_grid_over_the_organ_is_read_in_its_place(tmp_path, right):
+    mask = LabelledVolumes(phantom(tmp_path, **right), ReadLabelledVolume(GRID, 2))[0]["mask"][0].numpy()
+    true = organ(around(2.0 * np.eye(3), GRID.spatial_shape), GRID.spatial_shape) < 1
+    assert 2 * (true & (mask == 1)).sum() / (true.sum() + (mask == 1).sum()) > 0.8
+
+
+def test_the_mask_of_a_whole_body_may_hold_much_beyond_its_image(tmp_path):
+    classes = np.ones((120, 120, 120), np.uint8)
+    folder = phantom(tmp_path, mask_affine=corner_at((-60, -60, -60)), classes=classes)
+    assert LabelledVolumes(folder, ReadLabelledVolume(GRID, 2))[0]["mask"].min() == 1
+
+
+@pytest.mark.parametrize(
+    ("voxels", "options"),
+    [
+        (np.ones((36, 44, 28)), {}),
+        (np.ones((36, 44, 28)), {"intensity_range": (0, 2)}),
+        (np.random.default_rng(0).random((36, 44, 28)), {"intensity_range": (100, 200)}),
+    ],
+    ids=["percentiles", "a range", "a range in other units"],
+)
+def test_a_volume_without_contrast_is_refused(tmp_path, refused, voxels, options):
     folder = phantom(tmp_path)
     file = folder / "images" / f"{CANARY}.nii.gz"
-    nibabel.save(nibabel.Nifti1Image(np.ones((36, 44, 28), np.float32), nibabel.load(file).affine), file)
-    with refused(ValueError, "the same nearly everywhere"):
-        LabelledVolumes(folder, ReadLabelledVolume(GRID, 2))[0]
+    nibabel.save(nibabel.Nifti1Image(voxels.astype(np.float32), nibabel.load(file).affine), file)
+    with refused(ValueError, "the same (nearly )?everywhere"):
+        LabelledVolumes(folder, ReadLabelledVolume(GRID, 2, **options))[0]
 
 
 def test_a_damaged_file_is_refused_without_its_name(tmp_path, refused):

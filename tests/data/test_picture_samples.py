@@ -15,29 +15,35 @@ from monai_cadp.data import ReadImage
 RAMP = np.linspace(0, 1, 12).reshape(3, 4)
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3
 WHITE_IS_ZERO, BLACK_IS_ZERO = 0, 1
+SHORT, LONG = 3, 4
 
 
-def tiff(path, samples, photometric, sample_format):
-    """The smallest file of one strip, with every tag as it is said."""
-    pixels = np.ascontiguousarray(samples).tobytes()
-    height, width = samples.shape
-    short, long = 3, 4
-    tags = [
-        (256, short, width),
-        (257, short, height),
-        (258, short, 8 * samples.dtype.itemsize),
-        (259, short, 1),
-        (262, short, photometric),
-        (273, long, 8),
-        (277, short, 1),
-        (278, short, height),
-        (279, long, len(pixels)),
-        (339, short, sample_format),
-    ]
-    values = {short: "<HHIHxx", long: "<HHII"}
-    entries = b"".join(struct.pack(values[kind], tag, kind, 1, value) for tag, kind, value in tags)
+def tiff(path, samples, photometric, sample_format, further=None):
+    """The smallest file of one strip, or one a plane (planes, height, width), with every tag as it is said."""
+    *planes, height, width = samples.shape
+    count, size = (*planes, 1)[0], height * width * samples.dtype.itemsize
+    tags = {
+        256: (SHORT, width),
+        257: (SHORT, height),
+        258: (SHORT, 8 * samples.dtype.itemsize),
+        259: (SHORT, 1),
+        262: (SHORT, photometric),
+        273: (LONG, *(8 + size * plane for plane in range(count))),
+        277: (SHORT, count),
+        278: (SHORT, height),
+        279: (LONG, *[size] * count),
+        284: (SHORT, 2 if planes else 1),
+        339: (SHORT, sample_format),
+        **(further or {}),
+    }
+    content, entries = np.ascontiguousarray(samples).tobytes(), b""
+    for tag, (kind, *values) in sorted(tags.items()):
+        packed = struct.pack(f"<{len(values)}{'H' if kind == SHORT else 'I'}", *values)
+        if len(packed) > 4:
+            packed, content = struct.pack("<I", 8 + len(content)), content + packed
+        entries += struct.pack("<HHI4s", tag, kind, len(values), packed)
     directory = struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
-    path.write_bytes(b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + directory)
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8 + len(content)) + content + directory)
     return path
 
 
@@ -75,6 +81,35 @@ def test_other_samples_need_a_public_range(tmp_path, refused, dtype, kind, photo
 def test_samples_that_are_not_read_are_refused_as_such(tmp_path, refused, dtype, kind, photometric):
     path = tiff(tmp_path / "a.tif", RAMP.astype(dtype), photometric, kind)
     with refused(ValueError, "its samples are of a kind that is not read"):
+        ReadImage(spatial_shape=(3, 4), intensity_range=(0, 1))(path)
+
+
+def test_large_samples_of_32_unsigned_bits_are_no_negative_numbers(tmp_path):
+    path = tiff(tmp_path / "a.tif", (RAMP * (2**32 - 1)).astype(np.uint32), BLACK_IS_ZERO, UNSIGNED)
+    read = ReadImage(spatial_shape=(3, 4), intensity_range=(0, 2**32 - 1))(path)
+    torch.testing.assert_close(read[0], torch.tensor(RAMP, dtype=torch.float32))
+
+
+def test_a_plane_for_every_color_is_read_where_samples_have_8_bits(tmp_path, refused):
+    colors, rgb = np.stack([RAMP, RAMP**2, 1 - RAMP]), 2
+    read = ReadImage(spatial_shape=(3, 4), in_channels=3)
+    found = read(tiff(tmp_path / "a.tif", np.round(255 * colors).astype(np.uint8), rgb, UNSIGNED))
+    torch.testing.assert_close(found, torch.from_numpy(colors).float(), atol=0.003, rtol=0)
+    with refused(ValueError, "a plane for every color, of more than 8 bits"):
+        read(tiff(tmp_path / "a.tif", np.round(65535 * colors).astype(np.uint16), rgb, UNSIGNED))
+
+
+def test_a_volume_in_one_frame_is_no_picture(tmp_path, refused):
+    stored = np.round(255 * RAMP).astype(np.uint8)
+    path = tiff(tmp_path / "a.tif", stored, BLACK_IS_ZERO, UNSIGNED, {32997: (SHORT, 2)})
+    with refused(ValueError, "A TIFF file holds a volume"):
+        ReadImage(spatial_shape=(3, 4))(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_picture_without_a_number_is_refused(tmp_path, refused, value):
+    path = tiff(tmp_path / "a.tif", np.full((3, 4), value, np.float32), BLACK_IS_ZERO, FLOAT)
+    with refused(ValueError, "holds no number, but NaN or infinity everywhere"):
         ReadImage(spatial_shape=(3, 4), intensity_range=(0, 1))(path)
 
 
