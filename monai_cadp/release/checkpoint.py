@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 
+from monai_cadp.data.stage import check_output
 from monai_cadp.networks import ConditionSpace, ContentBasis, InvertibleNetwork, TrainedModel
 from monai_cadp.networks.devices import move_to
 from monai_cadp.privacy import AttributeResponse, Mechanism, RandomizedResponse
@@ -60,13 +62,10 @@ def write_file(content: dict[str, Any], path: str | Path) -> None:
 
 
 def check_file(path: str | Path) -> None:
-    """Raise ValueError where :func:`write_file` would find a folder in the way, before a training is begun for it."""
-    path = Path(path)
-    if path.is_dir() or any(parent.exists() and not parent.is_dir() for parent in path.parents):
-        raise ValueError(
-            "A checkpoint is to be written where a folder is, or into a folder that is a file; give the name of a "
-            "new file."
-        )
+    """Raise ValueError where :func:`write_file` could never write, before a training is begun for it."""
+    if os.path.isdir(path):
+        raise ValueError("A checkpoint is to be written where a folder is; give the name of a new file.")
+    check_output(Path(path))
 
 
 def load_model(

@@ -22,11 +22,10 @@ from monai_cadp.release.releaser import BaseReleaser, as_releaser
 
 __all__ = ["Privatize", "PrivatizeD", "PrivatizeDict", "Privatized"]
 
-# Interpolation carries intensities from 0 to 1 a little beyond, at edges. An image in other units lies far beyond, or
-# in many places: one from which its mean was taken has half of its pixels below 0.
-OVERSHOOT = 0.3
-NEGLIGIBLE = 0.02
-LARGEST_SHARE = 0.3
+# By how much intensities may lie beyond 0 to 1, and in which share of an image at most: interpolation carries edges a
+# little beyond, percentiles the brightest spots. An image in other units lies far beyond, or in many places: one from
+# which its mean was taken has half of its pixels below 0.
+BEYOND = ((0.5, 0.0), (0.25, 0.01), (0.02, 0.3))
 # Where the meta of MONAI's readers say what was read.
 FILE = "filename_or_obj"
 NOT_RECORDED = (
@@ -373,7 +372,7 @@ def _check_scale(image: Tensor) -> None:
     if not len(finite):
         raise ValueError("An image has no intensity that is a number; read it again, or leave it out.")
     beyond = torch.maximum(-finite, finite - 1)
-    if bool(beyond.max() > OVERSHOOT) or bool((beyond > NEGLIGIBLE).float().mean() > LARGEST_SHARE):
+    if any(float((beyond > by).float().mean()) > share for by, share in BEYOND):
         raise ValueError(
             "An image has intensities beyond 0 to 1; bring it there by a public range before its release, as "
             "ScaleIntensityRanged with clip=True does."

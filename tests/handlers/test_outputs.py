@@ -104,8 +104,10 @@ def test_a_basis_that_cannot_be_fitted_is_refused_before_the_training(tmp_path, 
 @pytest.mark.parametrize("handler", [ExportPrivatizer, TrainingCheckpoint])
 def test_a_file_that_cannot_be_written_is_refused_before_the_training(tmp_path, refused, handler):
     (tmp_path / "file").touch()
-    for path in (tmp_path, tmp_path / "file" / "model.pt"):
-        with refused(ValueError, "where a folder is, or into a folder that is a file; give the name of a new file"):
+    with refused(ValueError, "where a folder is; give the name of a new file"):
+        handler(tmp_path)
+    for path in (tmp_path / "file" / "model.pt", tmp_path / ("x" * 300), tmp_path / "a\0b"):
+        with refused(ValueError, "output cannot be made"):
             handler(path)
 
 

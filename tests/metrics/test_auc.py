@@ -43,3 +43,14 @@ def test_a_score_that_is_no_number_is_refused():
         auc(scores(0), scores(1).where(scores(1) > 0, torch.nan))
     with pytest.raises(ValueError, match="A score is NaN"):
         mean_auc(torch.full((2, 1), torch.nan), torch.tensor([[0], [1]]))
+
+
+@pytest.mark.parametrize("unknown", [-1.0, 2.0, torch.nan])
+def test_a_label_that_is_not_known_is_refused_and_never_counted_as_one_that_applies(unknown):
+    with pytest.raises(ValueError, match="neither 0 nor 1"):
+        mean_auc(torch.tensor([[0.9], [0.1], [0.5]]), torch.tensor([[1.0], [0.0], [unknown]]))
+
+
+def test_scores_of_several_labels_are_not_taken_for_those_of_one():
+    with pytest.raises(ValueError, match="shapes .*expected"):
+        auc(torch.zeros(3, 1), torch.zeros(3))

@@ -105,6 +105,12 @@ def test_an_image_that_was_normalized_for_another_network_is_refused(img, refuse
         array_transform()(img)
 
 
+def test_an_image_whose_brightest_spots_lie_beyond_its_percentiles_passes():
+    img = torch.linspace(0, 1, 400).reshape(1, 20, 20)
+    img[0, 0, :2] = 1.4
+    assert array_transform(shape=(1, 20, 20))(img).shape == (1, 20, 20)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_an_image_without_any_number_is_refused_and_one_with_some_is_not(value, refused):
     img = torch.full(SHAPE, value)
