@@ -11,6 +11,7 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, get_decoder
+from pydicom.uid import RLELossless
 
 from monai_cadp.data.decoded_image import DecodedImage, numeric, to_ras
 from monai_cadp.data.dicom_preamble import is_dicom, is_directory
@@ -281,7 +282,7 @@ def _decode(header: Dataset) -> DecodedImage:
             "A DICOM image has a PhotometricInterpretation that is not read, or that contradicts its SamplesPerPixel; "
             "store it as MONOCHROME2 or RGB."
         )
-    if header.get("HighBit") not in (None, header.BitsStored - 1):
+    if _is_shifted(header):
         raise Refusal(
             "A DICOM image has its values in other bits than the lowest ones; export it again with a HighBit that is "
             "one less than BitsStored."
@@ -294,6 +295,19 @@ def _decode(header: Dataset) -> DecodedImage:
         return DecodedImage(np.moveaxis(numeric(array), -1, 0), is_color=True)
     frames = _scaled(array.reshape(-1, *array.shape[-2:]), header).reshape(array.shape)
     return DecodedImage(frames[None], is_inverted=photometric == "MONOCHROME1")
+
+
+def _is_shifted(header: Dataset) -> bool:
+    """Tell whether stored values, not all of them 0, lie above bits that are never used.
+
+    A HighBit that says so may be wrong, and codecs but that of runs return values in the lowest bits whatever it says.
+    """
+    unused = (header.get("HighBit") or 0) + 1 - header.BitsStored
+    syntax = header.file_meta.TransferSyntaxUID
+    if not 0 < unused <= header.BitsAllocated - header.BitsStored or (syntax.is_encapsulated and syntax != RLELossless):
+        return False
+    stored, _ = get_decoder(syntax).as_array(header, raw=True, correct_unused_bits=False)
+    return bool(stored.any()) and not (stored & (2**unused - 1)).any()
 
 
 def _layout(header: Dataset) -> tuple[object, ...]:
