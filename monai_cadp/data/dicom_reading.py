@@ -110,7 +110,7 @@ def _decode_file(header: Dataset) -> DecodedImage:
             from monai_cadp.data.dicom_segmentation import decode_segmentation
         return decode_segmentation(header)
     decoded = _decode(header)
-    if decoded.voxels.ndim != 4 or decoded.is_color or "PerFrameFunctionalGroupsSequence" not in header:
+    if decoded.voxels.ndim != 4 or decoded.is_color or not header.get("PerFrameFunctionalGroupsSequence"):
         return decoded
     groups = _groups(header)
     places = [[one.get(sequence, Dataset()).get(name) for sequence, name in OF_FRAMES] for one in groups]
@@ -127,7 +127,7 @@ def _groups(header: Dataset) -> list[dict[str, Dataset]]:
     """Return what each frame says of itself, or all frames in common, by the names of its sequences."""
     count = int(header.get("NumberOfFrames") or 1)
     shared = header.get("SharedFunctionalGroupsSequence") or [Dataset()]
-    frames = header.get("PerFrameFunctionalGroupsSequence", [Dataset()] * count)
+    frames = header.get("PerFrameFunctionalGroupsSequence") or [Dataset()] * count
     if len(frames) != count:
         raise Refusal("A DICOM file says something of another number of frames than it has; export it again.")
     return [_sequences(shared[0]) | _sequences(frame) for frame in frames]
@@ -144,18 +144,19 @@ def _states_scale(header: Dataset) -> bool:
 def _scaled(frames: np.ndarray, header: Dataset) -> np.ndarray:
     """Return the values of frames (n, rows, columns), float32, in the unit that the file says of all or of each."""
     name = "PixelValueTransformationSequence"
-    each = [group[name] for group in _groups(header) if name in group]
-    if not each:
-        has_table = bool(header.get("ModalityLUTSequence"))
-        return numeric(apply_modality_lut(frames, header)) if has_table else _rescaled(frames, header)
-    if _states_scale(header):
+    each = [_scale(group[name]) for group in _groups(header) if name in group]
+    has_table = bool(header.get("ModalityLUTSequence"))
+    if each and (has_table or (_states_scale(header) and {*each} != {_scale(header)})):
         raise Refusal("A DICOM file states two rescalings of its values, of all frames and of each; keep one of them.")
-    if len(each) < len(frames):
+    if each and len(each) < len(frames):
         raise Refusal("Some frames of a DICOM file state no rescaling of their values; export it again with all.")
-    return np.stack([_rescaled(frame, one) for frame, one in zip(frames, each, strict=True)])
+    if has_table:
+        return numeric(apply_modality_lut(frames, header))
+    scales = each or [_scale(header)] * len(frames)
+    return np.stack([numeric(frame * slope + first) for frame, (slope, first) in zip(frames, scales, strict=True)])
 
 
-def _rescaled(pixels: np.ndarray, stated: Dataset) -> np.ndarray:
+def _scale(stated: Dataset) -> tuple[float, float]:
     # pydicom leaves out the one of the two that stands alone.
     slope, intercept = (stated.get(name, default) for name, default in zip(OF_SCALES, (1, 0), strict=True))
     if {None, ""} & {slope, intercept} or not np.isfinite([slope, intercept]).all() or slope == 0:
@@ -163,7 +164,7 @@ def _rescaled(pixels: np.ndarray, stated: Dataset) -> np.ndarray:
             "A DICOM file states a RescaleSlope or RescaleIntercept that is no number, or a slope of 0; export it "
             "again with the scale of its values."
         )
-    return numeric(pixels * float(slope) + float(intercept))
+    return float(slope), float(intercept)
 
 
 def _frame_kind(groups: dict[str, Dataset]) -> tuple[object, ...]:

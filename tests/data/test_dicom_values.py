@@ -60,8 +60,13 @@ def values(path):
         ({SHARED: [scale(RescaleSlope=2, RescaleIntercept=-1024)]}, 2, -1024),
         ({PER_FRAME: [scale(RescaleSlope=2, RescaleIntercept=-1024)]}, 2, -1024),
         ({SHARED: [Dataset()], PER_FRAME: [scale(RescaleIntercept=-1024)]}, 1, -1024),
+        ({"RescaleSlope": 2, PER_FRAME: [scale(RescaleSlope="2.0", RescaleIntercept=0)]}, 2, 0),
+        ({SHARED: [scale(RescaleSlope=2)], PER_FRAME: []}, 2, 0),
     ],
-    ids=["none", "both", "intercept alone", "slope alone", "shared", "of the frame", "intercept of the frame"],
+    ids=[
+        *("none", "both", "intercept alone", "slope alone", "shared", "of the frame", "intercept of the frame"),
+        *("the same twice", "nothing of the frame"),
+    ],
 )
 def test_one_image_is_in_the_unit_that_its_scale_says(written, stated, slope, intercept):
     expected = torch.from_numpy(STORED * slope + intercept).float()
