@@ -37,7 +37,7 @@ OF_FRAMES = (
 )
 # What pixels are when pydicom has decoded them.
 GRAYS, COLORS = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "PALETTE COLOR")
-OF_SCALES = ("RescaleSlope", "RescaleIntercept")
+OF_SCALES, OF_DOSES = ("RescaleSlope", "RescaleIntercept"), ("DoseGridScaling",)
 OF_SLICES = ("SeriesInstanceUID", "ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing")
 
 
@@ -138,31 +138,33 @@ def _sequences(stated: Dataset) -> dict[str, Dataset]:
 
 
 def _states_scale(header: Dataset) -> bool:
-    return any(name in header for name in OF_SCALES) or bool(header.get("ModalityLUTSequence"))
+    return any(name in header for name in (*OF_SCALES, *OF_DOSES)) or bool(header.get("ModalityLUTSequence"))
 
 
 def _scaled(frames: np.ndarray, header: Dataset) -> np.ndarray:
     """Return the values of frames (n, rows, columns), float32, in the unit that the file says of all or of each."""
     name = "PixelValueTransformationSequence"
-    each = [_scale(group[name]) for group in _groups(header) if name in group]
+    each = [_scale(group[name], OF_SCALES) for group in _groups(header) if name in group]
     has_table = bool(header.get("ModalityLUTSequence"))
-    if each and (has_table or (_states_scale(header) and {*each} != {_scale(header)})):
-        raise Refusal("A DICOM file states two rescalings of its values, of all frames and of each; keep one of them.")
+    if has_table and not each and OF_DOSES[0] not in header:
+        return numeric(apply_modality_lut(frames, header))
+    of_all = [_scale(header, names) for names in (OF_SCALES, OF_DOSES) if any(one in header for one in names)]
+    if has_table or (of_all and len({*each, *of_all}) > 1):
+        raise Refusal("A DICOM file states two rescalings of its values that differ; keep one of them.")
     if each and len(each) < len(frames):
         raise Refusal("Some frames of a DICOM file state no rescaling of their values; export it again with all.")
-    if has_table:
-        return numeric(apply_modality_lut(frames, header))
-    scales = each or [_scale(header)] * len(frames)
+    scales = each or [*of_all, (1.0, 0.0)][:1] * len(frames)
     return np.stack([numeric(frame * slope + first) for frame, (slope, first) in zip(frames, scales, strict=True)])
 
 
-def _scale(stated: Dataset) -> tuple[float, float]:
+def _scale(stated: Dataset, names: Sequence[str]) -> tuple[float, float]:
+    """Return the factor of values, and what is added; ``names`` are those of both, or of the factor."""
     # pydicom leaves out the one of the two that stands alone.
-    slope, intercept = (stated.get(name, default) for name, default in zip(OF_SCALES, (1, 0), strict=True))
+    slope, intercept = (*(stated.get(name, default) for name, default in zip(names, (1, 0), strict=False)), 0)[:2]
     if {None, ""} & {slope, intercept} or not np.isfinite([slope, intercept]).all() or slope == 0:
         raise Refusal(
-            "A DICOM file states a RescaleSlope or RescaleIntercept that is no number, or a slope of 0; export it "
-            "again with the scale of its values."
+            f"A DICOM file states a {' or '.join(names)} that is no number, or a slope of 0; export it again with the "
+            "scale of its values."
         )
     return float(slope), float(intercept)
 

@@ -62,10 +62,11 @@ def values(path):
         ({SHARED: [Dataset()], PER_FRAME: [scale(RescaleIntercept=-1024)]}, 1, -1024),
         ({"RescaleSlope": 2, PER_FRAME: [scale(RescaleSlope="2.0", RescaleIntercept=0)]}, 2, 0),
         ({SHARED: [scale(RescaleSlope=2)], PER_FRAME: []}, 2, 0),
+        ({"DoseGridScaling": "0.01"}, 0.01, 0),
     ],
     ids=[
         *("none", "both", "intercept alone", "slope alone", "shared", "of the frame", "intercept of the frame"),
-        *("the same twice", "nothing of the frame"),
+        *("the same twice", "nothing of the frame", "dose"),
     ],
 )
 def test_one_image_is_in_the_unit_that_its_scale_says(written, stated, slope, intercept):
@@ -96,11 +97,25 @@ def test_a_table_of_values_is_looked_up(written):
         ({"RescaleSlope": None, "RescaleIntercept": 5}, "RescaleSlope or RescaleIntercept that is no number"),
         ({PER_FRAME: [scale(RescaleSlope=0)]}, "RescaleSlope or RescaleIntercept that is no number, or a slope of 0"),
         ({"RescaleIntercept": 5, PER_FRAME: [scale(RescaleSlope=2)]}, "states two rescalings"),
+        ({"DoseGridScaling": 0}, "DoseGridScaling that is no number, or a slope of 0"),
+        ({"DoseGridScaling": None}, "DoseGridScaling that is no number"),
+        ({"RescaleIntercept": 5, "DoseGridScaling": 2}, "states two rescalings"),
         ({PER_FRAME: [scale(RescaleSlope=2)] * 2}, "another number of frames"),
         ({"PhotometricInterpretation": "RGB"}, "contradicts its SamplesPerPixel"),
         ({"PhotometricInterpretation": "CMYK"}, "PhotometricInterpretation that is not read"),
     ],
-    ids=["slope 0", "no slope", "slope 0 of the frame", "twice", "two frames of one", "RGB", "CMYK"],
+    ids=[
+        "slope 0",
+        "no slope",
+        "slope 0 of the frame",
+        "twice",
+        "dose 0",
+        "no dose",
+        "dose twice",
+        "two frames of one",
+        "RGB",
+        "CMYK",
+    ],
 )
 def test_a_meaning_that_is_none_is_refused(written, refused, stated, match):
     with refused(ValueError, match):
