@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -309,7 +310,9 @@ def _is_shifted(header: Dataset) -> bool:
     syntax = header.file_meta.TransferSyntaxUID
     if not 0 < unused <= header.BitsAllocated - header.BitsStored or (syntax.is_encapsulated and syntax != RLELossless):
         return False
-    stored, _ = get_decoder(syntax).as_array(header, raw=True, correct_unused_bits=False)
+    # pydicom's annotation takes each option for all of them.
+    options: dict[str, Any] = {"correct_unused_bits": False}
+    stored, _ = get_decoder(syntax).as_array(header, raw=True, **options)
     return bool(stored.any()) and not (stored & (2**unused - 1)).any()
 
 
