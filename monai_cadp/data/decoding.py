@@ -26,6 +26,10 @@ TIFF_SAMPLE_FORMAT, TIFF_DEPTH = 339, 32997
 TIFF_UNCOMPRESSED, TIFF_WHITE_IS_ZERO, TIFF_SEPARATE, TIFF_SIGNED = 1, 0, 2, 2
 TIFF_BEGINNINGS = (b"II*\0", b"MM\0*")
 OPAQUE = 255
+# How Pillow calls samples of 16 bits of which it keeps the upper 8, but for gray; BGR;16 are pixels of 16 bits.
+SHORTENED = (";16B", ";16L", ";16N")
+# From 255 to 65535.
+LENGTHENING = 257
 
 
 def decode_image(path: str | os.PathLike[str], spatial_dims: int) -> DecodedImage:
@@ -93,6 +97,7 @@ def _decode_picture(path: Path, spatial_dims: int) -> DecodedImage:
         if getattr(stored, "n_frames", 1) > 1:
             raise Refusal("A picture file holds several frames; expected one image a file.")
         bits, is_signed, is_white_zero = _samples(stored)
+        is_shortened = _raw_mode(stored).endswith(SHORTENED)
         picture = ImageOps.exif_transpose(stored)
         _check_opaque(picture)
         if picture.mode == "F" or picture.mode.startswith("I"):
@@ -112,7 +117,15 @@ def _decode_picture(path: Path, spatial_dims: int) -> DecodedImage:
         is_color = picture.mode not in ("1", "L", "LA", "La")
         array = numeric(np.asarray(picture.convert("RGB" if is_color else "L")))
     voxels = np.moveaxis(array, -1, 0) if is_color else array[None]
+    if is_shortened:
+        return DecodedImage(LENGTHENING * voxels, format_range=(0.0, 65535.0), is_color=is_color)
     return DecodedImage(voxels, format_range=(0.0, 255.0), is_color=is_color)
+
+
+def _raw_mode(picture: Image.Image) -> str:
+    """Return how the samples of a picture are stored, in Pillow's words; a picture that is loaded does not tell."""
+    stated = next((tile.args for tile in getattr(picture, "tile", [])), "")
+    return stated if isinstance(stated, str) else str(stated[0])
 
 
 def _opened(path: Path) -> Image.Image:

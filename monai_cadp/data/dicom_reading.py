@@ -6,11 +6,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, get_decoder
+from pydicom.uid import RLELossless
 
 from monai_cadp.data.decoded_image import DecodedImage, numeric, to_ras
 from monai_cadp.data.dicom_preamble import is_dicom, is_directory
@@ -36,7 +38,7 @@ OF_FRAMES = (
 )
 # What pixels are when pydicom has decoded them.
 GRAYS, COLORS = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "PALETTE COLOR")
-OF_SCALES = ("RescaleSlope", "RescaleIntercept")
+OF_SCALES, OF_DOSES = ("RescaleSlope", "RescaleIntercept"), ("DoseGridScaling",)
 OF_SLICES = ("SeriesInstanceUID", "ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing")
 
 
@@ -109,7 +111,7 @@ def _decode_file(header: Dataset) -> DecodedImage:
             from monai_cadp.data.dicom_segmentation import decode_segmentation
         return decode_segmentation(header)
     decoded = _decode(header)
-    if decoded.voxels.ndim != 4 or decoded.is_color or "PerFrameFunctionalGroupsSequence" not in header:
+    if decoded.voxels.ndim != 4 or decoded.is_color or not header.get("PerFrameFunctionalGroupsSequence"):
         return decoded
     groups = _groups(header)
     places = [[one.get(sequence, Dataset()).get(name) for sequence, name in OF_FRAMES] for one in groups]
@@ -126,7 +128,7 @@ def _groups(header: Dataset) -> list[dict[str, Dataset]]:
     """Return what each frame says of itself, or all frames in common, by the names of its sequences."""
     count = int(header.get("NumberOfFrames") or 1)
     shared = header.get("SharedFunctionalGroupsSequence") or [Dataset()]
-    frames = header.get("PerFrameFunctionalGroupsSequence", [Dataset()] * count)
+    frames = header.get("PerFrameFunctionalGroupsSequence") or [Dataset()] * count
     if len(frames) != count:
         raise Refusal("A DICOM file says something of another number of frames than it has; export it again.")
     return [_sequences(shared[0]) | _sequences(frame) for frame in frames]
@@ -137,32 +139,35 @@ def _sequences(stated: Dataset) -> dict[str, Dataset]:
 
 
 def _states_scale(header: Dataset) -> bool:
-    return any(name in header for name in OF_SCALES) or bool(header.get("ModalityLUTSequence"))
+    return any(name in header for name in (*OF_SCALES, *OF_DOSES)) or bool(header.get("ModalityLUTSequence"))
 
 
 def _scaled(frames: np.ndarray, header: Dataset) -> np.ndarray:
     """Return the values of frames (n, rows, columns), float32, in the unit that the file says of all or of each."""
     name = "PixelValueTransformationSequence"
-    each = [group[name] for group in _groups(header) if name in group]
-    if not each:
-        has_table = bool(header.get("ModalityLUTSequence"))
-        return numeric(apply_modality_lut(frames, header)) if has_table else _rescaled(frames, header)
-    if _states_scale(header):
-        raise Refusal("A DICOM file states two rescalings of its values, of all frames and of each; keep one of them.")
-    if len(each) < len(frames):
+    each = [_scale(group[name], OF_SCALES) for group in _groups(header) if name in group]
+    has_table = bool(header.get("ModalityLUTSequence"))
+    if has_table and not each and OF_DOSES[0] not in header:
+        return numeric(apply_modality_lut(frames, header))
+    of_all = [_scale(header, names) for names in (OF_SCALES, OF_DOSES) if any(one in header for one in names)]
+    if has_table or (of_all and len({*each, *of_all}) > 1):
+        raise Refusal("A DICOM file states two rescalings of its values that differ; keep one of them.")
+    if each and len(each) < len(frames):
         raise Refusal("Some frames of a DICOM file state no rescaling of their values; export it again with all.")
-    return np.stack([_rescaled(frame, one) for frame, one in zip(frames, each, strict=True)])
+    scales = each or [*of_all, (1.0, 0.0)][:1] * len(frames)
+    return np.stack([numeric(frame * slope + first) for frame, (slope, first) in zip(frames, scales, strict=True)])
 
 
-def _rescaled(pixels: np.ndarray, stated: Dataset) -> np.ndarray:
+def _scale(stated: Dataset, names: Sequence[str]) -> tuple[float, float]:
+    """Return the factor of values, and what is added; ``names`` are those of both, or of the factor."""
     # pydicom leaves out the one of the two that stands alone.
-    slope, intercept = (stated.get(name, default) for name, default in zip(OF_SCALES, (1, 0), strict=True))
+    slope, intercept = (*(stated.get(name, default) for name, default in zip(names, (1, 0), strict=False)), 0)[:2]
     if {None, ""} & {slope, intercept} or not np.isfinite([slope, intercept]).all() or slope == 0:
         raise Refusal(
-            "A DICOM file states a RescaleSlope or RescaleIntercept that is no number, or a slope of 0; export it "
-            "again with the scale of its values."
+            f"A DICOM file states a {' or '.join(names)} that is no number, or a slope of 0; export it again with the "
+            "scale of its values."
         )
-    return numeric(pixels * float(slope) + float(intercept))
+    return float(slope), float(intercept)
 
 
 def _frame_kind(groups: dict[str, Dataset]) -> tuple[object, ...]:
@@ -281,7 +286,7 @@ def _decode(header: Dataset) -> DecodedImage:
             "A DICOM image has a PhotometricInterpretation that is not read, or that contradicts its SamplesPerPixel; "
             "store it as MONOCHROME2 or RGB."
         )
-    if header.get("HighBit") not in (None, header.BitsStored - 1):
+    if _is_shifted(header):
         raise Refusal(
             "A DICOM image has its values in other bits than the lowest ones; export it again with a HighBit that is "
             "one less than BitsStored."
@@ -294,6 +299,21 @@ def _decode(header: Dataset) -> DecodedImage:
         return DecodedImage(np.moveaxis(numeric(array), -1, 0), is_color=True)
     frames = _scaled(array.reshape(-1, *array.shape[-2:]), header).reshape(array.shape)
     return DecodedImage(frames[None], is_inverted=photometric == "MONOCHROME1")
+
+
+def _is_shifted(header: Dataset) -> bool:
+    """Tell whether stored values, not all of them 0, lie above bits that are never used.
+
+    A HighBit that says so may be wrong, and codecs but that of runs return values in the lowest bits whatever it says.
+    """
+    unused = (header.get("HighBit") or 0) + 1 - header.BitsStored
+    syntax = header.file_meta.TransferSyntaxUID
+    if not 0 < unused <= header.BitsAllocated - header.BitsStored or (syntax.is_encapsulated and syntax != RLELossless):
+        return False
+    # pydicom's annotation takes each option for all of them.
+    options: dict[str, Any] = {"correct_unused_bits": False}
+    stored, _ = get_decoder(syntax).as_array(header, raw=True, **options)
+    return bool(stored.any()) and not (stored & (2**unused - 1)).any()
 
 
 def _layout(header: Dataset) -> tuple[object, ...]:

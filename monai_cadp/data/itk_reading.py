@@ -15,6 +15,8 @@ from monai_cadp.data.silence import Refusal, silenced_descriptors
 __all__ = ["decode_itk"]
 
 METAIMAGE_SUFFIXES = (".mha", ".mhd")
+# Of a field of MetaImage and its value.
+SEPARATOR = "[=:]"
 LONGEST_HEADER = 2**16
 # Spaces of NRRD files whose axes point somewhere in a patient; ITK turns all of them to left, posterior, superior.
 PATIENT_SPACES = {
@@ -44,7 +46,7 @@ def decode_itk(path: Path, spatial_dims: int) -> DecodedImage:
     import SimpleITK
 
     is_metaimage = path.name.lower().endswith(METAIMAGE_SUFFIXES)
-    header = _header(path, "=" if is_metaimage else ":")
+    header = _header(path, SEPARATOR if is_metaimage else ":")
     _check_voxels_beside(path, header)
     try:
         with silenced_descriptors():
@@ -76,13 +78,18 @@ def decode_itk(path: Path, spatial_dims: int) -> DecodedImage:
 
 
 def _header(path: Path, separator: str) -> dict[str, str]:
-    """Return the fields of a header of text, which ends by an empty line or the field ElementDataFile."""
+    """Return the fields of a header of text, which ends by an empty line or the field ElementDataFile.
+
+    Args:
+        path: of the file.
+        separator: what stands between a field and its value, as a regular expression.
+    """
     with path.open("rb") as file:
         lines = file.read(LONGEST_HEADER).decode("latin-1").splitlines()
     fields: dict[str, str] = {}
     for line in lines:
-        name, _, value = line.partition(separator)
-        fields[name.strip().lower()] = value.strip()
+        name, *values = re.split(separator, line, maxsplit=1)
+        fields[name.strip().lower()] = "".join(values).strip()
         if not line.strip() or name.strip() == "ElementDataFile":
             break
     return fields
@@ -115,19 +122,19 @@ def _check_metaimage(path: Path, header: dict[str, str], size: int) -> None:
         header: its fields.
         size: of the voxels, in bytes.
     """
-    stated, stated_size = header["elementdatafile"], header.get("compresseddatasize", "")
+    stated, stated_size = header["elementdatafile"], int(header.get("compresseddatasize") or 0)
     if stated.startswith("LIST") or "%" in stated:
         return
     is_local = stated == "LOCAL"
     with (path if is_local else path.parent / stated).open("rb") as file:
         if is_local:
             # Up to the end of the header.
-            next(line for line in file if line.partition(b"=")[0].strip() == b"ElementDataFile")
+            next(line for line in file if line.strip().startswith(b"ElementDataFile"))
             if 0 < int(header.get("headersize", 0)) < file.tell():
                 raise Refusal("A MetaImage file says that its voxels begin within its header; remove its HeaderSize.")
         if header.get("compresseddata", "")[:1] not in {"T", "t", "1"}:
             return
-        content = file.read(int(stated_size)) if stated_size else b"" if is_local else file.read()
+        content = file.read(stated_size) if stated_size else b"" if is_local else file.read()
     stream = zlib.decompressobj(ANY_HEADER)
     try:
         is_whole = len(stream.decompress(content, size + 1)) == size and stream.eof

@@ -20,11 +20,13 @@ __all__ = ["ReadLabelledVolume"]
 
 # What the two percentiles become: what lies beyond them is not clipped at once.
 DARK, BRIGHT = 0.1, 0.8
-# Share of an image that its mask covers at least, and of its labelled voxels that lie within an image that it does not
-# cover wholly.
-LEAST_COVERED, LEAST_WITHIN = 0.25, 0.5
+# Share of an image that its mask covers at least, and of its labelled voxels that lie within an image unless it covers
+# nearly all of it.
+LEAST_COVERED, LEAST_WITHIN, NEARLY_ALL = 0.25, 0.5, 0.9
 # Share of a mask by which the middle of an image of the same size may be off the mask's; a crop has another size.
 FARTHEST_MIDDLE = 0.25
+# Of a crop, by how much a step of its voxels may differ from one of its image's.
+STEP_TOLERANCE = 0.01
 # Places along an axis, and labelled voxels, that are looked at.
 PLACES, LABELLED = 24, 100_000
 
@@ -37,7 +39,8 @@ class ReadLabelledVolume:
     image becomes the middle voxel of the grid, so that a volume of the grid's own spacing and axes is only cropped or
     padded, with what stands at its border; masks are padded with background. A mask may have a grid of its own, over a
     quarter of its image or more, and around its middle if it has as many voxels: else its header is that of something
-    else. A DICOM segmentation, which leaves out empty frames, may cover less.
+    else. A crop of the image's own voxels, and a DICOM segmentation, which leaves out empty frames, may cover less. Of
+    an image that is a crop of the mask, the mask may hold no label.
 
     Intensities have a public range, as in computed tomography, or no unit, as in magnetic resonance: then two
     percentiles of what lies on the grid become 0.1 and 0.8. Percentiles look at this one volume alone: that happens
@@ -134,7 +137,7 @@ class ReadLabelledVolume:
 
 
 def _check_place(classes: np.ndarray, shape: tuple[int, ...], to_image: np.ndarray, is_segmentation: bool) -> None:
-    """Refuse a mask that hardly covers its image, or whose labels lie outside of it.
+    """Refuse a mask that hardly covers its image and is no crop of it, or whose labels lie outside.
 
     Args:
         classes: of the mask (a, b, c).
@@ -149,17 +152,25 @@ def _check_place(classes: np.ndarray, shape: tuple[int, ...], to_image: np.ndarr
     labelled = np.stack(np.unravel_index(labelled[:: 1 + len(labelled) // LABELLED], classes.shape), axis=-1)
     within = _share_within(labelled, to_image, shape) if len(labelled) else 1.0
     middle = (_moved(to_mask, (np.array(shape) - 1) / 2) + 0.5) / classes.shape - 0.5
-    # The mask of a whole body may belong to a part of it, and hold much that lies beyond.
+    may_be_small = is_segmentation or _is_crop(classes.shape, to_image, shape)
+    # The mask of a whole body may belong to a part of it, and hold all of its labels beyond.
     if (
-        within == 0
-        or (covered < 1 and within < LEAST_WITHIN)
-        or (covered < LEAST_COVERED and not is_segmentation)
+        (covered < NEARLY_ALL and within < LEAST_WITHIN)
+        or (covered < LEAST_COVERED and not may_be_small)
         or (sorted(classes.shape) == sorted(shape) and np.abs(middle).max() > FARTHEST_MIDDLE)
     ):
         raise Refusal(
             "A mask does not lie where its image does, or covers a small part of it alone; expected both over one "
             "field of view: correct the header that is wrong, or pad the mask with background."
         )
+
+
+def _is_crop(part: tuple[int, ...], to_image: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Tell whether a volume of the shape ``part`` has the voxels of an image, in any order of axes, and lies within."""
+    corners = np.indices((2,) * 3).reshape(3, -1).T * (np.array(part) - 1)
+    steps = np.abs(to_image[:3, :3])
+    is_same = np.abs(steps - steps.round()).max() < STEP_TOLERANCE and (steps.round().sum(0) == 1).all()
+    return bool(is_same) and _share_within(corners, to_image, shape) == 1
 
 
 def _share_within(indices: np.ndarray, affine: np.ndarray, shape: tuple[int, ...]) -> float:

@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pydicom
 import pytest
 import torch
+from PIL import Image
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from monai_cadp.data import ReadImage
 
@@ -55,8 +60,14 @@ def values(path):
         ({SHARED: [scale(RescaleSlope=2, RescaleIntercept=-1024)]}, 2, -1024),
         ({PER_FRAME: [scale(RescaleSlope=2, RescaleIntercept=-1024)]}, 2, -1024),
         ({SHARED: [Dataset()], PER_FRAME: [scale(RescaleIntercept=-1024)]}, 1, -1024),
+        ({"RescaleSlope": 2, PER_FRAME: [scale(RescaleSlope="2.0", RescaleIntercept=0)]}, 2, 0),
+        ({SHARED: [scale(RescaleSlope=2)], PER_FRAME: []}, 2, 0),
+        ({"DoseGridScaling": "0.01"}, 0.01, 0),
     ],
-    ids=["none", "both", "intercept alone", "slope alone", "shared", "of the frame", "intercept of the frame"],
+    ids=[
+        *("none", "both", "intercept alone", "slope alone", "shared", "of the frame", "intercept of the frame"),
+        *("the same twice", "nothing of the frame", "dose"),
+    ],
 )
 def test_one_image_is_in_the_unit_that_its_scale_says(written, stated, slope, intercept):
     expected = torch.from_numpy(STORED * slope + intercept).float()
@@ -86,16 +97,71 @@ def test_a_table_of_values_is_looked_up(written):
         ({"RescaleSlope": None, "RescaleIntercept": 5}, "RescaleSlope or RescaleIntercept that is no number"),
         ({PER_FRAME: [scale(RescaleSlope=0)]}, "RescaleSlope or RescaleIntercept that is no number, or a slope of 0"),
         ({"RescaleIntercept": 5, PER_FRAME: [scale(RescaleSlope=2)]}, "states two rescalings"),
+        ({"DoseGridScaling": 0}, "DoseGridScaling that is no number, or a slope of 0"),
+        ({"DoseGridScaling": None}, "DoseGridScaling that is no number"),
+        ({"RescaleIntercept": 5, "DoseGridScaling": 2}, "states two rescalings"),
         ({PER_FRAME: [scale(RescaleSlope=2)] * 2}, "another number of frames"),
-        ({"HighBit": 14}, "values in other bits than the lowest ones"),
         ({"PhotometricInterpretation": "RGB"}, "contradicts its SamplesPerPixel"),
         ({"PhotometricInterpretation": "CMYK"}, "PhotometricInterpretation that is not read"),
     ],
-    ids=["slope 0", "no slope", "slope 0 of the frame", "twice", "two frames of one", "high bit", "RGB", "CMYK"],
+    ids=[
+        "slope 0",
+        "no slope",
+        "slope 0 of the frame",
+        "twice",
+        "dose 0",
+        "no dose",
+        "dose twice",
+        "two frames of one",
+        "RGB",
+        "CMYK",
+    ],
 )
 def test_a_meaning_that_is_none_is_refused(written, refused, stated, match):
     with refused(ValueError, match):
         values(written(**stated))
+
+
+SHIFTED = (STORED << 4).astype("<u2")
+ABOVE_UNUSED = {"BitsStored": 12, "HighBit": 15, "PixelRepresentation": 0}
+
+
+@pytest.mark.parametrize("compressed", [False, True], ids=["as they are", "as runs"])
+def test_values_above_unused_bits_are_refused(written, refused, compressed):
+    path = written(**ABOVE_UNUSED, PixelData=SHIFTED.tobytes())
+    if compressed:
+        header = pydicom.dcmread(path)
+        header.compress(RLELossless)
+        header.save_as(path)
+    with refused(ValueError, "values in other bits than the lowest ones"):
+        values(path)
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ({"HighBit": 11}, STORED),
+        ({"HighBit": 14}, STORED),
+        ({"BitsStored": 12, "HighBit": 15}, STORED),
+        ({"BitsStored": 12, "HighBit": 10}, STORED),
+        ({"BitsStored": 12, "HighBit": 31}, STORED),
+        ({**ABOVE_UNUSED, "PixelData": bytes(24)}, 0 * STORED),
+    ],
+    ids=["fewer than stored", "one fewer", "low bits in use", "fewer of 12", "beyond the allocated", "black"],
+)
+def test_values_in_the_lowest_bits_are_read_whatever_the_high_bit_says(written, stated, expected):
+    torch.testing.assert_close(values(written(**stated)), torch.from_numpy(expected).float(), atol=1e-3, rtol=0)
+
+
+def test_a_codec_returns_values_in_the_lowest_bits(written):
+    encoded = io.BytesIO()
+    Image.fromarray(SHIFTED).save(encoded, "JPEG2000", no_jp2=True)
+    path = written(**ABOVE_UNUSED, PixelData=encapsulate([encoded.getvalue()]))
+    header = pydicom.dcmread(path)
+    header.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    header["PixelData"].is_undefined_length = True
+    header.save_as(path)
+    torch.testing.assert_close(values(path), torch.from_numpy(SHIFTED.astype(np.float32)), atol=1e-3, rtol=0)
 
 
 def test_frames_of_which_one_has_no_scale_are_refused(written, refused):

@@ -241,6 +241,7 @@ def corner_at(place, spacing=(1.0, 1.0, 1.0)):
     return affine
 
 
+FIRST_CORNER = corner_at((-17, -21, -13))
 ONE_CORNER = np.zeros((80, 80, 80), np.uint8)
 ONE_CORNER[:5, :5, :5] = 1
 BEYOND = np.zeros((60, 60, 60), np.uint8)
@@ -250,9 +251,11 @@ WRONG_PLACES = {
     "no origin": {"affine": corner_at((-17, -21, -13)), "mask_affine": corner_at((0, 0, 0))},
     "no distances": {"affine": corner_at((0, 0, 0), (1, 1, 2.5)), "mask_affine": corner_at((0, 0, 12))},
     "a third away": {"affine": corner_at((-17, -21, -13)), "mask_affine": corner_at((-17, -6, -13))},
-    "a small part": {"mask_affine": corner_at((-4, -4, -4)), "classes": np.ones((9, 9, 9), np.uint8)},
+    "a small part": {"mask_affine": corner_at((-4, -4, -4), (2, 2, 2)), "classes": np.ones((9, 9, 9), np.uint8)},
+    "a small part that juts out": {"mask_affine": corner_at((-20, -4, -4)), "classes": np.ones((9, 9, 9), np.uint8)},
+    "no distances of thick slices": {"affine": corner_at((-17, -21, -65), (1, 1, 5)), "mask_affine": FIRST_CORNER},
     "most labels beyond the image": {"mask_affine": corner_at((0, -30, -30)), "classes": BEYOND},
-    "labels beyond the image": {"mask_affine": corner_at((-40, -40, -40)), "classes": ONE_CORNER},
+    "labels beyond the image": {"mask_affine": corner_at((-40, -40, -8)), "classes": ONE_CORNER},
 }
 
 
@@ -273,6 +276,10 @@ RIGHT_PLACES = {
     "a coarser grid": organ_on(corner_at((-16.5, -20.5, -12.5), (2, 2, 2)), (18, 22, 14)),
     "a finer grid": organ_on(corner_at((-17.25, -21.25, -13.25), (0.5, 0.5, 0.5)), (72, 88, 56)),
     "a crop around the organ": organ_on(corner_at((-8, -15, -12)), (28, 30, 26)),
+    "a small crop": organ_on(corner_at((-3, -14, -4)), (15, 19, 13)),
+    "a small crop of other axes": organ_on(
+        around(np.array([[0, 0, -1], [1, 0, 0], [0, 1, 0]]), (29, 17, 23)), (29, 17, 23)
+    ),
     "the whole body": organ_on(corner_at((-60, -60, -60)), (120, 120, 120)),
 }
 
@@ -287,6 +294,16 @@ def test_a_mask_of_another_grid_over_the_organ_is_read_in_its_place(tmp_path, ri
 def test_the_mask_of_a_whole_body_may_hold_much_beyond_its_image(tmp_path):
     classes = np.ones((120, 120, 120), np.uint8)
     folder = phantom(tmp_path, mask_affine=corner_at((-60, -60, -60)), classes=classes)
+    assert LabelledVolumes(folder, ReadLabelledVolume(GRID, 2))[0]["mask"].min() == 1
+
+
+def test_the_mask_of_a_whole_body_may_have_no_label_within_its_image(tmp_path):
+    folder = phantom(tmp_path, mask_affine=corner_at((-40, -40, -40)), classes=ONE_CORNER)
+    assert LabelledVolumes(folder, ReadLabelledVolume(GRID, 2))[0]["mask"].max() == 0
+
+
+def test_an_image_a_voxel_and_a_half_beyond_its_mask_is_read_with_it(tmp_path):
+    folder = phantom(tmp_path, mask_affine=corner_at((-15.5, -21, -13)), classes=np.ones((120, 80, 80), np.uint8))
     assert LabelledVolumes(folder, ReadLabelledVolume(GRID, 2))[0]["mask"].min() == 1
 
 

@@ -7,6 +7,7 @@ import struct
 
 import numpy as np
 import pytest
+import SimpleITK
 import torch
 from PIL import Image
 
@@ -97,6 +98,35 @@ def test_a_plane_for_every_color_is_read_where_samples_have_8_bits(tmp_path, ref
     torch.testing.assert_close(found, torch.from_numpy(colors).float(), atol=0.003, rtol=0)
     with refused(ValueError, "a plane for every color, of more than 8 bits"):
         read(tiff(tmp_path / "a.tif", np.round(65535 * colors).astype(np.uint16), rgb, UNSIGNED))
+
+
+COLORS = np.stack([RAMP, RAMP**2, 1 - RAMP], axis=-1)
+OPAQUE = np.ones((3, 4, 1))
+
+
+@pytest.mark.parametrize("intensity_range", [None, (0, 65535), (0, 32768)])
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [("a.png", "LA"), *((name, one) for name in ("a.png", "a.tif", "packed.tif") for one in ("RGB", "RGBA"))],
+)
+def test_colors_of_16_bits_are_on_the_scale_of_16_bits(tmp_path, name, channels, intensity_range):
+    colors = np.stack([RAMP] * 3, axis=-1) if channels == "LA" else COLORS
+    samples = {"RGB": [colors], "RGBA": [colors, OPAQUE], "LA": [colors[..., :1], OPAQUE]}[channels]
+    stored = np.round(65535 * np.concatenate(samples, axis=-1)).astype(np.uint16)
+    image = SimpleITK.GetImageFromArray(stored, isVector=True)
+    SimpleITK.WriteImage(image, str(tmp_path / name), useCompression=name == "packed.tif", compressor="LZW")
+    read = ReadImage(spatial_shape=(3, 4), in_channels=3, intensity_range=intensity_range)(tmp_path / name)
+    expected = np.moveaxis(colors, -1, 0) * 65535 / (intensity_range or (0, 65535))[1]
+    torch.testing.assert_close(read, torch.from_numpy(expected).float().clamp(max=1), atol=0.008, rtol=0)
+
+
+def test_pixels_of_16_bits_have_samples_of_8(tmp_path):
+    """A bitmap whose pixels have 5 bits for blue, 6 for green, and 5 for red."""
+    header = struct.pack("<IiiHHIIiiII3I", 40, 2, 1, 1, 16, 3, 4, 0, 0, 0, 0, 0xF800, 0x7E0, 0x1F)
+    content = header + struct.pack("<HH", 0xFFFF, 0)
+    (tmp_path / "a.bmp").write_bytes(b"BM" + struct.pack("<IHHI", 14 + len(content), 0, 0, 14 + len(header)) + content)
+    read = ReadImage(spatial_shape=(1, 2), in_channels=3, intensity_range=(0, 510))(tmp_path / "a.bmp")
+    torch.testing.assert_close(read[:, 0], torch.tensor([[0.5, 0.0]] * 3), atol=0.01, rtol=0)
 
 
 def test_a_volume_in_one_frame_is_no_picture(tmp_path, refused):

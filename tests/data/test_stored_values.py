@@ -92,11 +92,25 @@ SIZE = f"CompressedDataSize = {len(PACKED)}"
 
 @pytest.mark.parametrize(
     ("fields", "beside"),
-    [((COMPRESSED, SIZE), False), ((COMPRESSED, SIZE), True), ((COMPRESSED,), True)],
-    ids=["within the file", "beside it", "beside it, of no stated size"],
+    [
+        ((COMPRESSED, SIZE), False),
+        ((COMPRESSED, SIZE), True),
+        ((COMPRESSED,), True),
+        ((COMPRESSED, "CompressedDataSize = 0"), True),
+    ],
+    ids=["within the file", "beside it", "beside it, of no stated size", "beside it, of size 0"],
 )
 def test_compressed_voxels_of_a_metaimage_are_read(tmp_path, fields, beside):
     assert_read_as(metaimage(tmp_path / "a.mhd", *fields, voxels=PACKED, beside=beside), STORED)
+
+
+@pytest.mark.parametrize("separator", [": ", " : ", "="])
+@pytest.mark.parametrize("beside", [False, True], ids=["within the file", "beside it"])
+def test_a_metaimage_may_have_another_separator_of_fields_and_values(tmp_path, separator, beside):
+    fields = ["ElementToIntensityFunctionSlope = 2.5", COMPRESSED, SIZE]
+    path = metaimage(tmp_path / "a.mhd", *fields, voxels=PACKED, beside=beside)
+    path.write_bytes(path.read_bytes().replace(b" = ", separator.encode()))
+    assert_read_as(path, 2.5 * STORED)
 
 
 OTHER_BITS = PACKED[: len(PACKED) // 2] + bytes([255 ^ PACKED[len(PACKED) // 2]]) + PACKED[len(PACKED) // 2 + 1 :]
