@@ -11,11 +11,12 @@ __all__ = ["entries_of", "is_empty", "is_note", "unclaimed"]
 # What systems and programs make in any folder, in lower case; so is all that begins with a point.
 OF_SYSTEMS = frozenset(
     {
-        *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "$recycle.bin", "system volume information"),
-        *("@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "lost+found"),
+        *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "system volume information", "lost+found"),
         *("__macosx", "__pycache__"),
     }
 )
+# How the names of folders of systems begin, such as those of thumbnails and of what was deleted.
+FOLDERS_OF_SYSTEMS = ("@", "#", "$")
 # What lies beside images, and nobody takes for one.
 NOTE_SUFFIXES = (
     *(".txt", ".md", ".rst", ".rtf", ".pdf", ".html", ".log", ".json", ".xml", ".yaml", ".yml", ".ini", ".db"),
@@ -28,9 +29,12 @@ HEADER_SUFFIXES, VOXEL_SUFFIXES = (".mhd", ".nhdr"), (".raw", ".zraw", ".raw.gz"
 
 def entries_of(folder: Path) -> list[Path]:
     """Return what a folder holds but for what a system has made there, sorted; raises OSError, which names it."""
-    return sorted(
-        path for path in folder.iterdir() if not path.name.startswith(".") and path.name.lower() not in OF_SYSTEMS
-    )
+    return sorted(path for path in folder.iterdir() if not _is_of_system(path))
+
+
+def _is_of_system(path: Path) -> bool:
+    name = path.name.lower()
+    return name.startswith(".") or name in OF_SYSTEMS or (name.startswith(FOLDERS_OF_SYSTEMS) and path.is_dir())
 
 
 def is_note(path: Path) -> bool:

@@ -119,11 +119,20 @@ def test_the_voxels_of_a_header_belong_to_its_image(tmp_path):
 
 
 def test_a_class_whose_name_begins_as_that_of_a_system_folder_is_a_class(tmp_path):
-    images = ClassFolder(fill(tmp_path, {"__normal": 1, "#2": 1, "@home": 1}), (4, 4))
-    assert images.class_names == ("#2", "@home", "__normal") and len(images) == 3
+    images = ClassFolder(fill(tmp_path, {"__normal": 1, "_2": 1, "lost": 1}), (4, 4))
+    assert images.class_names == ("_2", "__normal", "lost") and len(images) == 3
 
 
-@pytest.mark.parametrize("name", [".DS_Store", "@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX"])
+def test_an_image_whose_name_begins_as_that_of_a_system_folder_is_not_left_out(tmp_path, files):
+    for name in ("#1.png", "@1.png", "$1.png"):
+        files.picture(tmp_path / name, np.zeros((4, 4)))
+    assert len(FlatFolder(tmp_path, (4, 4))) == 3
+
+
+SYSTEM_FOLDERS = [".DS_Store", "@eaDir", "@__thumb", "@sharebin", "#recycle", "$RECYCLE.BIN", "__MACOSX", "lost+found"]
+
+
+@pytest.mark.parametrize("name", SYSTEM_FOLDERS)
 def test_a_folder_that_a_system_made_is_never_a_class_and_shifts_none(tmp_path, name):
     images = ClassFolder(fill(tmp_path, {**LAYOUT, name: 2}), (4, 4))
     assert images.class_names == ("CNV", "DME", "NORMAL") and len(images) == 6
