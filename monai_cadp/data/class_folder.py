@@ -30,10 +30,10 @@ class ClassFolder(Dataset):
     r"""Items {"image": float32 (C, \*spatial) in [0, 1], "label": int64} from one sub folder of image files a class.
 
     This is the layout of the OCT and chest X-ray sets of Kermany et al. (``root`` is then their ``train`` or ``test``)
-    and of MedNIST. Files are read when an item is asked for. Notes such as texts and tables, and what systems leave in
-    folders (hidden files, ``Thumbs.db``, ``__MACOSX``, folders whose names begin with ``@``, ``#`` or ``$``), are passed
-    over and never a class; whatever else might be an image is refused. The names of the classes are public; the names
-    of the files are not, and appear nowhere.
+    and of MedNIST. Files are read when an item is asked for. Notes (texts, tables, scripts) and what systems leave in
+    folders (hidden files, ``Thumbs.db``, ``__MACOSX``, folders whose names begin with ``@``, ``#`` or ``$``) are
+    passed over and never a class; whatever else might be an image is refused. The names of the classes are public; the
+    names of the files are not, and appear nowhere.
 
     Args:
         root: folder that holds the class folders.

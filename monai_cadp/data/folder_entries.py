@@ -19,10 +19,11 @@ OF_SYSTEMS = frozenset(
 FOLDERS_OF_SYSTEMS = ("@", "#", "$")
 # What lies beside images, and nobody takes for one.
 NOTE_SUFFIXES = (
-    *(".txt", ".md", ".rst", ".rtf", ".pdf", ".html", ".log", ".json", ".xml", ".yaml", ".yml", ".ini", ".db"),
-    *(".csv", ".tsv", ".xls", ".xlsx", ".md5", ".sha256", ".bval", ".bvec"),
+    *(".txt", ".md", ".rst", ".rtf", ".pdf", ".htm", ".html", ".doc", ".docx", ".bib", ".cff", ".log", ".lnk", ".url"),
+    *(".csv", ".csv.gz", ".tsv", ".tsv.gz", ".xls", ".xlsx", ".md5", ".sha1", ".sha256", ".bval", ".bvec"),
+    *(".json", ".xml", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".db", ".py", ".ipynb", ".sh", ".bak", "~"),
 )
-NOTE_NAMES = ("readme", "license", "licence", "dicomdir")
+NOTE_NAMES = ("readme", "license", "licence", "changes", "changelog", "md5sums", "sha256sums", "dicomdir")
 # Of files that hold the voxels of a header of text, under the header's name.
 HEADER_SUFFIXES, VOXEL_SUFFIXES = (".mhd", ".nhdr"), (".raw", ".zraw", ".raw.gz", ".gz")
 
@@ -38,7 +39,7 @@ def _is_of_system(path: Path) -> bool:
 
 
 def is_note(path: Path) -> bool:
-    """Tell whether an entry of a folder is a text, a table or the like, by its name.
+    """Tell whether an entry of a folder is a text, a table, a program or the like, by its name.
 
     Example:
         >>> is_note(Path("labels.CSV")), is_note(Path("README")), is_note(Path("film.gif"))

@@ -125,8 +125,8 @@ def split_folder(root: Path, split: str) -> Path:
     if count:
         # None is named, for folders may be called after patients.
         raise ValueError(
-            f"The image folder holds {count} files or folders beside {', '.join(available)}, which belong to no split; "
-            "move their images into one, or move them away."
+            f"The image folder holds {count} files or folders beside {', '.join(available)}, which belong to no split, "
+            "such as a second copy, or a folder valid in place of val; rename what is a split, and move the rest away."
         )
     return root / split
 

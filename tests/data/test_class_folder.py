@@ -52,7 +52,7 @@ def test_hidden_files_and_notes_are_passed_over(tmp_path):
     fill(tmp_path, LAYOUT)
     (tmp_path / ".cache").mkdir()
     for folder in (tmp_path, tmp_path / "CNV"):
-        for name in (".DS_Store", "._a.png", "Thumbs.db", "desktop.ini", "README", "labels.CSV", "a.pdf", "a.xml"):
+        for name in (".DS_Store", "._a.png", "Thumbs.db", "desktop.ini", "README", "labels.CSV", "a.pdf", "a.ipynb"):
             (folder / name).write_text("no image")
         (folder / "@eaDir").mkdir()
         (folder / "@eaDir" / "a.png@thumb.jpg").write_text("no image")
