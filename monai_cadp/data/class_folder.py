@@ -73,7 +73,7 @@ class ClassFolder(Dataset):
         subject_pattern: str | None = None,
     ) -> None:
         self.read_image = ReadImage(spatial_shape, in_channels, intensity_range)
-        self.input_folder = Path(root)
+        self.input_folders = [Path(root)]
         found = class_folder_names(root)
         read_silently(lambda: _check_beside(Path(root)), UNREADABLE)
         self.class_names = tuple(found if classes is None else classes)
@@ -151,7 +151,7 @@ class FlatFolder(Dataset):
         subject_pattern: str | None = None,
     ) -> None:
         self.read_image = ReadImage(spatial_shape, in_channels, intensity_range)
-        self.input_folder = Path(root)
+        self.input_folders = [Path(root)]
         self._paths = [str(path) for path in _image_files(_existing(root))]
         if not self._paths:
             raise ValueError(f"The folder holds no image file; expected DICOM or one of {', '.join(IMAGE_SUFFIXES)}.")

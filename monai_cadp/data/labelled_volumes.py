@@ -87,7 +87,7 @@ class LabelledVolumes(Dataset):
                     "A datalist_key was given, but the source is a folder, which is one set; leave the key out, or "
                     "give a datalist .json."
                 )
-            self.input_folder = path
+            self.input_folders = [path / folder for folder in FOLDERS]
             base, pairs = path, read_silently(lambda: _pairs(path), UNREADABLE)
             if subject_pattern is not None:
                 self._subjects = subjects_by_name([image for image, _ in pairs], subject_pattern)

@@ -96,7 +96,7 @@ def open_images(
     if is_folder:
         images = _open_folder(path, split, spatial_shape, in_channels, intensity_range, classes, subject_pattern)
         # The one that was given, above its splits.
-        images.input_folder = path
+        images.input_folders = [path]
         return images
     if is_list:
         key = datalist_key or DATALIST_KEYS[split]

@@ -81,7 +81,7 @@ class VolumeFiles(Dataset):
             raise ValueError("A file of subjects was given beside another source of them; give one of them, or none.")
         if subject is not None:
             SubjectId(subject)
-        self.input_folder = Path(source)
+        self.input_folders = [Path(source)]
         self._paths, self._read = read_silently(lambda: _scans(Path(source)), UNREADABLE), read
         self._label: dict[str, Tensor] = {} if label is None else {"label": torch.tensor(label)}
         # The name of "." is that of its folder.

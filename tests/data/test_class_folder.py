@@ -11,6 +11,7 @@ import SimpleITK
 import torch
 from monai.data import Dataset as MonaiDataset
 from PIL import Image
+from torch.utils.data import ConcatDataset
 
 from monai_cadp.data import ClassFolder, FlatFolder, Part, class_names_of, open_images
 from monai_cadp.data.subjects import without_ending
@@ -146,9 +147,11 @@ def test_a_folder_that_a_system_made_is_never_a_class_and_shifts_none(tmp_path, 
 def test_parts_and_transformed_versions_know_the_names_of_their_classes(tmp_path):
     images = ClassFolder(fill(tmp_path, LAYOUT), (4, 4))
     part = Part(images, "train", (1.0, 0.0, 0.0))
-    for version in (images, part, MonaiDataset(part, lambda item: item)):
+    for version in (images, part, MonaiDataset(part, lambda item: item), ConcatDataset([images, part])):
         assert class_names_of(version) == ["CNV", "DME", "NORMAL"]
-    for nameless in (FlatFolder(tmp_path / "CNV", (4, 4)), MonaiDataset([{"label": 0}]), [{"label": 0}]):
+    others = ClassFolder(tmp_path, (4, 4), classes=["NORMAL", "CNV", "DME"])
+    flat = FlatFolder(tmp_path / "CNV", (4, 4))
+    for nameless in (flat, ConcatDataset([images, others]), MonaiDataset([{"label": 0}]), [{"label": 0}]):
         assert class_names_of(nameless) is None
 
 
