@@ -125,7 +125,7 @@ def _scans(source: Path) -> list[Path]:
             "series, or a folder of either."
         )
     entries = entries_of(source)
-    if any(is_dicom(path) for path in entries):
+    if any(is_dicom(path) for path in entries if not is_note(path)):
         return [source]
     scans, others = volumes_among(entries)
     others = [path for path in others if not is_note(path) and not path.name.lower().endswith(PICTURE_SUFFIXES)]
