@@ -62,6 +62,21 @@ def test_hidden_files_and_notes_are_passed_over(tmp_path):
     assert len(ClassFolder(tmp_path, (4, 4))) == 6
 
 
+def test_a_folder_of_notes_is_no_class_and_an_empty_one_is(tmp_path):
+    fill(tmp_path, {**LAYOUT, "A": 0, "docs": 0})
+    (tmp_path / "docs" / "readme.txt").write_text("no image")
+    images = open_images(tmp_path, "test", (4, 4))
+    assert images.class_names == ("A", "CNV", "DME", "NORMAL") and len(images) == 6
+
+
+def test_empty_folders_beside_images_make_no_classes_of_them(tmp_path, files):
+    fill(tmp_path, {"out": 0, "notes": 0})
+    (tmp_path / "notes" / "readme.txt").write_text("no image")
+    files.picture(tmp_path / "a.png", np.zeros((4, 4)))
+    images = open_images(tmp_path, "test", (4, 4))
+    assert isinstance(images, FlatFolder) and len(images) == 1
+
+
 @pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.jp2", "a.zip", "IM0001", "a.png.part"])
 @pytest.mark.parametrize("place", ["CNV", "."], ids=["in a class", "beside classes"])
 def test_what_might_be_an_image_and_is_not_read_is_refused(tmp_path, refused, name, place):
