@@ -314,6 +314,13 @@ def test_a_damaged_file_is_refused_without_its_name(tmp_path, refused):
         LabelledVolumes(folder, ReadLabelledVolume(GRID, 2))[0]
 
 
+def test_notes_among_images_and_labels_are_passed_over(tmp_path):
+    folder = phantom(tmp_path)
+    for note in ("images/README.md", f"images/{CANARY}.json", "labels/classes.csv"):
+        (folder / note).write_text("no volume")
+    assert len(LabelledVolumes(folder, ReadLabelledVolume(GRID, 2))) == 1
+
+
 def test_an_empty_folder_and_a_missing_one_are_refused(tmp_path, refused):
     with refused(ValueError, "neither a folder with images"):
         LabelledVolumes(tmp_path, ReadLabelledVolume(GRID, 2))
