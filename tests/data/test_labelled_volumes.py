@@ -212,7 +212,7 @@ def test_litter_and_empty_folders_are_no_volumes(tmp_path):
 
 def test_a_file_that_is_no_volume_is_not_passed_over(tmp_path, refused):
     phantom(tmp_path)
-    (tmp_path / "images" / f"{CANARY}.txt").write_text("notes")
+    (tmp_path / "images" / f"{CANARY}.zip").write_text("volumes")
     with refused(ValueError, "1 files .* are no volumes"):
         LabelledVolumes(tmp_path, ReadLabelledVolume(GRID, 2))
 
