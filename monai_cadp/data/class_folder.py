@@ -30,10 +30,11 @@ class ClassFolder(Dataset):
     r"""Items {"image": float32 (C, \*spatial) in [0, 1], "label": int64} from one sub folder of image files a class.
 
     This is the layout of the OCT and chest X-ray sets of Kermany et al. (``root`` is then their ``train`` or ``test``)
-    and of MedNIST. Files are read when an item is asked for. Notes such as texts and tables, and what systems leave in
-    folders (hidden files, ``Thumbs.db``, ``@eaDir``, ``__MACOSX``), are passed over and never a class; whatever else
-    might be an image is refused. The names of the classes are public; the names of the files are not, and appear
-    nowhere.
+    and of MedNIST. Files are read when an item is asked for. Notes (texts, tables, scripts) and what systems leave in
+    folders (hidden files, ``Thumbs.db``, ``__MACOSX``, folders whose names begin with ``@``, ``#`` or ``$``) are
+    passed over and never a class; whatever else might be an image is refused. A folder of
+    notes is no class; one without anything is, where others hold images. The names of the classes are public; the names
+    of the files are not, and appear nowhere.
 
     Args:
         root: folder that holds the class folders.
@@ -73,7 +74,7 @@ class ClassFolder(Dataset):
         subject_pattern: str | None = None,
     ) -> None:
         self.read_image = ReadImage(spatial_shape, in_channels, intensity_range)
-        self.input_folder = Path(root)
+        self.input_folders = [Path(root)]
         found = class_folder_names(root)
         read_silently(lambda: _check_beside(Path(root)), UNREADABLE)
         self.class_names = tuple(found if classes is None else classes)
@@ -151,7 +152,7 @@ class FlatFolder(Dataset):
         subject_pattern: str | None = None,
     ) -> None:
         self.read_image = ReadImage(spatial_shape, in_channels, intensity_range)
-        self.input_folder = Path(root)
+        self.input_folders = [Path(root)]
         self._paths = [str(path) for path in _image_files(_existing(root))]
         if not self._paths:
             raise ValueError(f"The folder holds no image file; expected DICOM or one of {', '.join(IMAGE_SUFFIXES)}.")
@@ -172,22 +173,19 @@ class FlatFolder(Dataset):
 
 
 def class_folder_names(root: str | os.PathLike[str]) -> list[str]:
-    """Return the sorted names of the sub folders of ``root`` that no system has made, as in :class:`ClassFolder`.
+    """Return the sorted names of the sub folders of ``root`` that are classes, as in :class:`ClassFolder`.
 
     Args:
         root: folder that holds class folders.
 
     Returns:
-        The names; empty for a flat folder.
+        The names; empty for a flat folder, whose sub folders hold notes at most.
 
     Raises:
         ValueError: if there is no such folder.
     """
     folder = _existing(root)
-    return read_silently(
-        lambda: [path.name for path in entries_of(folder) if path.is_dir()],
-        UNREADABLE,
-    )
+    return read_silently(lambda: [path.name for path in _class_folders(folder)], UNREADABLE)
 
 
 def class_names_of(images: Any) -> list[str] | None:
@@ -211,6 +209,14 @@ def _existing(root: str | os.PathLike[str]) -> Path:
     if not read_silently(Path(root).is_dir, UNREADABLE):
         raise ValueError("The image folder does not exist; give the path of a folder.")
     return Path(root)
+
+
+def _class_folders(root: Path) -> list[Path]:
+    folders = [path for path in entries_of(root) if path.is_dir()]
+    if all(is_empty(path) for path in folders):
+        return []
+    # One without anything may be a class of which this split has no image.
+    return [path for path in folders if not is_empty(path) or not entries_of(path)]
 
 
 def _image_files(folder: Path) -> list[Path]:

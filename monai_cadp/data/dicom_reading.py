@@ -16,7 +16,7 @@ from pydicom.uid import RLELossless
 
 from monai_cadp.data.decoded_image import DecodedImage, numeric, to_ras
 from monai_cadp.data.dicom_preamble import is_dicom, is_directory
-from monai_cadp.data.folder_entries import entries_of, is_empty
+from monai_cadp.data.folder_entries import entries_of, is_empty, is_note
 from monai_cadp.data.silence import Refusal, silenced_descriptors
 from monai_cadp.extras import extra
 
@@ -64,7 +64,7 @@ def decode_dicom(path: Path) -> DecodedImage:
 
 def decode_dicom_series(folder: Path) -> DecodedImage:
     """Decode a folder that holds one series of parallel slices at equal distances, or one file with all of them."""
-    entries = [path for path in entries_of(folder) if not is_empty(path)]
+    entries = [path for path in entries_of(folder) if not is_empty(path) and not is_note(path)]
     paths = [path for path in entries if not path.is_dir()]
     if paths and len(paths) < len(entries):
         raise Refusal(

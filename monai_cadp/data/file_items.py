@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from monai_cadp.data.dicom_preamble import is_dicom, is_directory
-from monai_cadp.data.folder_entries import entries_of
+from monai_cadp.data.folder_entries import entries_of, is_note
 from monai_cadp.data.silence import silenced
 from monai_cadp.extras import MissingExtraError, extra
 from monai_cadp.privacy import ItemId, check_distinct
@@ -70,7 +70,7 @@ def _uids(path: Path) -> list[str]:
         try:
             if path.is_dir():
                 names = IMAGE_UIDS[:2]
-                files = [one for one in entries_of(path) if one.is_file()]
+                files = [one for one in entries_of(path) if one.is_file() and not is_note(one)]
             return _uids_of_first(files, names)
         except MissingExtraError:
             # By its path it would be another item than by its UIDs, and paid for twice.

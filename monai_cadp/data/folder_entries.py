@@ -11,30 +11,35 @@ __all__ = ["entries_of", "is_empty", "is_note", "unclaimed"]
 # What systems and programs make in any folder, in lower case; so is all that begins with a point.
 OF_SYSTEMS = frozenset(
     {
-        *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "$recycle.bin", "system volume information"),
-        *("@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "lost+found"),
+        *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "system volume information", "lost+found"),
         *("__macosx", "__pycache__"),
     }
 )
+# How the names of folders of systems begin, such as those of thumbnails and of what was deleted.
+FOLDERS_OF_SYSTEMS = ("@", "#", "$")
 # What lies beside images, and nobody takes for one.
 NOTE_SUFFIXES = (
-    *(".txt", ".md", ".rst", ".rtf", ".pdf", ".html", ".log", ".json", ".xml", ".yaml", ".yml", ".ini", ".db"),
-    *(".csv", ".tsv", ".xls", ".xlsx", ".md5", ".sha256", ".bval", ".bvec"),
+    *(".txt", ".md", ".rst", ".rtf", ".pdf", ".htm", ".html", ".doc", ".docx", ".bib", ".cff", ".log", ".lnk", ".url"),
+    *(".csv", ".csv.gz", ".tsv", ".tsv.gz", ".xls", ".xlsx", ".md5", ".sha1", ".sha256", ".bval", ".bvec"),
+    *(".json", ".xml", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".db", ".py", ".ipynb", ".sh", ".bak", "~"),
 )
-NOTE_NAMES = ("readme", "license", "licence", "dicomdir")
+NOTE_NAMES = ("readme", "license", "licence", "changes", "changelog", "md5sums", "sha256sums", "dicomdir")
 # Of files that hold the voxels of a header of text, under the header's name.
 HEADER_SUFFIXES, VOXEL_SUFFIXES = (".mhd", ".nhdr"), (".raw", ".zraw", ".raw.gz", ".gz")
 
 
 def entries_of(folder: Path) -> list[Path]:
     """Return what a folder holds but for what a system has made there, sorted; raises OSError, which names it."""
-    return sorted(
-        path for path in folder.iterdir() if not path.name.startswith(".") and path.name.lower() not in OF_SYSTEMS
-    )
+    return sorted(path for path in folder.iterdir() if not _is_of_system(path))
+
+
+def _is_of_system(path: Path) -> bool:
+    name = path.name.lower()
+    return name.startswith(".") or name in OF_SYSTEMS or (name.startswith(FOLDERS_OF_SYSTEMS) and path.is_dir())
 
 
 def is_note(path: Path) -> bool:
-    """Tell whether an entry of a folder is a text, a table or the like, by its name.
+    """Tell whether an entry of a folder is a text, a table, a program or the like, by its name.
 
     Example:
         >>> is_note(Path("labels.CSV")), is_note(Path("README")), is_note(Path("film.gif"))

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from monai_cadp.data.datalist import checked_entries, labels_of, load_datalist
 from monai_cadp.data.dicom_preamble import is_dicom
 from monai_cadp.data.file_items import file_items
-from monai_cadp.data.folder_entries import entries_of
+from monai_cadp.data.folder_entries import entries_of, is_note
 from monai_cadp.data.labelled_volume_reading import ReadLabelledVolume
 from monai_cadp.data.silence import Refusal, read_silently
 from monai_cadp.data.source import DATALIST_KEYS
@@ -34,7 +34,8 @@ class LabelledVolumes(Dataset):
     class index, or a list of numbers) and a "subject", all or none; or a folder with ``images/`` and ``labels/``, whose
     files have the same names but for their endings. A volume is a NIfTI, MetaImage or NRRD file, a folder with one
     DICOM series, or a DICOM file of many frames; a mask may be a DICOM segmentation. Nothing is left out in silence:
-    whatever has no partner, or is no volume, is refused. Files are read when an item is asked for.
+    whatever has no partner, or is no volume, is refused, but for notes and what systems leave in folders, as in
+    :class:`VolumeFiles`. Files are read when an item is asked for.
 
     Args:
         source: the JSON file or the folder.
@@ -87,7 +88,7 @@ class LabelledVolumes(Dataset):
                     "A datalist_key was given, but the source is a folder, which is one set; leave the key out, or "
                     "give a datalist .json."
                 )
-            self.input_folder = path
+            self.input_folders = [path / folder for folder in FOLDERS]
             base, pairs = path, read_silently(lambda: _pairs(path), UNREADABLE)
             if subject_pattern is not None:
                 self._subjects = subjects_by_name([image for image, _ in pairs], subject_pattern)
@@ -142,7 +143,7 @@ def _named(folder: Path) -> dict[str, str]:
     """Return the names of the volumes of a folder, by these names without ending."""
     if not folder.is_dir():
         raise Refusal("The input is neither a folder with images/ and labels/ nor a datalist .json; give one of them.")
-    volumes, others = volumes_among(entries_of(folder))
+    volumes, others = volumes_among([path for path in entries_of(folder) if not is_note(path)])
     # Of many frames: a volume, or the segments of one.
     frames = [path for path in others if is_dicom(path)]
     named = {without_ending(path.name): path.name for path in sorted([*volumes, *frames])}

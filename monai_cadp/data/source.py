@@ -96,7 +96,7 @@ def open_images(
     if is_folder:
         images = _open_folder(path, split, spatial_shape, in_channels, intensity_range, classes, subject_pattern)
         # The one that was given, above its splits.
-        images.input_folder = path
+        images.input_folders = [path]
         return images
     if is_list:
         key = datalist_key or DATALIST_KEYS[split]
@@ -125,8 +125,8 @@ def split_folder(root: Path, split: str) -> Path:
     if count:
         # None is named, for folders may be called after patients.
         raise ValueError(
-            f"The image folder holds {count} files or folders beside {', '.join(available)}, which belong to no split; "
-            "move their images into one, or move them away."
+            f"The image folder holds {count} files or folders beside {', '.join(available)}, which belong to no split, "
+            "such as a second copy, or a folder valid in place of val; rename what is a split, and move the rest away."
         )
     return root / split
 

@@ -34,8 +34,8 @@ class VolumeFiles(Dataset):
 
     A folder whose own files are DICOM is one series. Any other folder holds NIfTI, MetaImage or NRRD files, and sub
     folders with one DICOM series each. Notes such as tables, texts and pictures, empty folders, and what systems leave
-    in folders (hidden files, ``Thumbs.db``, ``@eaDir``, ``__MACOSX``) are passed over; whatever else might be a scan is
-    refused. Scans are read when an item is asked for.
+    in folders (hidden files, ``Thumbs.db``, ``__MACOSX``, folders whose names begin with ``@``, ``#`` or ``$``) are
+    passed over; whatever else might be a scan is refused. Scans are read when an item is asked for.
 
     Args:
         source: the file or folder.
@@ -81,7 +81,7 @@ class VolumeFiles(Dataset):
             raise ValueError("A file of subjects was given beside another source of them; give one of them, or none.")
         if subject is not None:
             SubjectId(subject)
-        self.input_folder = Path(source)
+        self.input_folders = [Path(source)]
         self._paths, self._read = read_silently(lambda: _scans(Path(source)), UNREADABLE), read
         self._label: dict[str, Tensor] = {} if label is None else {"label": torch.tensor(label)}
         # The name of "." is that of its folder.
@@ -125,7 +125,7 @@ def _scans(source: Path) -> list[Path]:
             "series, or a folder of either."
         )
     entries = entries_of(source)
-    if any(is_dicom(path) for path in entries):
+    if any(is_dicom(path) for path in entries if not is_note(path)):
         return [source]
     scans, others = volumes_among(entries)
     others = [path for path in others if not is_note(path) and not path.name.lower().endswith(PICTURE_SUFFIXES)]

@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 
 import ignite.distributed as idist
@@ -16,7 +17,7 @@ from torch.utils.data import Dataset, Subset
 
 from monai_cadp.data import PublicGrid, image_grid, keep_pieces, outlined_slices, save_image_grid
 from monai_cadp.data.stage import check_output
-from monai_cadp.data.within import within
+from monai_cadp.data.within import all_within
 from monai_cadp.privacy import PrivacyLedger
 from monai_cadp.privacy.exact_numbers import as_read
 from monai_cadp.release.problems import listed_problems, readable_items
@@ -185,16 +186,14 @@ def release_folder(
 
 def _check_apart(images: Dataset, output_dir: Path) -> None:
     """Refuse an output among the originals, where the next release would take it for some of them."""
-    given = within(images, "input_folder")
-    if given is None:
-        return
-    if _lies_in(output_dir, given):
-        raise ValueError(
-            "The output folder lies in the input folder, where the next release would take it, and the preview beside "
-            "it, for originals; give an output folder outside."
-        )
-    if _lies_in(given, output_dir):
-        raise ValueError("The input folder lies in the output folder; give a new folder for the output.")
+    for given in chain.from_iterable(all_within(images, "input_folders")):
+        if _lies_in(output_dir, given):
+            raise ValueError(
+                "The output folder lies in the input folder, where the next release would take it, and the preview "
+                "beside it, for originals; give an output folder outside."
+            )
+        if _lies_in(given, output_dir):
+            raise ValueError("The input folder lies in the output folder; give a new folder for the output.")
 
 
 def _lies_in(path: Path, folder: Path) -> bool:

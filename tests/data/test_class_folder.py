@@ -11,6 +11,7 @@ import SimpleITK
 import torch
 from monai.data import Dataset as MonaiDataset
 from PIL import Image
+from torch.utils.data import ConcatDataset
 
 from monai_cadp.data import ClassFolder, FlatFolder, Part, class_names_of, open_images
 from monai_cadp.data.subjects import without_ending
@@ -52,13 +53,28 @@ def test_hidden_files_and_notes_are_passed_over(tmp_path):
     fill(tmp_path, LAYOUT)
     (tmp_path / ".cache").mkdir()
     for folder in (tmp_path, tmp_path / "CNV"):
-        for name in (".DS_Store", "._a.png", "Thumbs.db", "desktop.ini", "README", "labels.CSV", "a.pdf", "a.xml"):
+        for name in (".DS_Store", "._a.png", "Thumbs.db", "desktop.ini", "README", "labels.CSV", "a.pdf", "a.ipynb"):
             (folder / name).write_text("no image")
         (folder / "@eaDir").mkdir()
         (folder / "@eaDir" / "a.png@thumb.jpg").write_text("no image")
     (tmp_path / "CNV" / "notes").mkdir()
     (tmp_path / "CNV" / "notes" / "a.txt").write_text("no image")
     assert len(ClassFolder(tmp_path, (4, 4))) == 6
+
+
+def test_a_folder_of_notes_is_no_class_and_an_empty_one_is(tmp_path):
+    fill(tmp_path, {**LAYOUT, "A": 0, "docs": 0})
+    (tmp_path / "docs" / "readme.txt").write_text("no image")
+    images = open_images(tmp_path, "test", (4, 4))
+    assert images.class_names == ("A", "CNV", "DME", "NORMAL") and len(images) == 6
+
+
+def test_empty_folders_beside_images_make_no_classes_of_them(tmp_path, files):
+    fill(tmp_path, {"out": 0, "notes": 0})
+    (tmp_path / "notes" / "readme.txt").write_text("no image")
+    files.picture(tmp_path / "a.png", np.zeros((4, 4)))
+    images = open_images(tmp_path, "test", (4, 4))
+    assert isinstance(images, FlatFolder) and len(images) == 1
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.jp2", "a.zip", "IM0001", "a.png.part"])
@@ -119,11 +135,20 @@ def test_the_voxels_of_a_header_belong_to_its_image(tmp_path):
 
 
 def test_a_class_whose_name_begins_as_that_of_a_system_folder_is_a_class(tmp_path):
-    images = ClassFolder(fill(tmp_path, {"__normal": 1, "#2": 1, "@home": 1}), (4, 4))
-    assert images.class_names == ("#2", "@home", "__normal") and len(images) == 3
+    images = ClassFolder(fill(tmp_path, {"__normal": 1, "_2": 1, "lost": 1}), (4, 4))
+    assert images.class_names == ("_2", "__normal", "lost") and len(images) == 3
 
 
-@pytest.mark.parametrize("name", [".DS_Store", "@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX"])
+def test_an_image_whose_name_begins_as_that_of_a_system_folder_is_not_left_out(tmp_path, files):
+    for name in ("#1.png", "@1.png", "$1.png"):
+        files.picture(tmp_path / name, np.zeros((4, 4)))
+    assert len(FlatFolder(tmp_path, (4, 4))) == 3
+
+
+SYSTEM_FOLDERS = [".DS_Store", "@eaDir", "@__thumb", "@sharebin", "#recycle", "$RECYCLE.BIN", "__MACOSX", "lost+found"]
+
+
+@pytest.mark.parametrize("name", SYSTEM_FOLDERS)
 def test_a_folder_that_a_system_made_is_never_a_class_and_shifts_none(tmp_path, name):
     images = ClassFolder(fill(tmp_path, {**LAYOUT, name: 2}), (4, 4))
     assert images.class_names == ("CNV", "DME", "NORMAL") and len(images) == 6
@@ -137,9 +162,11 @@ def test_a_folder_that_a_system_made_is_never_a_class_and_shifts_none(tmp_path, 
 def test_parts_and_transformed_versions_know_the_names_of_their_classes(tmp_path):
     images = ClassFolder(fill(tmp_path, LAYOUT), (4, 4))
     part = Part(images, "train", (1.0, 0.0, 0.0))
-    for version in (images, part, MonaiDataset(part, lambda item: item)):
+    for version in (images, part, MonaiDataset(part, lambda item: item), ConcatDataset([images, part])):
         assert class_names_of(version) == ["CNV", "DME", "NORMAL"]
-    for nameless in (FlatFolder(tmp_path / "CNV", (4, 4)), MonaiDataset([{"label": 0}]), [{"label": 0}]):
+    others = ClassFolder(tmp_path, (4, 4), classes=["NORMAL", "CNV", "DME"])
+    flat = FlatFolder(tmp_path / "CNV", (4, 4))
+    for nameless in (flat, ConcatDataset([images, others]), MonaiDataset([{"label": 0}]), [{"label": 0}]):
         assert class_names_of(nameless) is None
 
 

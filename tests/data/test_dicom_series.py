@@ -175,7 +175,10 @@ def test_the_index_of_a_viewer_is_counted_and_a_dicomdir_passed_over(series, ref
     shutil.copy(get_testdata_file("DICOMDIR"), series / "DICOMDIR")
     shutil.copy(get_testdata_file("DICOMDIR"), series / "index.dcm")
     assert ReadVolume(GRID)(series).shape == (1, 6, 7, 5)
-    (series / "viewer.xml").write_text("<index/>")
+    (series / "LICENSE.txt").write_text("of the collection")
+    (series / "sidecar.json").write_text("{}")
+    assert ReadVolume(GRID)(series).shape == (1, 6, 7, 5)
+    (series / "viewer.exe").write_bytes(b"MZ")
     with refused(ValueError, "1 of .* files of a folder are not DICOM, such as the index of a viewer"):
         ReadVolume(GRID)(series)
 
@@ -186,6 +189,8 @@ def test_the_directory_of_a_medium_makes_no_other_item_of_a_series(series):
     for name in ("DICOMDIR", "+index.dcm"):
         shutil.copy(get_testdata_file("DICOMDIR"), series / name)
         assert file_item(series, None) == item
+    (series / "+notes.txt").write_text("of the collection")
+    assert file_item(series, None) == item
 
 
 def test_slices_at_unequal_distances_are_refused_as_such(series, refused):

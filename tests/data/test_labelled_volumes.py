@@ -212,7 +212,7 @@ def test_litter_and_empty_folders_are_no_volumes(tmp_path):
 
 def test_a_file_that_is_no_volume_is_not_passed_over(tmp_path, refused):
     phantom(tmp_path)
-    (tmp_path / "images" / f"{CANARY}.txt").write_text("notes")
+    (tmp_path / "images" / f"{CANARY}.zip").write_text("volumes")
     with refused(ValueError, "1 files .* are no volumes"):
         LabelledVolumes(tmp_path, ReadLabelledVolume(GRID, 2))
 
@@ -329,6 +329,13 @@ def test_a_damaged_file_is_refused_without_its_name(tmp_path, refused):
     (folder / "labels" / f"{CANARY}.nii.gz").write_bytes(b"damaged")
     with refused(ValueError, "could not be decoded"):
         LabelledVolumes(folder, ReadLabelledVolume(GRID, 2))[0]
+
+
+def test_notes_among_images_and_labels_are_passed_over(tmp_path):
+    folder = phantom(tmp_path)
+    for note in ("images/README.md", f"images/{CANARY}.json", "labels/classes.csv"):
+        (folder / note).write_text("no volume")
+    assert len(LabelledVolumes(folder, ReadLabelledVolume(GRID, 2))) == 1
 
 
 def test_an_empty_folder_and_a_missing_one_are_refused(tmp_path, refused):

@@ -125,18 +125,18 @@ def test_a_missing_split_folder_is_never_replaced_by_another(tmp_path):
         open_images(split_classes(tmp_path), "val", (4, 4))
 
 
-@pytest.mark.parametrize("name", ["holdout/CNV/0.jpeg", f"{CANARY}/0.jpeg", "0.jpeg", "scans.zip"])
+@pytest.mark.parametrize("name", ["valid/CNV/0.jpeg", f"{CANARY}/0.jpeg", "0.jpeg", "scans.zip"])
 def test_what_lies_beside_splits_and_might_hold_images_is_refused(tmp_path, refused, name):
     folder = split_classes(tmp_path)
     for empty in ("notes", ".cache", "__MACOSX"):
         (folder / empty).mkdir()
-    for note in ("README", "notes/a.txt", "__MACOSX/0.jpeg"):
+    for note in ("README", "CHANGES", "prepare.py", "labels.csv.gz", "0.jpeg~", "notes/a.txt", "__MACOSX/0.jpeg"):
         (folder / note).write_text("no image")
     assert len(open_images(folder, "test", (4, 4))) == 4
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(b"pixels")
     for opened in (lambda: open_images(folder, "test", (4, 4)), lambda: open_originals(folder, None, (4, 4))):
-        with refused(ValueError, "holds 1 files or folders beside train, test"):
+        with refused(ValueError, "holds 1 files or folders beside train, test.* valid in place of val; rename"):
             opened()
 
 

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import numpy as np
 import pytest
 import SimpleITK
+from pydicom.data import get_testdata_file
 
 from monai_cadp.data import PublicGrid, ReadVolume, VolumeFiles
 
@@ -148,6 +150,11 @@ def test_litter_and_empty_folders_are_no_scans(folder, files):
     scans = VolumeFiles(folder, READ, subject="7")
     assert [scan["image"].shape for scan in scans] == [(1, 4, 4, 4)] * 3
     assert [VolumeFiles(place, READ, subject="7")[0]["item"] for place in (folder, folder / "anna_2")] == items
+
+
+def test_the_directory_of_a_medium_makes_no_series_of_the_folder_of_its_series(folder):
+    shutil.copy(get_testdata_file("DICOMDIR"), folder / "DICOMDIR")
+    assert [scan["image"].shape for scan in VolumeFiles(folder, READ)] == [(1, 4, 4, 4)] * 3
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")

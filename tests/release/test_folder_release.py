@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import Subset
+from torch.utils.data import ConcatDataset, Subset
 from tqdm import tqdm
 
 from monai_cadp import Privatizer
@@ -264,7 +264,13 @@ def with_masks(root, files):
     return WithMasks(LabelledVolumes(root, ReadLabelledVolume(PublicGrid((4, 4, 4), spacing=1.0), 2)), 2)
 
 
-@pytest.mark.parametrize("make", [flat, a_split, scans, with_masks])
+def several(root, files):
+    other = root.parent / "other"
+    other.mkdir()
+    return ConcatDataset([flat(other, files), Subset(flat(root, files), [0])])
+
+
+@pytest.mark.parametrize("make", [flat, a_split, scans, several])
 @pytest.mark.parametrize("place", ["in/released", "in/test/CNV/released", "in", "in/../link/new/released"])
 def test_an_output_among_the_originals_is_refused_before_anything_is_read_or_spent(
     privatizer, ledger, tmp_path, files, refused, make, place
@@ -278,6 +284,20 @@ def test_an_output_among_the_originals_is_refused_before_anything_is_read_or_spe
     with refused(ValueError, "^The output folder lies in the input folder"):
         release_folder(privatizer, originals, tmp_path / place, num_preview=1, ledger=ledger, skip_unreadable=True)
     assert sorted(tmp_path.rglob("*")) == before and ledger.summary()["reserved"] == 0
+
+
+def test_an_output_may_lie_beside_images_and_labels_and_in_neither(tmp_path, files, refused):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    originals = with_masks(tmp_path, files)
+    for place in ("images", "labels/released"):
+        with refused(ValueError, "^The output folder lies in the input folder"):
+            release_folder(small_privatizer(), originals, tmp_path / place)
+    with refused(ValueError, "^The input folder lies in the output folder"):
+        release_folder(small_privatizer(), originals, tmp_path)
+    # The volume is constant, and is read after it is known where the output lies.
+    with refused(ValueError, "^1 of 1 images cannot be read"):
+        release_folder(small_privatizer(), originals, tmp_path / "released")
 
 
 @pytest.mark.parametrize("place", [300 * "x", 240 * "x", "file/released", "file/new/released"])
