@@ -31,10 +31,10 @@ class ClassFolder(Dataset):
 
     This is the layout of the OCT and chest X-ray sets of Kermany et al. (``root`` is then their ``train`` or ``test``)
     and of MedNIST. Files are read when an item is asked for. Notes (texts, tables, scripts) and what systems leave in
-    folders (hidden files, ``Thumbs.db``, ``__MACOSX``, folders whose names begin with ``@``, ``#`` or ``$``) are
-    passed over and never a class; whatever else might be an image is refused. A folder of
-    notes is no class; one without anything is, where others hold images. The names of the classes are public; the names
-    of the files are not, and appear nowhere.
+    folders (hidden files, ``Thumbs.db``, ``__MACOSX``, ``#recycle``, folders whose names begin with ``@``) are passed
+    over and never a class; whatever else might be an image is refused. A folder of notes is no class; one without
+    anything is, where others hold images. The names of the classes are public; the names of the files are not, and
+    appear nowhere.
 
     Args:
         root: folder that holds the class folders.

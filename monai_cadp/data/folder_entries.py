@@ -12,11 +12,11 @@ __all__ = ["entries_of", "is_empty", "is_note", "unclaimed"]
 OF_SYSTEMS = frozenset(
     {
         *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "system volume information", "lost+found"),
-        *("__macosx", "__pycache__"),
+        *("__macosx", "__pycache__", "#recycle", "#snapshot", "$recycle.bin"),
     }
 )
-# How the names of folders of systems begin, such as those of thumbnails and of what was deleted.
-FOLDERS_OF_SYSTEMS = ("@", "#", "$")
+# How the names of folders begin in which network drives keep thumbnails and versions.
+OF_DRIVES = "@"
 # What lies beside images, and nobody takes for one.
 NOTE_SUFFIXES = (
     *(".txt", ".md", ".rst", ".rtf", ".pdf", ".htm", ".html", ".doc", ".docx", ".bib", ".cff", ".log", ".lnk", ".url"),
@@ -35,7 +35,7 @@ def entries_of(folder: Path) -> list[Path]:
 
 def _is_of_system(path: Path) -> bool:
     name = path.name.lower()
-    return name.startswith(".") or name in OF_SYSTEMS or (name.startswith(FOLDERS_OF_SYSTEMS) and path.is_dir())
+    return name.startswith(".") or name in OF_SYSTEMS or (name.startswith(OF_DRIVES) and path.is_dir())
 
 
 def is_note(path: Path) -> bool:

@@ -34,7 +34,7 @@ class VolumeFiles(Dataset):
 
     A folder whose own files are DICOM is one series. Any other folder holds NIfTI, MetaImage or NRRD files, and sub
     folders with one DICOM series each. Notes such as tables, texts and pictures, empty folders, and what systems leave
-    in folders (hidden files, ``Thumbs.db``, ``__MACOSX``, folders whose names begin with ``@``, ``#`` or ``$``) are
+    in folders (hidden files, ``Thumbs.db``, ``__MACOSX``, ``#recycle``, folders whose names begin with ``@``) are
     passed over; whatever else might be a scan is refused. Scans are read when an item is asked for.
 
     Args:

@@ -135,8 +135,8 @@ def test_the_voxels_of_a_header_belong_to_its_image(tmp_path):
 
 
 def test_a_class_whose_name_begins_as_that_of_a_system_folder_is_a_class(tmp_path):
-    images = ClassFolder(fill(tmp_path, {"__normal": 1, "_2": 1, "lost": 1}), (4, 4))
-    assert images.class_names == ("_2", "__normal", "lost") and len(images) == 3
+    images = ClassFolder(fill(tmp_path, {"__normal": 1, "_2": 1, "lost": 1, "#2": 1, "$3": 1}), (4, 4))
+    assert images.class_names == ("#2", "$3", "_2", "__normal", "lost") and len(images) == 5
 
 
 def test_an_image_whose_name_begins_as_that_of_a_system_folder_is_not_left_out(tmp_path, files):
