@@ -134,13 +134,14 @@ def test_a_privatizer_lets_no_nan_reach_a_mechanism_that_trusts_its_input():
     assert not audit_releaser(small_privatizer(control.broken), 400, 20).is_contradicted
 
 
-@pytest.mark.parametrize("epsilon", [0.5, 2.0])
-def test_attributes_that_are_answered_are_attacked_and_those_that_are_kept_are_public(epsilon):
+# So many that what is measured lies several deviations above 0.
+@pytest.mark.parametrize(("epsilon", "trials"), [(0.5, 6000), (2.0, 3000)])
+def test_attributes_that_are_answered_are_attacked_and_those_that_are_kept_are_public(epsilon, trials):
     torch.manual_seed(0)
     inn = ConditionalINN((4, 4), 1, condition_size=3, rank=4, num_couplings=1, width=8)
     response = AttributeResponse(epsilon, 3, kept=[1])
     privatizer = Privatizer(inn, PriorOnly(), ContentBasis.leading(inn, 2), label_mechanism=response)
-    assert 0 < audit_releaser(privatizer, 3000, 20).measured <= epsilon
+    assert 0 < audit_releaser(privatizer, trials, 20).measured <= epsilon
 
 
 class KeepsTheRest(Privatizer):
