@@ -56,10 +56,14 @@ def test_slices_of_two_sizes_are_refused(files, tmp_path, refused):
 
 
 def test_files_that_are_not_dicom_do_not_belong_into_a_series(files, tmp_path, refused):
-    folder = slices(files, tmp_path / "series")
+    folder, read = slices(files, tmp_path / "series"), ReadImage((4, 4, 4), intensity_range=(0, 255))
+    expected = read(folder)
+    # But for notes, which nobody takes for a slice.
     (folder / "notes.txt").write_text("Mustermann-1954")
+    assert (read(folder) == expected).all()
+    (folder / "viewer.exe").write_text("Mustermann-1954")
     with refused(ValueError, "not DICOM"):
-        ReadImage((4, 4, 4), intensity_range=(0, 255))(folder)
+        read(folder)
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_a_network_goes_on_with_images_of_its_own_classes_only(folder, tmp_path,
         load_network(tmp_path / "model.pt", class_names=names)
 
 
-def test_no_error_and_no_warning_names_a_folder_that_may_be_called_after_a_patient(folder, tmp_path):
+def test_no_error_and_no_warning_names_a_folder_that_may_be_called_after_a_patient(folder, tmp_path, files):
     """A folder with one sub folder a patient is easily given in the place of one with classes."""
     for name in ("class_3", "class_7"):
         (folder / name).rename(folder / f"Mustermann_{name}")
@@ -138,6 +138,7 @@ def test_no_error_and_no_warning_names_a_folder_that_may_be_called_after_a_patie
         for split, names in (("train", ("Mustermann_a", "b")), ("test", ("Mustermann_c", "b"))):
             for name in names:
                 (tmp_path / "splits" / split / name).mkdir(parents=True)
+                files.picture(tmp_path / "splits" / split / name / "film.png", np.zeros((4, 4)))
         open_originals(tmp_path / "splits", "test", (4, 4))
     said += [str(error.value), str(of_split.value)]
     assert "call every one by its class" in said[-1] and not any("Mustermann" in one for one in said)
