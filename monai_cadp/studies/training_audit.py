@@ -271,7 +271,7 @@ def audit_moments(
     canaries, channels = 30, 64
     scale = noise_scale_for(epsilon, delta, PrivateMoments(largest_norm=1.0).sums(1.0))
     parts = PrivateMoments(largest_norm=1.0).sums(scale)
-    x = torch.randn(8, channels)
+    x = torch.randn(8, channels, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(8) % 2
     signs, scores = [], []
     for _ in tqdm(range(runs), desc=f"{name}, epsilon {epsilon:g}", leave=False, disable=not progress):
