@@ -101,8 +101,9 @@ REFUSED = {
         ["sklearn", "skimage", "matplotlib"],
         "open_originals('digits', None, (8, 8))",
         """
-        from monai_cadp.attacks import membership
-        membership(torch.rand(9), torch.rand(9))
+        from monai_cadp.attacks import expected_releases
+        x = torch.rand(9, 1, 4, 4)
+        expected_releases(x, x, x)
         """,
         """
         from monai_cadp.attacks import attribute_inference
