@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from monai_cadp.data.dicom_preamble import is_dicom
+
 __all__ = ["entries_of", "is_empty", "is_note", "unclaimed"]
 
 # What systems and programs make in any folder, in lower case; so is all that begins with a point.
@@ -23,7 +25,9 @@ NOTE_SUFFIXES = (
     *(".csv", ".csv.gz", ".tsv", ".tsv.gz", ".xls", ".xlsx", ".md5", ".sha1", ".sha256", ".bval", ".bvec"),
     *(".json", ".xml", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".db", ".py", ".ipynb", ".sh", ".bak", "~"),
 )
-NOTE_NAMES = ("readme", "license", "licence", "changes", "changelog", "md5sums", "sha256sums", "dicomdir")
+NOTE_NAMES = ("readme", "license", "licence", "changes", "changelog", "md5sums", "sha256sums")
+# What a viewer finds the files of a medium by: DICOM, but no image.
+INDEX_NAME = "dicomdir"
 # Of files that hold the voxels of a header of text, under the header's name.
 HEADER_SUFFIXES, VOXEL_SUFFIXES = (".mhd", ".nhdr"), (".raw", ".zraw", ".raw.gz", ".gz")
 
@@ -39,14 +43,16 @@ def _is_of_system(path: Path) -> bool:
 
 
 def is_note(path: Path) -> bool:
-    """Tell whether an entry of a folder is a text, a table, a program or the like, by its name.
+    """Tell whether an entry of a folder is a text, a table, a program or the like, by its name, and no DICOM.
 
     Example:
         >>> is_note(Path("labels.CSV")), is_note(Path("README")), is_note(Path("film.gif"))
         (True, True, False)
     """
+    if path.is_dir():
+        return False
     name = path.name.lower()
-    return (name.endswith(NOTE_SUFFIXES) or name in NOTE_NAMES) and not path.is_dir()
+    return name == INDEX_NAME or ((name.endswith(NOTE_SUFFIXES) or name in NOTE_NAMES) and not is_dicom(path))
 
 
 def is_empty(path: Path) -> bool:

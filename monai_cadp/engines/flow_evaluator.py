@@ -16,6 +16,7 @@ from monai_cadp.engines.flow_batch import flow_batches, prepare_flow_batch
 from monai_cadp.engines.input_noise import GaussianNoise
 from monai_cadp.metrics import BitsPerDimension
 from monai_cadp.networks import InvertibleNetwork
+from monai_cadp.networks.devices import usable_device
 from monai_cadp.networks.moments import Batches
 
 __all__ = ["FlowEvaluator"]
@@ -52,7 +53,7 @@ class FlowEvaluator(Evaluator):
         self.seed = seed
         self.generator = torch.Generator()
         super().__init__(
-            device=device,
+            device=usable_device(device),
             val_data_loader=val_data_loader,
             prepare_batch=prepare_flow_batch,
             key_val_metric={"bits_per_dimension": BitsPerDimension(output_transform=lambda output: output[0]["bits"])},

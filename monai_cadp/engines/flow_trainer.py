@@ -19,7 +19,7 @@ from monai_cadp.engines.flow_batch import bits_per_dimension, flow_batches, prep
 from monai_cadp.engines.input_noise import GaussianNoise
 from monai_cadp.engines.ranks import add_gradients, own_part, share_network, sum_over_ranks
 from monai_cadp.networks import ConditionalINN, InvertibleNetwork, fit_moments, new_event, refit_subspace
-from monai_cadp.networks.devices import move_to
+from monai_cadp.networks.devices import usable_device
 from monai_cadp.networks.moments import Batches
 
 __all__ = ["FlowTrainer", "NonFiniteLossError"]
@@ -127,7 +127,7 @@ class FlowTrainer(Trainer):
             network.set_reversible(reversible)
         elif reversible:
             raise ValueError(f"The network is a {type(network).__name__}; only a ConditionalINN trains reversibly.")
-        self.network = move_to(device, network)
+        self.network = network.to(usable_device(device))
         self.averaged = AveragedModel(network, multi_avg_fn=_gradual_average(averaging), use_buffers=False)
         groups = [{"params": group} for group in self._parameter_groups()]
         self.optimizer = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=weight_decay, fused=True)

@@ -11,6 +11,7 @@ import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from typing import Any, ClassVar
 
 import torch
@@ -71,7 +72,7 @@ class InvertibleNetwork(nn.Module, metaclass=_RecordedFromTheStart):
     ) -> None:
         super().__init__()
         sizes, spatial_shape = tuple(spatial_shape), tuple(int(size) for size in spatial_shape)
-        is_whole = sizes == spatial_shape and int(in_channels) == in_channels
+        is_whole = sizes == spatial_shape and isinstance(in_channels, Integral)
         if not is_whole or len(sizes) not in (0, 2, 3) or min(sizes, default=1) < 1 or in_channels < 1:
             raise ValueError(
                 f"The network got spatial_shape {sizes} and in_channels {in_channels}; "

@@ -1,38 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a network works."""
+"""Where networks work."""
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import torch
-from torch import nn
 
-__all__ = ["move_to"]
-
-Module = TypeVar("Module", bound=nn.Module)
+__all__ = ["usable_device"]
 
 
-def move_to(device: torch.device | str, module: Module) -> Module:
-    """Move a module to a device.
+def usable_device(device: torch.device | str) -> torch.device:
+    """Return a device on which tensors can be made.
 
     Args:
         device: as a user names it, such as "cpu" or "cuda:1".
-        module: moved in place.
-
-    Returns:
-        The module.
 
     Raises:
         ValueError: if there is no such device, or none on this machine.
 
     Example:
-        >>> move_to("cpu", nn.Linear(2, 2)).weight.device
+        >>> usable_device("cpu")
         device(type='cpu')
     """
     try:
-        return module.to(device)
-    except (RuntimeError, AssertionError, TypeError):
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, TypeError, ImportError):
         # Torch says it in many ways, some of them over several lines.
         pass
     raise ValueError(f"device is {str(device)!r}, which cannot be used here; expected cpu, cuda or the like.")

@@ -14,7 +14,7 @@ import torch
 
 from monai_cadp.data.stage import check_output
 from monai_cadp.networks import ConditionSpace, ContentBasis, InvertibleNetwork, TrainedModel
-from monai_cadp.networks.devices import move_to
+from monai_cadp.networks.devices import usable_device
 from monai_cadp.privacy import AttributeResponse, Mechanism, RandomizedResponse
 from monai_cadp.privacy.private_files import new_private
 from monai_cadp.release.privatizer import Privatizer
@@ -107,7 +107,7 @@ def load_model(
             "The checkpoint could not be read; expected an undamaged file that this package has written."
         ) from None
     _check_stated(stated or {}, model.network, model.content)
-    move_to(device, model.network)
+    model.network.to(usable_device(device))
     return model
 
 

@@ -17,6 +17,7 @@ from monai_cadp.metrics import (
     train_classifier,
     within_class_correlation,
 )
+from monai_cadp.networks.devices import usable_device
 from monai_cadp.release import Releaser, release_batches
 from monai_cadp.studies.evaluation import Evaluation
 
@@ -40,8 +41,8 @@ class ReleaseEvaluation(Evaluation):
         self, train_images: Dataset, test_images: Dataset, *, device: torch.device | str = "cpu", epochs: int = 12
     ) -> None:
         self.train_images, self.test_images = train_images, test_images
-        self.device, self.epochs = device, epochs
-        self.original, self.test = _stack(train_images, device), _stack(test_images, device)
+        self.device, self.epochs = usable_device(device), epochs
+        self.original, self.test = (_stack(images, self.device) for images in (train_images, test_images))
         labels = torch.cat([self.original[1], self.test[1]])
         self.num_classes = int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1]
 
@@ -82,7 +83,7 @@ class ReleaseEvaluation(Evaluation):
         return released.to(self.device), labels.to(self.device)
 
 
-def _stack(images: Dataset, device: torch.device | str) -> tuple[Tensor, Tensor]:
+def _stack(images: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:
     items = [images[index] for index in range(len(images))]  # type: ignore[arg-type]
     both = (torch.stack([item[key] for item in items]) for key in ("image", "label"))
     x, labels = (tensor.to(device) for tensor in both)

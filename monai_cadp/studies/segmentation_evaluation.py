@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from monai_cadp.data import split_masks
 from monai_cadp.metrics import MaskFeatures, segmentation_dice, train_segmentation, within_class_correlation
+from monai_cadp.networks.devices import usable_device
 from monai_cadp.release import Releaser, release_batches
 from monai_cadp.studies.evaluation import Evaluation
 
@@ -43,10 +44,10 @@ class SegmentationEvaluation(Evaluation):
         epochs: int = 40,
     ) -> None:
         self.train_images, self.test_images = train_images, test_images
-        self.num_mask_classes, self.device, self.epochs = num_mask_classes, device, epochs
+        self.num_mask_classes, self.device, self.epochs = num_mask_classes, usable_device(device), epochs
         names = [f"{kind}_{label}" for label in range(1, num_mask_classes) for kind in ("volume", "intensity")]
         self.features = MaskFeatures(names, num_mask_classes, spacing)
-        self.original, self.test = _stack(train_images).to(device), _stack(test_images).to(device)
+        self.original, self.test = _stack(train_images).to(self.device), _stack(test_images).to(self.device)
 
     def originals(self) -> dict[str, float]:
         """Return what originals reach: the ceiling."""

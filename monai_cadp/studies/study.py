@@ -24,6 +24,7 @@ from monai_cadp.data.people import people_of
 from monai_cadp.extras import extra
 from monai_cadp.handlers import NestedRuns, TrackedRun
 from monai_cadp.metrics import Estimate
+from monai_cadp.networks.devices import usable_device
 from monai_cadp.privacy import check_unit
 from monai_cadp.release.checkpoint import load_model
 from monai_cadp.studies.description import code_of
@@ -89,8 +90,8 @@ class Study:
         quick: a short run on a few images, to see whether everything works; its figures mean nothing.
 
     Raises:
-        ValueError: if a number is not usable, membership is asked for of a network that the study does not train, or
-            subgroups of images that do not say whose they are.
+        ValueError: if a number or the device is not usable, membership is asked for of a network that the study does
+            not train, or subgroups of images that do not say whose they are.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class Study:
         self.membership, self.audit, self.subgroups = membership, audit, subgroups
         self.num_released, self.num_test = num_released, num_test
         self.temperature, self.unit, self.seeds = temperature, check_unit(unit), [int(seed) for seed in seeds]
-        self.tracking_uri, self.device, self.quick = tracking_uri, torch.device(device), quick
+        self.tracking_uri, self.device, self.quick = tracking_uri, usable_device(device), quick
 
     def run(self) -> Path:
         """Run what is not finished yet, and return the path of the page."""

@@ -61,6 +61,10 @@ def test_files_that_are_not_dicom_do_not_belong_into_a_series(files, tmp_path, r
     # But for notes, which nobody takes for a slice.
     (folder / "notes.txt").write_text("Mustermann-1954")
     assert (read(folder) == expected).all()
+    # A slice is one whatever it is called.
+    named = sorted(folder.glob("*.dcm"))[0]
+    named.rename(folder / "slice.txt")
+    assert (read(folder) == expected).all()
     (folder / "viewer.exe").write_text("Mustermann-1954")
     with refused(ValueError, "not DICOM"):
         read(folder)

@@ -333,8 +333,9 @@ def test_bad_numbers_are_refused(refused, options):
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:97", "nonsense"])
 def test_a_device_that_is_not_there_is_refused_in_one_sentence(refused, device):
-    with refused(ValueError, "device is .*cannot be used here; expected cpu, cuda or the like"):
-        trainer(device=device)
+    for made_with in (trainer, lambda **options: FlowEvaluator(network(), loader(), **options)):
+        with refused(ValueError, "device is .*cannot be used here; expected cpu, cuda or the like"):
+            made_with(device=device)
 
 
 @pytest.mark.parametrize(

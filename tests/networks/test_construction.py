@@ -21,6 +21,7 @@ PAPER = {"depths": (1, 1), "num_dense": 1, "dense_width": 8}
         ((-4, 4), {}, "spatial_shape .*expected"),
         ((4.5, 4), {}, "spatial_shape .4.5, 4. .*whole sizes"),
         ((4, 4), {"in_channels": 1.5}, "in_channels 1.5.*expected"),
+        ((4, 4), {"in_channels": 1.0}, "in_channels 1.0.*expected"),
         ((4, 4), {"in_channels": 0}, "in_channels 0.*expected"),
         ((6, 6), {"num_levels": 2}, "multiples of 4"),
         ((5, 4), {"num_levels": 1}, "multiples of 2"),
