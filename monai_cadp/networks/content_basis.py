@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -18,6 +18,8 @@ from monai_cadp.networks.training_record import as_events, as_texts, derived_eve
 __all__ = ["ContentBasis"]
 
 OVERSAMPLING = 16
+# Numbers, of four bytes each.
+MOST_KEPT = 2**26
 
 
 class ContentBasis(nn.Module):
@@ -112,8 +114,8 @@ class ContentBasis(nn.Module):
         r"""Find the content of a network without looking at data.
 
         Vector-Jacobian products with Gaussian probes, :math:`y = J(z)^T g`, have the covariance M. Randomised
-        subspace iteration on their sample covariance needs memory for a few D x k matrices only; the same samples are
-        drawn again in every pass.
+        subspace iteration on their sample covariance needs memory for a few D x k matrices; the products of all samples
+        are kept beside, if they are no more than 2^26 numbers, and drawn again in every pass otherwise.
 
         Args:
             inn: the network; not changed.
@@ -152,21 +154,28 @@ class ContentBasis(nn.Module):
         directions = torch.randn(size, width, generator=torch.Generator().manual_seed(seed)).to(device)
         small = torch.zeros(width, width, device=device)
         num_batches = -(-num_samples // batch_size)
-        with tqdm(total=(num_passes + 1) * num_batches, desc="content basis", disable=not progress) as bar:
+        # Decoding takes nearly all of the time: what every pass would find again is kept, where there is memory for it.
+        is_kept = num_batches * batch_size * size <= MOST_KEPT
+        total = num_batches * (1 if is_kept else num_passes + 1)
+        with tqdm(total=total, desc="content basis", disable=not progress) as bar:
+
+            def drawn() -> Iterator[Tensor]:
+                generator = torch.Generator().manual_seed(seed + 1)
+                for _ in range(num_batches):
+                    gradients = _probe(inn, batch_size, generator, device)
+                    yield gradients if subspace is None else gradients[:, : len(subspace)] @ subspace
+                    bar.update()
+
+            kept = list(drawn()) if is_kept else None
             for index in range(num_passes + 1):
                 directions = torch.linalg.qr(directions).Q
                 product = torch.zeros_like(directions)
                 small = torch.zeros(width, width, device=device)
-                generator = torch.Generator().manual_seed(seed + 1)
-                for _ in range(num_batches):
-                    gradients = _probe(inn, batch_size, generator, device)
-                    if subspace is not None:
-                        gradients = gradients[:, : len(subspace)] @ subspace
+                for gradients in drawn() if kept is None else kept:
                     inside = gradients @ directions
                     small += inside.T @ inside
                     if index < num_passes:
                         product += gradients.T @ inside
-                    bar.update()
                 directions = product if index < num_passes else directions
         values, vectors = torch.linalg.eigh(small.double())
         vectors = vectors.flip(1)[:, :num_directions].float()

@@ -89,6 +89,19 @@ def test_a_basis_depends_on_the_network_and_the_seed_and_on_nothing_else():
     assert not torch.equal(first.directions, ContentBasis.fit(inn, 3, num_samples=256, seed=6).directions)
 
 
+@pytest.mark.parametrize("options", [{}, {"in_subspace": True}], ids=["all latents", "the subspace"])
+def test_images_are_decoded_once_where_memory_allows_it_and_the_basis_is_the_same(monkeypatch, options):
+    inn = ConditionalINN((4, 4), num_levels=1, num_couplings=0, rank=4)
+    decode, calls = inn.decode, []
+    monkeypatch.setattr(inn, "decode", lambda *inputs: calls.append(1) or decode(*inputs))
+    kept = ContentBasis.fit(inn, 2, num_samples=64, batch_size=16, num_passes=3, **options)
+    assert len(calls) == 4
+    monkeypatch.setattr("monai_cadp.networks.content_basis.MOST_KEPT", 64 * 4 - 1)
+    drawn = ContentBasis.fit(inn, 2, num_samples=64, batch_size=16, num_passes=3, **options)
+    assert len(calls) == 4 + 16
+    assert torch.equal(kept.directions, drawn.directions) and torch.equal(kept.weights, drawn.weights)
+
+
 def test_fitting_leaves_the_network_and_the_global_generator_as_they_were():
     inn = ConditionalINN((), 6, num_couplings=2, width=8)
     inn.train()
