@@ -6,9 +6,10 @@ from __future__ import annotations
 import ast
 import os
 import re
+import sqlite3
 import warnings
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +27,7 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
 from benchmarks.archives import Archive, is_installed
+from monai_cadp.handlers import TrackedRun
 
 # A name planted in the headers of files, which must never come out.
 CANARY = "Mustermann-1954"
@@ -115,6 +117,39 @@ def series(folder, volume, uid=None, pixel_spacing=0.661468, step=1.0):
             RescaleIntercept=0,
         )
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tables_of_mlflow():
+    """MLflow takes a new database through seventy migrations, for seconds; in a process, the first one alone.
+
+    Those after it get the tables that the first one had in the end, and everything else from MLflow.
+    """
+    made: list[str] = []
+    open_store = TrackedRun.open_store
+
+    def opened(tracked):
+        from mlflow.store.db import utils
+
+        migrate = utils._initialize_tables
+
+        def initialize(engine):
+            if engine.dialect.name != "sqlite" or not made:
+                migrate(engine)
+            else:
+                with closing(sqlite3.connect(engine.url.database)) as database:
+                    database.executescript("\n".join(made))
+            if engine.dialect.name == "sqlite" and not made:
+                with closing(sqlite3.connect(engine.url.database)) as database:
+                    made.extend(database.iterdump())
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(utils, "_initialize_tables", initialize)
+            return open_store(tracked)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrackedRun, "open_store", opened)
+        yield
 
 
 @pytest.fixture(scope="module")
