@@ -30,6 +30,8 @@ __all__ = [
 ]
 
 BATCH_SIZE = 256
+# Of declared content, in a short run.
+QUICK_CANDIDATES = 256
 
 
 def control_variants(context: StudyContext) -> list[Variant]:
@@ -95,16 +97,18 @@ class UserContent:
     """
 
     def __init__(self, features: Callable[[Tensor], Tensor], epsilons: Sequence[float]) -> None:
-        self.content = DeclaredContent(features)
+        self.features = features
         self.mechanisms = [SubsetSelection(float(epsilon)) for epsilon in epsilons]
 
     def variants(self, context: StudyContext) -> list[Variant]:
         """Return the method at each of its budgets; candidate tables are shared among them."""
+        options = {"num_candidates": QUICK_CANDIDATES} if context.quick else {}
+        content = DeclaredContent(self.features, **options)
         variants: list[Variant] = []
         declared: Privatizer | None = None
         for mechanism in self.mechanisms:
             if declared is None:
-                declared = context.privatizer(mechanism, self.content)
+                declared = context.privatizer(mechanism, content)
             privatizer = declared.with_mechanism(mechanism)
             variants.append(of_releaser("declared content", privatizer))
         return variants
