@@ -64,8 +64,8 @@ class Study:
     study that was interrupted goes on: what is finished is not run again, as long as nothing that was chosen changes.
 
     ``output_dir`` gets ``report.html``, ``results.json`` and the network, ``model.pt``; what is kept between attempts
-    lies in ``state``. Originals, and whatever
-    compares single ones with their releases, appear on the page only where the images are declared public.
+    lies in ``state``. Originals, and whatever compares single ones with their releases, appear on the page only where
+    the images are declared public.
 
     Args:
         title: heading of the page.
