@@ -29,7 +29,8 @@ USUAL_TRIALS = 20_000
 TRIALS_ALONE = 500
 # Of the promise: a little above what is wanted, for the luck of the draw.
 AIM, MOST_TRIALS = 0.95, 4_000_000
-NUM_PILOTS, MOST_PILOT_TRIALS = 2, 1_000_000
+# Of each game, to see which one promises most: so many that its rarest event is seen some eighty times at epsilon 8.
+MOST_PILOT_TRIALS = 250_000
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,8 @@ def audit_mechanism(
 
     Every game is played twice: with many trials in each call, which says much about each row, and with one trial in
     each call, an input and its companion and nothing else, where rows that influence each other show most. Where
-    ``trials`` are not given, the two games that promise most are then played on, to choose their distinguishers anew
-    and to see what they can do, and the better one as often as it takes to measure nine tenths of the promise.
+    ``trials`` are not given, every game is then played on, to choose its distinguisher anew and to see what that can
+    do, and the best one as often as it takes to measure nine tenths of the promise.
 
     Args:
         mechanism: what is attacked.
@@ -240,7 +241,7 @@ def _audit(
         raise ValueError(f"{fewest} trials were asked for; expected {MIN_TRIALS} or more of each kind.")
     bound = promise.bound(share)
     results = []
-    candidates: list[tuple[int, float, Game]] = []
+    candidates: list[tuple[int, Game]] = []
     total = 2 * len(games) * (trials + trials_alone)
     title = f"{promise.name}, {promise.level}, epsilon {promise.epsilon:g}"
     with tqdm(total=total, desc=title, unit=" trials", leave=False, disable=not progress) as bar:
@@ -249,12 +250,11 @@ def _audit(
                 counts, _ = play(game, number, per_call, bound, bar.update)
                 results.append(GameResult(game.name, per_call, counts, bound(*counts)))
                 if goes_on and per_call > 1:
-                    needed = _trials_for(promise.epsilon, counts, bound)
-                    candidates.append((needed, -results[-1].epsilon, game))
+                    candidates.append((_trials_for(promise.epsilon, counts, bound), game))
         if candidates:
             # The best of all games have had luck, too: what they can do is seen in trials that count for nothing else.
             pilots = []
-            for needed, _, game in sorted(candidates, key=itemgetter(0, 1))[:NUM_PILOTS]:
+            for needed, game in candidates:
                 number = min(needed, MOST_PILOT_TRIALS)
                 bar.total += 2 * number
                 counts, guess = play(game, number, trials_per_call, bound, bar.update)
