@@ -27,8 +27,8 @@ PIXELS_PER_CALL = 2**18
 MIN_TRIALS = 20
 USUAL_TRIALS = 20_000
 TRIALS_ALONE = 500
-# Of the promise: a little above what is wanted, for the luck of the draw.
-AIM, MOST_TRIALS = 0.95, 4_000_000
+# Of the promise, with so many deviations more wrong answers than are expected: luck leaves nine tenths of it.
+AIM, BAD_LUCK, MOST_TRIALS = 0.93, 3.0, 4_000_000
 # Of each game, to see which one promises most: so many that its rarest event is seen some eighty times at epsilon 8.
 MOST_PILOT_TRIALS = 250_000
 
@@ -277,7 +277,9 @@ def _trials_for(epsilon: float, counts: Counts, bound: Bound) -> int:
     wrong = max(counts.false_positives / counts.negatives, hits * math.exp(-epsilon))
     trials = USUAL_TRIALS
     while trials < MOST_TRIALS:
-        if bound(int(hits * trials), trials, math.ceil(wrong * trials), trials) >= AIM * epsilon:
+        expected = wrong * trials
+        unlucky = min(math.ceil(expected + BAD_LUCK * math.sqrt(expected)), trials)
+        if bound(int(hits * trials), trials, unlucky, trials) >= AIM * epsilon:
             break
         trials = min(int(1.25 * trials), MOST_TRIALS)
     return trials

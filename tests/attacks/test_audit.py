@@ -75,10 +75,10 @@ def test_the_honest_versions_above_are_those_of_all_controls():
     [SubsetSelection(8.0, num_candidates=64), RandomizedResponse(8.0, 3)],
     ids=["SubsetSelection", "RandomizedResponse"],
 )
-def test_with_enough_trials_even_an_epsilon_of_8_could_be_contradicted_and_is_not(mechanism):
+def test_with_enough_trials_most_of_an_epsilon_of_8_is_measured_and_no_more_than_all(mechanism):
     result = audit_mechanism(mechanism, trials_alone=20)
-    # The lower number is six deviations of the measured one below what is expected of it.
-    assert 6.3 < result.measured <= 8.0 < result.ceiling
+    # The lower number is five deviations of the measured one below what is expected of it.
+    assert 6.8 < result.measured <= 8.0 < result.ceiling
 
 
 @pytest.mark.parametrize(
