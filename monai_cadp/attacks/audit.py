@@ -271,7 +271,7 @@ def _audit(
 
 
 def _trials_for(epsilon: float, counts: Counts, bound: Bound) -> int:
-    """Return in how many trials a distinguisher like this one would show the share of epsilon that is aimed at."""
+    """Return in how many trials a distinguisher like this one would show what is aimed at, even with bad luck."""
     hits = counts.true_positives / counts.positives
     # Few were counted in the tail; a promise that is kept has no fewer.
     wrong = max(counts.false_positives / counts.negatives, hits * math.exp(-epsilon))
