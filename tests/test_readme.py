@@ -71,12 +71,49 @@ def test_every_command_names_a_configuration_and_options_that_exist(name):
     lines += re.findall(r"`(python -m monai.bundle run [^`]+)`", text)
     commands = [part for line in lines for part in line.split("&&") if "monai.bundle run" in part]
     assert commands
+    for command in re.findall(r"`(python -m monai\.bundle ckpt_export [^`]+)`", text):
+        assert "--config_file configs/inference.yaml --key_in_ckpt privatizer" in " ".join(command.split())
     for command in commands:
         files, options = re.search(r"--config_file (\S+)(.*)", command).groups()
         keys = {
             key for file in re.findall(r"[\w/.]+\.yaml", files) for key in yaml.safe_load((ROOT / file).read_text())
         }
         assert set(re.findall(r"--(\w+)", options)) <= keys
+
+
+# Configurations whose options a section has; a table stands below the command of each.
+SECTION_FILES = {
+    "Train": ("train", "train_dp", "multi_label"),
+    "Release": ("inference",),
+    "Evaluate": ("evaluate",),
+}
+WORDS = {"none": None, "true": True, "false": False}
+
+
+def stated_defaults(text):
+    """Of every default in a table of options that is a word or a number, and not prose: section, option and value."""
+    for section, content in re.findall(r"^## (.+?)$(.*?)(?=^## |\Z)", text, flags=re.DOTALL | re.MULTILINE):
+        for options, cell in re.findall(r"^\| (`--.*?) \| .* \| (.+) \|$", content, flags=re.MULTILINE):
+            names, values = re.findall(r"--(\w+)", options), cell.split(", ")
+            values = values if len(values) == len(names) else [cell] * len(names)
+            for name, value in zip(names, values, strict=True):
+                word = value.partition(":")[0].removesuffix(" mm").strip("`")
+                if re.fullmatch(r"\d+( x \d+)+", word):
+                    yield section, name, [int(size) for size in word.split(" x ")]
+                elif re.fullmatch(r"`\w+`", value) or word in WORDS or re.fullmatch(r"[\d.]+", word):
+                    yield section, name, WORDS[word] if word in WORDS else yaml.safe_load(word)
+
+
+@pytest.mark.parametrize("bundle", [name for name in TEXTS if name.startswith("cadp_")])
+def test_every_default_that_a_bundle_states_is_one_of_its_configurations(bundle):
+    stated = list(stated_defaults(TEXTS[bundle]))
+    assert len(stated) >= 7
+    for section, name, value in stated:
+        files = [ROOT / "bundles" / bundle / "configs" / f"{file}.yaml" for file in SECTION_FILES[section]]
+        texts = [file.read_text() for file in files if file.exists()]
+        # A configuration may leave a default to the code, and name it in its comment.
+        said = any(f"{name}: null # " in text and f"null for {value}\n" in text for text in texts)
+        assert said or value in [content[name] for content in map(yaml.safe_load, texts) if name in content], name
 
 
 def test_every_file_that_is_linked_is_there():

@@ -50,7 +50,10 @@ def open_originals(
     # Not by methods of the path, which fail for names that are too long.
     is_folder = os.path.isdir(source)
     if split is not None and is_folder and not any(os.path.isdir(os.path.join(source, name)) for name in SPLITS):
-        raise ValueError("A split was given, but the image folder has none of train, val and test; leave it out.")
+        raise ValueError(
+            f"The split is {split!r}, but the image folder has none of train, val and test; give a folder that has "
+            "them, or leave the option split out."
+        )
     split = split or "test"
     if not is_folder or not class_folder_names(split_folder(Path(source), split)):
         class_names = None

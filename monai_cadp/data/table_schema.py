@@ -196,8 +196,8 @@ class TableSchema:
         if unknown:
             # Not named: without a header line, the names are somebody's values.
             raise ValueError(
-                f"The rows have {len(unknown)} columns that the schema does not know; describe them in the schema, or "
-                "take them out of the table."
+                f"The rows have {len(unknown)} columns that the schema does not know; describe them in the schema, "
+                "name those of subjects and items as subject_column and item_column, or take them out of the table."
             )
 
 

@@ -100,7 +100,10 @@ class ConditionSpace:
             else f"a float tensor (B, {self.condition_size})"
         )
         if condition is None:
-            raise ValueError(f"No condition was given, but the network needs one; pass {kind}.")
+            raise ValueError(
+                f"No condition was given, but the network needs one; pass {kind}, or the option condition where images "
+                "have no labels."
+            )
         if not isinstance(condition, Tensor):
             raise TypeError(f"The condition is a {type(condition).__name__}; expected {kind}.")
         (size,), found = plain_sizes([batch_size]), plain_sizes(condition.shape)

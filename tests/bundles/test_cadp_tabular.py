@@ -143,6 +143,26 @@ def test_a_csv_file_is_released_whole_and_valid(patients, tmp_path):
     assert not any(CANARY.encode() in path.read_bytes() for path in tmp_path.iterdir())
 
 
+def test_a_table_with_visits_is_trained_on_released_and_evaluated(patients, tmp_path):
+    source, options, _ = patients
+    header, *lines = source.read_text().splitlines()
+    visits = [f"{line},{index % 2}" for index, line in enumerate(lines)]
+    (tmp_path / "visits.csv").write_text("\n".join([f"{header},visit", *visits]) + "\n")
+    table, options = str(tmp_path / "visits.csv"), options | {"item_column": "visit"}
+    trained = train(tmp_path / "trained", dataset_dir=table, **options)
+    assert len(read(release(tmp_path / "released.csv", trained, input=table, **options))) == 80
+    run(
+        config_file=str(CONFIGS / "evaluate.yaml"),
+        bundle_root=str(BUNDLE),
+        checkpoint=str(trained),
+        dataset_dir=table,
+        output_file=str(tmp_path / "evaluation.json"),
+        epsilons=[8.0],
+        **options,
+    )
+    assert len(json.loads((tmp_path / "evaluation.json").read_text())) == 3
+
+
 def test_no_name_is_left_behind_by_the_training(patients):
     _, _, trained = patients
     written = [path for path in trained.parent.rglob("*") if path.is_file()]

@@ -112,6 +112,7 @@ def test_without_the_column_of_the_condition_items_have_no_label(tmp_path):
         (b"age,sex,diagnosis\n1,f,no,4\n", {}, "1 of 1 rows of the table file do not have the 3 cells"),
         (b"age,diagnosis\n1,no\n", {}, "lack the column 'sex'"),
         (b"Mustermann,sex,diagnosis\n1,f,no\n", {}, "1 columns that the schema does not know"),
+        (b"age,sex,diagnosis,patient\n1,f,no,7\n", {}, "name those of subjects and items as subject_column"),
         (b"age,sex,diagnosis\n1,,no\n", {}, "no value in the column 'sex'"),
         (b"age,sex,diagnosis\nMustermann,f,no\n", {}, "are not numbers"),
         (b"age,sex,diagnosis\n1,Mustermann,no\n", {}, "not one of the 2 listed"),
