@@ -279,6 +279,91 @@ def test_a_card_that_leaves_out_another_number_than_the_summary_is_not_signed(pa
         make_certificate(pairs, key)
 
 
+def rewrite(path, **changes):
+    """Change values of a document of a released folder."""
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize("name", ["release_000001.png", "release_000001/1", "cards/release_000001"])
+def test_a_second_card_does_not_make_two_releases_of_one_image(folder, guarantee, key, name):
+    """Or a set would hide among as many as there are cards."""
+    card = folder / f"{name}_privacy.json"
+    card.parent.mkdir(exist_ok=True)
+    shutil.copy(folder / "release_000001_privacy.json", card)
+    label = json.loads(card.read_text())["label"]
+    counts = {str(other): (2 if other == 0 else 1) + (other == label) for other in (0, 1)}
+    rewrite(
+        folder / "summary.json", count=4, labels=counts, guarantees=[{"count": 4, "guarantee": guarantee.to_dict()}]
+    )
+    (folder / "datalist.json").unlink()
+    with pytest.raises(CertificateError, match=r"_privacy\.json is (not the only card|the card of no release, or of)"):
+        make_certificate(folder, key)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["release_000001.dcm", "release_000001/original.png", "release_000001/notes.txt", "cards/release_000001.png"],
+)
+def test_a_second_image_of_one_card_is_not_signed(folder, key, name):
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"an original")
+    with pytest.raises(
+        CertificateError, match=r"release_000001(_privacy\.json is the card of no|.* has no privacy card)"
+    ):
+        make_certificate(folder, key)
+
+
+@pytest.mark.parametrize("added", ["slice_0005.dcm", "slice_0007.dcm", "original.dcm"])
+def test_a_series_has_the_slices_of_its_card_and_no_other(tmp_path, guarantee, key, added):
+    folder = written_pairs(tmp_path / "pairs", guarantee, "dicom")
+    (folder / "images" / "0002" / added).touch()
+    with pytest.raises(
+        CertificateError, match=r"images/0002 holds something else than the slices .*/0002_privacy\.json"
+    ):
+        make_certificate(folder, key)
+
+
+def write_table(folder, guarantee, count, rows='age,note\n40,"two\nlines"\n50,none\n'):
+    folder.mkdir()
+    (folder / "released.csv").write_text(rows)
+    card = {"count": count, "guarantee": guarantee.to_dict(), "schema": {}, "software": {}}
+    (folder / "released_privacy.json").write_text(json.dumps(card))
+    return folder
+
+
+def test_a_table_is_certified_with_the_number_of_its_rows(tmp_path, guarantee, key):
+    folder = write_table(tmp_path / "table", guarantee, 2)
+    make_certificate(folder, key)
+    assert verify_certificate(folder, key.public_key()).statement["num_releases"] == 2
+    assert refused_by(contents(folder), key) is None
+
+
+@pytest.mark.parametrize("count", [1, 3, 10_000, True])
+def test_a_table_with_another_number_of_rows_than_its_card_states_is_not_signed(tmp_path, guarantee, key, count):
+    folder = write_table(tmp_path / "table", guarantee, count, rows="age\n40\n" if count is True else "age\n40\n50\n")
+    with pytest.raises(CertificateError, match=r"released_privacy\.json: its count is not the number of rows"):
+        make_certificate(folder, key)
+
+
+def test_one_image_does_not_count_as_a_table_of_many(tmp_path, guarantee, key):
+    folder = write_table(tmp_path / "table", guarantee, 10_000)
+    (folder / "released.csv").rename(folder / "released.png")
+    with pytest.raises(CertificateError, match=r"released_privacy\.json: its count is not the number of rows"):
+        make_certificate(folder, key)
+
+
+def test_a_list_of_images_holds_each_once_with_its_own_mask(pairs, key):
+    file = pairs / "datalist.json"
+    entries = json.loads(file.read_text())["training"]
+    first, second = entries[:2]
+    swapped = [{**first, "mask": second["mask"]}, {**second, "mask": first["mask"]}, *entries[2:]]
+    turned = [{**entry, "image": entry["mask"], "mask": entry["image"]} for entry in entries]
+    for false in (swapped, turned, [{**first, "label": 7}, *entries], [*entries, first]):
+        file.write_text(json.dumps({"training": false}))
+        with pytest.raises(CertificateError, match=r"datalist\.json: its images, masks and labels"):
+            make_certificate(pairs, key)
+
+
 # What a hostile signer may put anywhere: no kind of value is trusted, though its signature is valid.
 VALUES = ["nothing of the kind", "a\nsignature that fits", None, True, -1, 10**1000, [], {}, [[1]], {"count": []}]
 
