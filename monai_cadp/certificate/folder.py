@@ -23,6 +23,12 @@ CARD = "_privacy.json"
 PAIRS, CARDS = ("images", "labels"), "cards"
 # What a file is in a list of images, by the folder where it lies.
 PARTS = {"": "image", "images": "image", "labels": "mask"}
+# Of an image, and of a table.
+CARD_FIELDS = (
+    {"drawing", "guarantee", "label", "left_out", "set_guarantee", "shape", "software"},
+    {"count", "drawing", "guarantee", "schema", "software"},
+)
+SUMMARY_FIELDS = {"count", "guarantees", "labels", "left_out", "set_guarantee"}
 # What a release is called, and its parts: nothing that could be the name of an original's folder.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){0,2}")
 TABLE, PREVIEW = ".csv", "_preview.png"
@@ -108,7 +114,7 @@ class FolderFiles:
         for name in sorted(set(self.digests) - set(certified)):
             raise CertificateError(f"{shown(name)} is not in the certificate; it was added or renamed.")
         for name in sorted(certified):
-            if self.digests[name] != certified[name]:
+            if canonical(self.digests[name]) != canonical(certified[name]):
                 raise CertificateError(f"{shown(name)} is not the certified file; its content was changed.")
 
 
@@ -128,6 +134,7 @@ def described(files: FolderFiles) -> dict[str, Any]:
     for name, card in cards.items():
         if not isinstance(card, dict) or not isinstance(card.get("guarantee"), dict):
             raise CertificateError(f"{name} is not a privacy card; it has no guarantee.")
+        _check_fields(name, card, CARD_FIELDS["count" in card])
     _check_releases(files, cards)
     if SUMMARY not in files.documents and len(cards) == 1 and "count" in next(iter(cards.values())):
         (card,) = cards.values()
@@ -136,13 +143,13 @@ def described(files: FolderFiles) -> dict[str, Any]:
     else:
         counts = Counter(canonical(card["guarantee"]) for card in cards.values())
         summary = _summary(files, cards, counts)
-    if not isinstance(summary["count"], int) or summary["count"] < 1:
+    if type(summary["count"]) is not int or summary["count"] < 1:
         raise CertificateError("The number of releases is not stated; expected a count in the summary or the card.")
     return {
         "num_releases": summary["count"],
         "guarantees": [{"count": counts[text], "guarantee": parsed(text, "a card")} for text in sorted(counts)],
         "set_guarantee": summary.get("set_guarantee"),
-        "smallest_group": min(Counter(canonical(_group(card)) for card in cards.values()).values(), default=0),
+        "smallest_group": min(Counter(canonical(_group(*item)) for item in cards.items()).values(), default=0),
         "drawing": _distinct(card.get("drawing") for card in cards.values()),
         "software": _distinct(card.get("software") for card in cards.values()),
     }
@@ -152,19 +159,27 @@ def _summary(files: FolderFiles, cards: Mapping[str, Any], counts: Counter[bytes
     if SUMMARY not in files.documents:
         raise CertificateError(f"{SUMMARY} is missing; expected a folder as a release has written it.")
     summary = parsed(files.documents[SUMMARY], SUMMARY)
-    if not isinstance(summary, dict) or summary.get("count") != len(cards) or not cards:
+    # Not by ==, by which True is 1.
+    if not isinstance(summary, dict) or canonical(summary.get("count")) != canonical(len(cards)) or not cards:
         raise CertificateError(f"{SUMMARY}: its count is not the number of cards, {len(cards)}.")
-    expected = sorted(({"count": n, "guarantee": parsed(text, "a card")} for text, n in counts.items()), key=canonical)
-    if not isinstance(summary.get("guarantees"), list) or sorted(summary["guarantees"], key=canonical) != expected:
+    expected = sorted(canonical({"count": n, "guarantee": parsed(text, "a card")}) for text, n in counts.items())
+    if not isinstance(summary.get("guarantees"), list) or sorted(map(canonical, summary["guarantees"])) != expected:
         raise CertificateError(f"{SUMMARY}: its guarantees are not those of the cards.")
+    _check_fields(SUMMARY, summary, SUMMARY_FIELDS)
     labels = Counter(str(card["label"]) for card in cards.values() if type(card.get("label")) is int)
-    if summary.get("labels", {}) != dict(labels):
+    if canonical(summary.get("labels", {})) != canonical(labels):
         raise CertificateError(f"{SUMMARY}: its labels are not those of the cards.")
     for name, card in cards.items():
         for key in ("set_guarantee", "left_out"):
-            if card.get(key) != summary.get(key):
+            if canonical(card.get(key)) != canonical(summary.get(key)):
                 raise CertificateError(f"{name} states another {key} than {SUMMARY}.")
     return summary
+
+
+def _check_fields(name: str, document: Mapping[str, Any], known: set[str]) -> None:
+    """Refuse a field that no release writes: it might contradict what is checked."""
+    for field in sorted(set(document) - known):
+        raise CertificateError(f"{name}: {shown(field)} is no field that a release writes; restore it as it was.")
 
 
 def _check_releases(files: FolderFiles, cards: Mapping[str, Any]) -> None:
@@ -190,7 +205,7 @@ def _check_releases(files: FolderFiles, cards: Mapping[str, Any]) -> None:
     for release, card in sorted(known.items()):
         if sorted(place for place, _ in found[release]) != sorted(_places(card)):
             raise CertificateError(
-                f"{card} is the card of no release, or of several; its image is missing, or its mask, or there are more."
+                f"{card} is the card of no release, or of several; its image or its mask is missing, or there are more."
             )
         for (place, entry), slices in found[release].items():
             _check_entry(files, cards[card], card, _path(place, entry), slices)
@@ -246,15 +261,18 @@ def _check_datalist(files: FolderFiles, listed: list[dict[str, Any]]) -> None:
         raise CertificateError(f"{DATALIST}: its images, masks and labels are not those of the cards.")
 
 
-def _group(card: Mapping[str, Any]) -> Any:
-    """Return the public facts that a card states: releases hide among those with the same ones."""
+def _group(name: str, card: Mapping[str, Any]) -> Any:
+    """Return the public facts that a card states: releases hide among those with the same ones.
+
+    One whose card does not tell its class or attributes, though they are public, is not known to hide among any.
+    """
     public, label = card["guarantee"].get("public"), card.get("label")
-    if not isinstance(public, list) or label is None:
-        return None
-    if "condition" in public:
-        return label
-    kept = [int(fact.split()[1]) for fact in public if re.fullmatch(r"attribute \d{1,6}", str(fact))]
-    return [label[place] for place in kept if isinstance(label, list) and place < len(label)]
+    facts = [str(fact) for fact in public] if isinstance(public, list) else []
+    kept = [int(fact.split()[1]) for fact in facts if re.fullmatch(r"attribute [0-9]{1,6}", fact)]
+    if "condition" in facts:
+        return [name] if label is None else label
+    told = isinstance(label, list) and all(place < len(label) for place in kept)
+    return [label[place] for place in kept] if told or not kept else [name]
 
 
 def _distinct(values: Any) -> list[Any]:
