@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -362,6 +363,96 @@ def test_a_list_of_images_holds_each_once_with_its_own_mask(pairs, key):
         file.write_text(json.dumps({"training": false}))
         with pytest.raises(CertificateError, match=r"datalist\.json: its images, masks and labels"):
             make_certificate(pairs, key)
+
+
+def resigned(whole, key, **changes):
+    """What a hostile signer makes of a certified folder by other values in the statement."""
+    statement = json.loads(whole["certificate.json"])["statement"]
+    return {**whole, "certificate.json": signed({**statement, **changes}, key)}
+
+
+def test_true_is_not_the_number_1(tmp_path, guarantee, key):
+    folder = write_release(tmp_path / "one", guarantee.to_dict(), labels=(0,))
+    make_certificate(folder, key)
+    whole = contents(folder)
+    (kind,) = json.loads(whole["certificate.json"])["statement"]["guarantees"]
+    for name, value in {"num_releases": True, "version": True, "guarantees": [{**kind, "count": True}]}.items():
+        assert refused_by(resigned(whole, key, **{name: value}), key), name
+    (folder / "certificate.json").unlink()
+    summary = (folder / "summary.json").read_text()
+    for changes in ({"count": True}, {"labels": {"0": True}}):
+        (folder / "summary.json").write_text(summary)
+        rewrite(folder / "summary.json", **changes)
+        with pytest.raises(CertificateError, match=r"summary\.json: its "):
+            make_certificate(folder, key)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("issued", "whenever; epsilon is 0.1"),
+        ("issued", {"a": 1}),
+        ("signer", {"a": 1}),
+        ("certified_with", ["a"]),
+        ("ledger_head", {"sequence": 1, "code": {"a": 1}, "signature": "5160"}),
+        ("audit", {"audits": [], "controls": []}),
+    ],
+)
+def test_the_signers_words_are_of_the_kinds_that_a_certificate_has(certified, key, name, value):
+    assert name in refused_by(resigned(contents(certified), key, **{name: value}), key)
+
+
+def test_a_signature_has_one_form(certified, key):
+    whole = contents(certified)
+    parts = json.loads(whole["certificate.json"])
+    text = parts["signature"]
+    for other in (text.upper(), f"{text[:2]} {text[2:]}"):
+        content = json.dumps({**parts, "signature": other}, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+        assert "the signature does not fit" in refused_by({**whole, "certificate.json": content}, key)
+
+
+def test_names_that_are_added_without_a_value_or_hold_points_are_refused_in_a_sentence(certified, key):
+    whole = contents(certified)
+    parts = json.loads(whole["certificate.json"])
+    parts["digests"]["more"] = None
+    content = json.dumps(parts, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    assert "more was changed" in refused_by({**whole, "certificate.json": content}, key)
+    for path in sorted(certified.glob("release_*_privacy.json")):
+        rewrite(path, software={"a": {"b": "c"}})
+    (certified / "certificate.json").unlink()
+    make_certificate(certified, key)
+    said = refused_by(resigned(contents(certified), key, software=[{"a.b": "c"}]), key)
+    assert said.endswith("is not what the files of the folder say.")
+
+
+@pytest.mark.parametrize("document", ["release_000001_privacy.json", "summary.json"])
+def test_a_field_that_no_release_writes_is_not_signed(folder, key, document):
+    """It could say anything beside what is checked."""
+    rewrite(folder / document, epsilon=0.01)
+    with pytest.raises(CertificateError, match=rf"{document}: epsilon is no field"):
+        make_certificate(folder, key)
+
+
+def test_a_table_states_no_number_of_a_set(tmp_path, guarantee, key):
+    folder = write_table(tmp_path / "table", guarantee, 2)
+    rewrite(folder / "released_privacy.json", set_guarantee={**guarantee.to_dict(), "epsilon": 0.01})
+    with pytest.raises(CertificateError, match=r"released_privacy\.json: set_guarantee is no field"):
+        make_certificate(folder, key)
+
+
+@pytest.mark.parametrize(
+    ("fact", "label"), [("condition", None), ("attribute 0", None), ("attribute 0", 1), ("attribute 1", [1.0])]
+)
+def test_releases_whose_public_facts_nobody_can_see_do_not_hide_among_each_other(tmp_path, guarantee, key, fact, label):
+    local = replace(guarantee, public=(fact,))
+    whole = local.shuffled(50, delta=0.01)
+    folder = write_release(tmp_path / "set", local.to_dict(), [label] * 50, whole.to_dict())
+    with pytest.raises(CertificateError, match="counts 50 releases that share their public facts; there are 1"):
+        make_certificate(folder, key)
+    # Where they can be seen, and are the same, the number of the set holds.
+    told = write_release(tmp_path / "told", local.to_dict(), [[1.0, 0.0]] * 50, whole.to_dict())
+    make_certificate(told, key)
+    assert verify_certificate(told, key.public_key()).whole.epsilon < 4
 
 
 # What a hostile signer may put anywhere: no kind of value is trusted, though its signature is valid.
