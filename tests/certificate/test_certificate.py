@@ -16,7 +16,13 @@ import pytest
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from monai_cadp.certificate import CertificateError, make_certificate, verify_certificate
+from monai_cadp.certificate import (
+    CertificateError,
+    make_certificate,
+    read_private_key,
+    read_public_key,
+    verify_certificate,
+)
 from monai_cadp.certificate.certificate import read_certificate, signed, verified
 from monai_cadp.certificate.folder import FolderFiles
 from monai_cadp.release import ReleasedFolder
@@ -573,3 +579,21 @@ def test_a_certificate_is_verified_where_neither_torch_nor_monai_nor_numpy_can_b
     (moved / "release_000003.png").write_bytes(b"another image")
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and "release_000003.png is not the certified file" in done.stderr
+
+
+PEM = "-----BEGIN {kind} KEY-----\n{text}\n-----END {kind} KEY-----\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "read"),
+    [
+        ("PUBLIC", "MCswBgYEKgMEBQMhAGtra2tra2tra2tra2tra2tra2tra2tra2tra2tra2tr", read_public_key),
+        ("PRIVATE", "MC0CAQAwBgYEKgMEBQQga2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=", read_private_key),
+    ],
+)
+def test_a_key_of_an_unknown_kind_is_refused_in_a_sentence(tmp_path, kind, text, read):
+    path = tmp_path / "key"
+    path.write_text(PEM.format(kind=kind, text=text))
+    path.chmod(0o600)
+    with pytest.raises(CertificateError, match="key could not be read; expected a .*file of 'certificate new-key'"):
+        read(path)
