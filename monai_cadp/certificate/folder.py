@@ -271,8 +271,8 @@ def _group(name: str, card: Mapping[str, Any]) -> Any:
     kept = [int(fact.split()[1]) for fact in facts if re.fullmatch(r"attribute [0-9]{1,6}", fact)]
     if "condition" in facts:
         return [name] if label is None else label
-    told = isinstance(label, list) and all(place < len(label) for place in kept)
-    return [label[place] for place in kept] if told or not kept else [name]
+    values = label if isinstance(label, list) else []
+    return [values[place] for place in kept] if all(place < len(values) for place in kept) else [name]
 
 
 def _distinct(values: Any) -> list[Any]:
