@@ -184,19 +184,24 @@ def _verified(files: FolderFiles, certificate: bytes, public_key: Ed25519PublicK
     if canonical(parts) + b"\n" != certificate:
         raise CertificateError(f"{CERTIFICATE} is not in the form in which it was written; a byte was changed.")
     try:
-        public_key.verify(bytes.fromhex(parts["signature"]), canonical(statement))
+        signature = bytes.fromhex(parts["signature"])
+        if signature.hex() != parts["signature"]:
+            raise ValueError("It has blanks or capitals.")
+        public_key.verify(signature, canonical(statement))
     except (InvalidSignature, ValueError, TypeError):
         raise CertificateError(f"{CERTIFICATE}: {_changed_in_files(files, statement)}") from None
     files.check(statement["files"])
-    if statement.get("format") != FORMAT or statement.get("version") != VERSION:
+    if canonical([statement.get("format"), statement.get("version")]) != canonical([FORMAT, VERSION]):
         raise CertificateError(f"{CERTIFICATE} is of another version; verify it with that version of monai_cadp.")
     said = _derivable(files)
     for name in sorted(set(said) | WORDS | set(statement)):
         if name not in statement or name not in set(said) | WORDS:
             raise CertificateError(f"{CERTIFICATE}: {shown(name)} is missing, or no part of a statement.")
-        if name in said and statement[name] != said[name]:
+        # Not by ==, by which True is 1.
+        if name in said and canonical(statement[name]) != canonical(said[name]):
             changed = _first_change(_digests({name: statement[name]}), _digests({name: said[name]}))
             raise CertificateError(f"{CERTIFICATE}: {shown(changed)} is not what the files of the folder say.")
+    _check_words(statement)
     if statement["audit"] is not None:
         _check_audit(statement["audit"])
     if statement["ledger_head"] is not None:
@@ -239,7 +244,9 @@ def _digests(statement: Mapping[str, Any]) -> dict[str, str]:
 def _first_change(found: Any, expected: Mapping[str, str]) -> str:
     if not isinstance(found, dict):
         return "digests"
-    return next(name for name in sorted(set(found) | set(expected)) if found.get(name) != expected.get(name))
+    # None is a value that a changed document may have; where nothing differs, names that hold points do.
+    changed = (name for name in sorted(set(found) | set(expected)) if found.get(name, "") != expected.get(name, ""))
+    return next(changed, "a name")
 
 
 def _changed_in_files(files: FolderFiles, statement: Mapping[str, Any]) -> str:
@@ -274,15 +281,36 @@ def _audit(content: bytes) -> dict[str, Any]:
     return found
 
 
+def _check_words(statement: Mapping[str, Any]) -> None:
+    """Refuse words of the signer of another kind than a certificate has; what they say is the signer's."""
+    signer, issued, versions = (statement[name] for name in ("signer", "issued", "certified_with"))
+    if signer is not None and not isinstance(signer, str):
+        raise CertificateError("signer is no name; give a text, or leave it out.")
+    if not isinstance(issued, str) or not _is_date(issued):
+        raise CertificateError("issued is no date; expected one such as 2026-01-31.")
+    if not isinstance(versions, Mapping) or not all(isinstance(version, str) for version in versions.values()):
+        raise CertificateError("certified_with is not the versions of libraries; expected texts by name.")
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return datetime.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
 def _check_audit(audit: Mapping[str, Any]) -> None:
     if (
         not isinstance(audit, Mapping)
         or not isinstance(audit.get("audits"), list)
         or not isinstance(audit.get("controls"), list)
+        or not audit["audits"]
     ):
         raise CertificateError("audit is not what an audit has found; expected its results.")
     if not all(isinstance(row, Mapping) and set(AUDITED) <= set(row) for row in [*audit["audits"], *audit["controls"]]):
         raise CertificateError("audit has not the fields of its results; give the file of 'audit --out'.")
+    if not all(isinstance(row[name], str) for row in audit["audits"] for name in ("name", "level")):
+        raise CertificateError("audit: a name or a level is no text; give the file of 'audit --out'.")
     for row in audit["audits"]:
         if row["contradicted"] is not False or number(row["measured"], "audit") > number(row["epsilon"], "audit"):
             raise CertificateError("audit: a promise was contradicted by measurement; nothing is certified.")
@@ -299,6 +327,8 @@ def _head(content: bytes) -> dict[str, Any]:
 def _check_head(head: Any, name: str) -> None:
     if not isinstance(head, dict) or set(head) != {"sequence", "code", "signature"}:
         raise CertificateError(f"{name} is not usable; give the file of 'ledger head'.")
+    if not all(isinstance(head[part], str) for part in ("code", "signature")):
+        raise CertificateError(f"{name}: code or signature is no text; give the file of 'ledger head'.")
     integer(head["sequence"], f"{name}: sequence", 0, 2**63)
 
 

@@ -9,19 +9,17 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from monai_cadp.certificate.document import CertificateError, canonical, integer, number, parsed
+from monai_cadp.certificate.document import UNITS, CertificateError, canonical, integer, number, parsed
 from monai_cadp.certificate.enclosure import at_most_exp, exp_enclosure, log_above
-from monai_cadp.certificate.noise import composed_gaussian_epsilon, gaussian_epsilon
+from monai_cadp.certificate.noise import AGREEMENT, composed_gaussian_epsilon, gaussian_epsilon
 from monai_cadp.certificate.shuffled import Choice, set_delta
+from monai_cadp.certificate.training import derived_training
 
-__all__ = ["AGREEMENT", "UNITS", "Derived", "derived", "derived_set"]
+__all__ = ["Derived", "derived", "derived_set"]
 
-UNITS = ("image", "volume", "row", "patient")
 FIELDS = {"epsilon", "delta", "mechanism", "unit", "relation", "parameters", "public", "training_data", "fingerprint"}
 WORDS = 2**64
 LATTICE_BITS = 20
-# How well two computations in floating-point numbers have to agree.
-AGREEMENT = 1.001
 EXACT = "exact rational arithmetic"
 MOST_PARTS = 4096
 # Of equal parts whose exact composition is derived, the number and the epsilon: its terms have as many digits.
@@ -147,6 +145,8 @@ def _stated(guarantee: Mapping[str, Any], name: str) -> tuple[Fraction, Fraction
     public = guarantee["public"]
     if not isinstance(public, list) or not all(isinstance(fact, str) for fact in public):
         raise CertificateError(f"{name}.public is not a list of names; expected it as the release has written it.")
+    if not isinstance(guarantee.get("fingerprint"), str | None):
+        raise CertificateError(f"{name}.fingerprint is no text; expected it as the release has written it.")
     epsilon, delta = (number(guarantee[part], f"{name}.{part}") for part in ("epsilon", "delta"))
     if epsilon > 10_000 or delta >= 1:
         raise CertificateError(f"{name} promises nothing; expected an epsilon up to 10000 and a delta below 1.")
@@ -192,8 +192,8 @@ def _subset(_: Any, parameters: Mapping[str, Any], epsilon: Fraction, __: Fracti
     sizes, thresholds = (parameters.get(key) for key in ("subset_size", "thresholds"))
     if not (isinstance(sizes, list) and isinstance(thresholds, list)) or not 1 <= len(sizes) == len(thresholds):
         raise CertificateError(f"{name} lacks the thresholds of its choices; release again with this version.")
-    if len(sizes) != parameters.get("num_blocks") or len(sizes) > MOST_PARTS:
-        raise CertificateError(f"{name}.parameters.num_blocks is not the number of its choices, {MOST_PARTS} at most.")
+    if integer(parameters.get("num_blocks"), f"{name}.parameters.num_blocks", 1, MOST_PARTS) != len(sizes):
+        raise CertificateError(f"{name}.parameters.num_blocks is not the number of its choices; release again.")
     num = parameters.get("num_candidates")
     ratios = [_ratio(num, *block, name) for block in zip(sizes, thresholds, strict=True)]
     return _choices(ratios, epsilon, name)
@@ -203,13 +203,15 @@ def _response(_: Any, parameters: Mapping[str, Any], epsilon: Fraction, __: Frac
     return _choices([_ratio(parameters.get("num_classes"), 1, parameters.get("threshold"), name)], epsilon, name)
 
 
-def _attributes(_: Any, parameters: Mapping[str, Any], epsilon: Fraction, __: Fraction, name: str) -> _Leaf:
+def _attributes(guarantee: Any, parameters: Mapping[str, Any], epsilon: Fraction, __: Fraction, name: str) -> _Leaf:
     count = integer(parameters.get("num_attributes"), f"{name}.parameters.num_attributes", 1, MOST_PARTS)
     kept = parameters.get("kept")
-    if not isinstance(kept, list) or sorted(set(map(str, kept))) != sorted(map(str, kept)):
-        raise CertificateError(f"{name}.parameters.kept is not a list of different attributes; release again.")
+    if not isinstance(kept, list) or len(set(map(str, kept))) != len(kept) or len(kept) >= count:
+        raise CertificateError(f"{name}.parameters.kept is not a list of different attributes, and not of all of them.")
     for attribute in kept:
         integer(attribute, f"{name}.parameters.kept", 0, count - 1)
+        if f"attribute {attribute}" not in guarantee["public"]:
+            raise CertificateError(f"{name}.public lacks 'attribute {attribute}', which is released as it is.")
     ratio = _ratio(2, 1, parameters.get("threshold"), name)
     return _choices([ratio] * (count - len(kept)), epsilon, name)
 
@@ -221,7 +223,7 @@ def _prior(_: Any, __: Any, ___: Fraction, ____: Fraction, _____: str) -> _Leaf:
 def _lattice(parameters: Mapping[str, Any], norm: int, name: str) -> tuple[Fraction, int]:
     """Return the step of the lattice, the power of two next above C over 2^20, and the bound C in steps."""
     bound = number(parameters.get("clipping_bound"), f"{name}.parameters.clipping_bound")
-    if not Fraction(1, 2**100) <= bound <= 2**100 or parameters.get("norm") != norm:
+    if not Fraction(1, 2**100) <= bound <= 2**100 or integer(parameters.get("norm"), f"{name}: the norm", 1, 2) != norm:
         raise CertificateError(f"{name} has another norm than its mechanism, or a clipping bound out of range.")
     bound = Fraction(float(bound))
     step = Fraction(2) ** (bound.numerator.bit_length() - bound.denominator.bit_length() + 1)
@@ -261,8 +263,10 @@ def _gaussian(_: Any, parameters: Mapping[str, Any], epsilon: Fraction, delta: F
     return _Leaf(Derived(min(Fraction(found), epsilon), delta, "dp_accounting, to a thousandth"), squared)
 
 
-def _composition(_: Any, parameters: Mapping[str, Any], epsilon: Fraction, delta: Fraction, name: str) -> _Leaf:
-    parts = list(_flat(parameters, name))
+def _composition(
+    guarantee: Mapping[str, Any], parameters: Mapping[str, Any], epsilon: Fraction, delta: Fraction, name: str
+) -> _Leaf:
+    parts = list(_flat(guarantee, parameters, name))
     stated = [(number(part["epsilon"], name), number(part["delta"], name)) for part, _ in parts]
     leaves = [leaf for _, leaf in parts]
     how = ", ".join(dict.fromkeys(leaf.derived.how for leaf in leaves))
@@ -301,21 +305,40 @@ def _repeated(local: Fraction, count: int, epsilon: Fraction) -> Fraction:
     return sum((term for term in terms if term > 0), Fraction(0)) / (1 + ratio) ** count
 
 
-def _flat(parameters: Mapping[str, Any], name: str, depth: int = 0) -> Iterator[tuple[Mapping[str, Any], _Leaf]]:
+def _flat(
+    whole: Mapping[str, Any], parameters: Mapping[str, Any], name: str, depth: int = 0
+) -> Iterator[tuple[Mapping[str, Any], _Leaf]]:
     parts = parameters.get("parts")
     if not isinstance(parts, list) or not 1 <= len(parts) <= MOST_PARTS or depth > 4:
         raise CertificateError(f"{name}.parameters.parts is not a list of guarantees; release again.")
     known: dict[bytes, _Leaf] = {}
     for index, part in enumerate(parts):
         inner = f"{name}.parameters.parts.{index}"
-        _stated(part, inner)
-        if part["mechanism"] == "composition":
-            yield from _flat(_parameters(part, inner), inner, depth + 1)
-            continue
         document = canonical(part)
         if document not in known:
+            _stated(part, inner)
+            _check_part(whole, part, name, inner)
             known[document] = _leaf(part, inner)
-        yield part, known[document]
+        if part["mechanism"] == "composition":
+            yield from _flat(part, _parameters(part, inner), inner, depth + 1)
+        else:
+            yield part, known[document]
+
+
+def _check_part(whole: Mapping[str, Any], part: Mapping[str, Any], name: str, inner: str) -> None:
+    """Refuse a composition that says less of public facts or of trainings than its part, or is of another network."""
+    derived_training(whole["training_data"], f"{name}.training_data")
+    derived_training(part["training_data"], f"{inner}.training_data")
+    events, learnt = (
+        {canonical(event) for event in guarantee["training_data"]["events"]} for guarantee in (whole, part)
+    )
+    if not learnt <= events:
+        raise CertificateError(f"{name}.training_data lacks a training of {inner}; expected those of all parts.")
+    if not set(part["public"]) <= set(whole["public"]):
+        raise CertificateError(f"{name}.public lacks a fact that is public in {inner}; expected those of all parts.")
+    weights = [guarantee.get("fingerprint") for guarantee in (whole, part)]
+    if None not in weights and weights[0] != weights[1]:
+        raise CertificateError(f"{name}.fingerprint is not that of {inner}; expected one network's, or none.")
 
 
 def _choice(guarantee: Mapping[str, Any]) -> Choice | None:

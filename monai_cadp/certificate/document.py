@@ -5,12 +5,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
-__all__ = ["LARGEST", "CertificateError", "canonical", "integer", "leaves", "number", "parsed", "sha256", "shown"]
+__all__ = [
+    "LARGEST",
+    "UNITS",
+    "CertificateError",
+    "canonical",
+    "integer",
+    "leaves",
+    "number",
+    "parsed",
+    "sha256",
+    "shown",
+]
 
+UNITS = ("image", "volume", "row", "patient")
+# As JSON writes a number, 0 or more.
+NUMBER = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 # Of a document in bytes, and how deep its lists and objects may lie in each other: more than any release writes.
 LARGEST, DEEPEST = 2**24, 64
 
@@ -100,14 +115,13 @@ def number(plain: Any, name: str) -> Fraction:
     """
     if isinstance(plain, int) and not isinstance(plain, bool) and 0 <= plain < 10**300:
         return Fraction(plain)
-    # Longer texts, or exponents, would be integers without end.
-    if isinstance(plain, str) and len(plain) <= 40 and "/" not in plain and "_" not in plain:
-        try:
-            small = abs(float(plain)) < 1e300 and (float(plain) > 1e-300 or float(plain) == 0)
-            if small and (exact := Fraction(plain)) >= 0 and exact.denominator < 10**320:
-                return exact
-        except (ValueError, OverflowError):
-            pass
+    if isinstance(plain, str) and len(plain) <= 40 and (match := NUMBER.fullmatch(plain)):
+        digits = f"{match[1]}{match[2] or ''}"
+        if not digits.strip("0."):
+            return Fraction(0)
+        # Other exponents would be integers without end.
+        if 1e-300 < float(plain) < 1e300:
+            return Fraction(plain)
     raise CertificateError(f"{name} is not a number of 0 or more; expected one as the release has written it.")
 
 

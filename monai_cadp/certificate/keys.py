@@ -7,6 +7,7 @@ import contextlib
 import os
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -62,7 +63,7 @@ def read_private_key(path: str | os.PathLike[str]) -> Ed25519PrivateKey:
         check_folder(path, "The file of the key")
         content = file.read()
     key = None
-    with contextlib.suppress(ValueError, TypeError):
+    with contextlib.suppress(ValueError, TypeError, UnsupportedAlgorithm):
         key = serialization.load_pem_private_key(content or b"", password=None)
     if not isinstance(key, Ed25519PrivateKey):
         raise CertificateError("The key could not be read; expected a file of 'certificate new-key'.")
@@ -79,7 +80,7 @@ def read_public_key(path: str | os.PathLike[str]) -> Ed25519PublicKey:
     with contextlib.suppress(OSError):
         content = Path(path).read_bytes()
     key = None
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, UnsupportedAlgorithm):
         key = serialization.load_pem_public_key(content)
     if not isinstance(key, Ed25519PublicKey):
         raise CertificateError("The public key could not be read; expected a .pub file of 'certificate new-key'.")

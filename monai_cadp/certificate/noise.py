@@ -8,7 +8,12 @@ from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 
-__all__ = ["composed_gaussian_epsilon", "gaussian_epsilon", "sums_epsilon"]
+__all__ = ["AGREEMENT", "composed_gaussian_epsilon", "gaussian_epsilon", "sums_epsilon"]
+
+# How well two computations in floating-point numbers have to agree.
+AGREEMENT = 1.001
+# Below, the terms of the formula cancel, and what is left of an epsilon may be too small; no release states less.
+LEAST_EPSILON = 1e-9
 
 
 @lru_cache(maxsize=256)
@@ -19,13 +24,16 @@ def gaussian_epsilon(squared_noise: Fraction, delta: Fraction) -> float:
         squared_noise: variance of the noise over the squared sensitivity.
         delta: between 0 and 1.
 
+    Returns:
+        The epsilon, 1e-9 or more.
+
     Example:
         >>> round(gaussian_epsilon(Fraction("3.730632") ** 2, Fraction("1e-5")), 5)
         1.0
     """
     from dp_accounting import get_epsilon_gaussian
 
-    return float(get_epsilon_gaussian(math.sqrt(squared_noise), float(delta)))
+    return max(float(get_epsilon_gaussian(math.sqrt(squared_noise), float(delta))), LEAST_EPSILON)
 
 
 def composed_gaussian_epsilon(squared_noises: Sequence[Fraction], delta: Fraction) -> float:

@@ -34,7 +34,7 @@ def registry_record(result: Verified, about: Mapping[str, Any] | None = None) ->
         opendp/deployments-registry-data.
     """
     statement, about = result.statement, dict(about or {})
-    if unknown := sorted(set(about) - set(CURATORS)):
+    if unknown := sorted(set(about) - set(CURATORS), key=str):
         raise CertificateError(f"{unknown[0]!r} is no field of the curator's; expected {', '.join(CURATORS)}.")
     if len(statement["guarantees"]) != 1:
         raise CertificateError("The folder holds releases of several kinds; a record of the registry is about one.")

@@ -9,10 +9,9 @@ from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
 from typing import Any
 
-from monai_cadp.certificate.derivation import AGREEMENT, UNITS
-from monai_cadp.certificate.document import CertificateError, integer, number
+from monai_cadp.certificate.document import UNITS, CertificateError, integer, number
 from monai_cadp.certificate.enclosure import exp_enclosure
-from monai_cadp.certificate.noise import sums_epsilon
+from monai_cadp.certificate.noise import AGREEMENT, sums_epsilon
 
 __all__ = ["derived_training"]
 
@@ -50,6 +49,8 @@ def derived_training(training: Any, name: str) -> str:
     weakest = max((event["protection"] for event in events), key=PROTECTIONS.index, default="public")
     stated = training["guarantee"]
     if training["protection"] == "unprotected":
+        if stated is not None:
+            raise CertificateError(f"{name}.guarantee is given for unprotected data; expected none.")
         # Also where guarantees cannot be added up; nothing is promised then.
         return "unprotected: no guarantee covers the people from whom the network has learned"
     if training["protection"] != weakest:
@@ -64,6 +65,8 @@ def derived_training(training: Any, name: str) -> str:
     if [stated["unit"]] != list(units) or stated["relation"] != "replace-one":
         raise CertificateError(f"{name}.guarantee has another unit or relation than its trainings.")
     epsilon, delta = _total(events)
+    if delta >= 1:
+        raise CertificateError(f"{name}.guarantee has a delta of 1 or more, which protects nobody; release again.")
     for part, total in (("epsilon", epsilon), ("delta", delta)):
         if total > number(stated[part], f"{name}.guarantee.{part}") * (1 + ROUNDING):
             raise CertificateError(
@@ -104,7 +107,8 @@ def _check_event(event: Mapping[str, Any], name: str) -> None:
         if guarantee["unit"] not in UNITS:
             raise CertificateError(f"{name}.guarantee.unit is unknown; expected one of {', '.join(UNITS)}.")
         number(guarantee["epsilon"], f"{name}.guarantee.epsilon")
-        number(guarantee["delta"], f"{name}.guarantee.delta")
+        if number(guarantee["delta"], f"{name}.guarantee.delta") >= 1:
+            raise CertificateError(f"{name}.guarantee.delta is 1 or more, which promises nothing; expected less.")
 
 
 def _total(events: list[Mapping[str, Any]]) -> tuple[Fraction, Fraction]:

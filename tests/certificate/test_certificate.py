@@ -9,13 +9,20 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from monai_cadp.certificate import CertificateError, make_certificate, verify_certificate
+from monai_cadp.certificate import (
+    CertificateError,
+    make_certificate,
+    read_private_key,
+    read_public_key,
+    verify_certificate,
+)
 from monai_cadp.certificate.certificate import read_certificate, signed, verified
 from monai_cadp.certificate.folder import FolderFiles
 from monai_cadp.release import ReleasedFolder
@@ -279,6 +286,181 @@ def test_a_card_that_leaves_out_another_number_than_the_summary_is_not_signed(pa
         make_certificate(pairs, key)
 
 
+def rewrite(path, **changes):
+    """Change values of a document of a released folder."""
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize("name", ["release_000001.png", "release_000001/1", "cards/release_000001"])
+def test_a_second_card_does_not_make_two_releases_of_one_image(folder, guarantee, key, name):
+    """Or a set would hide among as many as there are cards."""
+    card = folder / f"{name}_privacy.json"
+    card.parent.mkdir(exist_ok=True)
+    shutil.copy(folder / "release_000001_privacy.json", card)
+    label = json.loads(card.read_text())["label"]
+    counts = {str(other): (2 if other == 0 else 1) + (other == label) for other in (0, 1)}
+    rewrite(
+        folder / "summary.json", count=4, labels=counts, guarantees=[{"count": 4, "guarantee": guarantee.to_dict()}]
+    )
+    (folder / "datalist.json").unlink()
+    with pytest.raises(CertificateError, match=r"_privacy\.json is (not the only card|the card of no release, or of)"):
+        make_certificate(folder, key)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["release_000001.dcm", "release_000001/original.png", "release_000001/notes.txt", "cards/release_000001.png"],
+)
+def test_a_second_image_of_one_card_is_not_signed(folder, key, name):
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"an original")
+    with pytest.raises(
+        CertificateError, match=r"release_000001(_privacy\.json is the card of no|.* has no privacy card)"
+    ):
+        make_certificate(folder, key)
+
+
+@pytest.mark.parametrize("added", ["slice_0005.dcm", "slice_0007.dcm", "original.dcm"])
+def test_a_series_has_the_slices_of_its_card_and_no_other(tmp_path, guarantee, key, added):
+    folder = written_pairs(tmp_path / "pairs", guarantee, "dicom")
+    (folder / "images" / "0002" / added).touch()
+    with pytest.raises(
+        CertificateError, match=r"images/0002 holds something else than the slices .*/0002_privacy\.json"
+    ):
+        make_certificate(folder, key)
+
+
+def write_table(folder, guarantee, count, rows='age,note\n40,"two\nlines"\n50,none\n'):
+    folder.mkdir()
+    (folder / "released.csv").write_text(rows)
+    card = {"count": count, "guarantee": guarantee.to_dict(), "schema": {}, "software": {}}
+    (folder / "released_privacy.json").write_text(json.dumps(card))
+    return folder
+
+
+def test_a_table_is_certified_with_the_number_of_its_rows(tmp_path, guarantee, key):
+    folder = write_table(tmp_path / "table", guarantee, 2)
+    make_certificate(folder, key)
+    assert verify_certificate(folder, key.public_key()).statement["num_releases"] == 2
+    assert refused_by(contents(folder), key) is None
+
+
+@pytest.mark.parametrize("count", [1, 3, 10_000, True])
+def test_a_table_with_another_number_of_rows_than_its_card_states_is_not_signed(tmp_path, guarantee, key, count):
+    folder = write_table(tmp_path / "table", guarantee, count, rows="age\n40\n" if count is True else "age\n40\n50\n")
+    with pytest.raises(CertificateError, match=r"released_privacy\.json: its count is not the number of rows"):
+        make_certificate(folder, key)
+
+
+def test_one_image_does_not_count_as_a_table_of_many(tmp_path, guarantee, key):
+    folder = write_table(tmp_path / "table", guarantee, 10_000)
+    (folder / "released.csv").rename(folder / "released.png")
+    with pytest.raises(CertificateError, match=r"released_privacy\.json: its count is not the number of rows"):
+        make_certificate(folder, key)
+
+
+def test_a_list_of_images_holds_each_once_with_its_own_mask(pairs, key):
+    file = pairs / "datalist.json"
+    entries = json.loads(file.read_text())["training"]
+    first, second = entries[:2]
+    swapped = [{**first, "mask": second["mask"]}, {**second, "mask": first["mask"]}, *entries[2:]]
+    turned = [{**entry, "image": entry["mask"], "mask": entry["image"]} for entry in entries]
+    for false in (swapped, turned, [{**first, "label": 7}, *entries], [*entries, first]):
+        file.write_text(json.dumps({"training": false}))
+        with pytest.raises(CertificateError, match=r"datalist\.json: its images, masks and labels"):
+            make_certificate(pairs, key)
+
+
+def resigned(whole, key, **changes):
+    """What a hostile signer makes of a certified folder by other values in the statement."""
+    statement = json.loads(whole["certificate.json"])["statement"]
+    return {**whole, "certificate.json": signed({**statement, **changes}, key)}
+
+
+def test_true_is_not_the_number_1(tmp_path, guarantee, key):
+    folder = write_release(tmp_path / "one", guarantee.to_dict(), labels=(0,))
+    make_certificate(folder, key)
+    whole = contents(folder)
+    (kind,) = json.loads(whole["certificate.json"])["statement"]["guarantees"]
+    for name, value in {"num_releases": True, "version": True, "guarantees": [{**kind, "count": True}]}.items():
+        assert refused_by(resigned(whole, key, **{name: value}), key), name
+    (folder / "certificate.json").unlink()
+    summary = (folder / "summary.json").read_text()
+    for changes in ({"count": True}, {"labels": {"0": True}}):
+        (folder / "summary.json").write_text(summary)
+        rewrite(folder / "summary.json", **changes)
+        with pytest.raises(CertificateError, match=r"summary\.json: its "):
+            make_certificate(folder, key)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("issued", "whenever; epsilon is 0.1"),
+        ("issued", {"a": 1}),
+        ("signer", {"a": 1}),
+        ("certified_with", ["a"]),
+        ("ledger_head", {"sequence": 1, "code": {"a": 1}, "signature": "5160"}),
+        ("audit", {"audits": [], "controls": []}),
+    ],
+)
+def test_the_signers_words_are_of_the_kinds_that_a_certificate_has(certified, key, name, value):
+    assert name in refused_by(resigned(contents(certified), key, **{name: value}), key)
+
+
+def test_a_signature_has_one_form(certified, key):
+    whole = contents(certified)
+    parts = json.loads(whole["certificate.json"])
+    text = parts["signature"]
+    for other in (text.upper(), f"{text[:2]} {text[2:]}"):
+        content = json.dumps({**parts, "signature": other}, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+        assert "the signature does not fit" in refused_by({**whole, "certificate.json": content}, key)
+
+
+def test_names_that_are_added_without_a_value_or_hold_points_are_refused_in_a_sentence(certified, key):
+    whole = contents(certified)
+    parts = json.loads(whole["certificate.json"])
+    parts["digests"]["more"] = None
+    content = json.dumps(parts, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    assert "more was changed" in refused_by({**whole, "certificate.json": content}, key)
+    for path in sorted(certified.glob("release_*_privacy.json")):
+        rewrite(path, software={"a": {"b": "c"}})
+    (certified / "certificate.json").unlink()
+    make_certificate(certified, key)
+    said = refused_by(resigned(contents(certified), key, software=[{"a.b": "c"}]), key)
+    assert said.endswith("is not what the files of the folder say.")
+
+
+@pytest.mark.parametrize("document", ["release_000001_privacy.json", "summary.json"])
+def test_a_field_that_no_release_writes_is_not_signed(folder, key, document):
+    """It could say anything beside what is checked."""
+    rewrite(folder / document, epsilon=0.01)
+    with pytest.raises(CertificateError, match=rf"{document}: epsilon is no field"):
+        make_certificate(folder, key)
+
+
+def test_a_table_states_no_number_of_a_set(tmp_path, guarantee, key):
+    folder = write_table(tmp_path / "table", guarantee, 2)
+    rewrite(folder / "released_privacy.json", set_guarantee={**guarantee.to_dict(), "epsilon": 0.01})
+    with pytest.raises(CertificateError, match=r"released_privacy\.json: set_guarantee is no field"):
+        make_certificate(folder, key)
+
+
+@pytest.mark.parametrize(
+    ("fact", "label"), [("condition", None), ("attribute 0", None), ("attribute 0", 1), ("attribute 1", [1.0])]
+)
+def test_releases_whose_public_facts_nobody_can_see_do_not_hide_among_each_other(tmp_path, guarantee, key, fact, label):
+    local = replace(guarantee, public=(fact,))
+    whole = local.shuffled(50, delta=0.01)
+    folder = write_release(tmp_path / "set", local.to_dict(), [label] * 50, whole.to_dict())
+    with pytest.raises(CertificateError, match="counts 50 releases that share their public facts; there are 1"):
+        make_certificate(folder, key)
+    # Where they can be seen, and are the same, the number of the set holds.
+    told = write_release(tmp_path / "told", local.to_dict(), [[1.0, 0.0]] * 50, whole.to_dict())
+    make_certificate(told, key)
+    assert verify_certificate(told, key.public_key()).whole.epsilon < 4
+
+
 # What a hostile signer may put anywhere: no kind of value is trusted, though its signature is valid.
 VALUES = ["nothing of the kind", "a\nsignature that fits", None, True, -1, 10**1000, [], {}, [[1]], {"count": []}]
 
@@ -397,3 +579,21 @@ def test_a_certificate_is_verified_where_neither_torch_nor_monai_nor_numpy_can_b
     (moved / "release_000003.png").write_bytes(b"another image")
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and "release_000003.png is not the certified file" in done.stderr
+
+
+PEM = "-----BEGIN {kind} KEY-----\n{text}\n-----END {kind} KEY-----\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "read"),
+    [
+        ("PUBLIC", "MCswBgYEKgMEBQMhAGtra2tra2tra2tra2tra2tra2tra2tra2tra2tra2tr", read_public_key),
+        ("PRIVATE", "MC0CAQAwBgYEKgMEBQQga2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=", read_private_key),
+    ],
+)
+def test_a_key_of_an_unknown_kind_is_refused_in_a_sentence(tmp_path, kind, text, read):
+    path = tmp_path / "key"
+    path.write_text(PEM.format(kind=kind, text=text))
+    path.chmod(0o600)
+    with pytest.raises(CertificateError, match="key could not be read; expected a .*file of 'certificate new-key'"):
+        read(path)

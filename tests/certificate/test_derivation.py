@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import product
 
@@ -41,7 +43,7 @@ GUARANTEES = {
     "a small epsilon": subset(0.1),
     "blocks": subset(25.0, blocks=3),
     "a label": RandomizedResponse(1.0, num_classes=7).guarantee(),
-    "attributes": AttributeResponse(3.0, num_attributes=5, kept=[1]).guarantee(),
+    "attributes": AttributeResponse(3.0, num_attributes=5, kept=[1]).guarantee(public=("attribute 1",)),
     "Laplace noise": LaplaceMechanism(2.7, clipping_bound=3.3).guarantee(),
     "Gaussian noise": GaussianMechanism(2.0, 1e-5, clipping_bound=1.7).guarantee(),
     "an image and its label": compose([subset(4.0), RandomizedResponse(0.3, num_classes=3).guarantee()]),
@@ -159,6 +161,78 @@ def test_a_choice_that_prefers_what_is_not_marked_hides_like_its_mirror_image():
         derived_set(plain(replace(claimed, epsilon=0.98 * whole.epsilon)), plain(other), 400, "set")
 
 
+def test_attributes_that_are_kept_are_stated_as_public_and_are_not_all():
+    card = plain(GUARANTEES["attributes"])
+    with pytest.raises(CertificateError, match=r"card\.public lacks 'attribute 1', which is released as it is"):
+        derived({**card, "public": []}, "card")
+    names = [f"attribute {index}" for index in range(5)]
+    all_kept = {**card["parameters"], "kept": list(range(5))}
+    with pytest.raises(CertificateError, match="not of all of them"):
+        derived({**card, "parameters": all_kept, "public": names, "epsilon": "0.0"}, "card")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "match"),
+    [
+        ("training_data", TrainingData.unprotected().to_dict(), "training_data lacks a training of"),
+        ("public", ["name"], "public lacks a fact that is public in"),
+        ("fingerprint", "another network", "fingerprint is not that of"),
+        ("training_data", {**TrainingData.unprotected().to_dict(), "protection": "public"}, "events are 'unprotected'"),
+    ],
+)
+def test_a_composition_says_no_less_than_its_parts_of_anything(field, value, match):
+    part = subset(1.0)
+    parts = [replace(part, training_data=TrainingData.public(), fingerprint="this network")] * 2
+    whole = plain(compose(parts))
+    derived(whole, "card")
+    whole["parameters"]["parts"][1][field] = value
+    with pytest.raises(CertificateError, match=match):
+        derived(whole, "card")
+
+
+def test_a_composition_within_another_states_no_false_number():
+    inner = compose([subset(1.0), subset(2.0)])
+    false = plain(compose([inner, subset(0.5)]))
+    derived(false, "card")
+    false["parameters"]["parts"][0]["epsilon"] = "0.1"
+    with pytest.raises(CertificateError, match=r"card\.parameters\.parts\.0 states less than its 2 parts"):
+        derived(false, "card")
+
+
+@pytest.mark.parametrize(
+    "text", ["\u0664.0", " 4.0", "+4.0", "04.0", "4.", ".5e1", "-0.0", "1e-400", "inf", "NaN", True]
+)
+def test_a_number_is_written_as_json_writes_it(text):
+    with pytest.raises(CertificateError, match="is not a number of 0 or more"):
+        derived({**plain(GUARANTEES["one choice"]), "epsilon": text}, "card")
+
+
+def test_a_zero_with_an_exponent_without_end_is_read_at_once():
+    card = {**plain(PriorOnly().guarantee()), "epsilon": "0.0e999999999"}
+    code = f"from monai_cadp.certificate.derivation import derived; assert derived({card!r}, 'card').epsilon == 0"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(("name", "parameter"), [("Laplace noise", "norm"), ("one choice", "num_blocks")])
+def test_true_is_no_parameter_of_a_mechanism(name, parameter):
+    card = plain(GUARANTEES[name])
+    assert card["parameters"][parameter] == 1
+    card["parameters"][parameter] = True
+    with pytest.raises(CertificateError, match="is not an integer"):
+        derived(card, "card")
+
+
+@pytest.mark.parametrize(("epsilon", "delta"), [("0.0", "1e-16"), ("1e-12", "1e-200")])
+def test_an_epsilon_for_which_floats_are_too_coarse_is_not_derived_from_them(epsilon, delta):
+    """The formula gave 0, and 1e-12, where delta is 1.3e-14, and 1e-85."""
+    noise = {"0.0": 2 * 3.16e13, "1e-12": 2 * 1.78e13}[epsilon]
+    card = plain(GaussianMechanism(1e-9, 0.1, clipping_bound=1.0).guarantee())
+    derived(card, "card")
+    card["parameters"]["noise_deviation"] = repr(noise)
+    with pytest.raises(CertificateError, match=r"but its noise gives 1e-09"):
+        derived({**card, "epsilon": epsilon, "delta": delta}, "card")
+
+
 def record(**changes):
     sums = [NoisySums(4.0, replacement=2**0.5), NoisySums(2.0, 0.04, 20)]
     stated = {"epsilon": training_epsilon(sums, 1e-5), "delta": 1e-5, "unit": "image", "sums": [list(s) for s in sums]}
@@ -187,6 +261,25 @@ def test_a_record_that_states_less_than_its_events_is_refused(name, value):
     changed["guarantee"][name] = value
     with pytest.raises(CertificateError, match="record.guarantee"):
         derived_training(changed, "record")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_training_with_a_delta_of_1_is_not_called_protected(count):
+    """TrainingData calls it unprotected."""
+    changed = record(sums=None)
+    delta, (event,) = {1: "1.5", 2: "0.6"}[count], changed["events"]
+    changed["events"] = [
+        {**event, "identity": str(index), "guarantee": {**event["guarantee"], "delta": delta}} for index in range(count)
+    ]
+    changed["guarantee"] |= {"epsilon": "100.0", "delta": "1.5"}
+    with pytest.raises(CertificateError, match="1 or more"):
+        derived_training(changed, "record")
+
+
+def test_no_guarantee_stands_beside_an_unprotected_training():
+    changed = parsed(json.dumps(TrainingData.unprotected().to_dict()).encode(), "record")
+    with pytest.raises(CertificateError, match=r"record\.guarantee is given for unprotected data"):
+        derived_training({**changed, "guarantee": record()["guarantee"]}, "record")
 
 
 def test_an_unprotected_training_is_not_called_protected():
