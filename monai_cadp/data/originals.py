@@ -51,7 +51,7 @@ def open_originals(
     is_folder = os.path.isdir(source)
     if split is not None and is_folder and not any(os.path.isdir(os.path.join(source, name)) for name in SPLITS):
         raise ValueError(
-            f"The split is {split!r}, but the image folder has none of train, val and test; give a folder that has "
+            "One split is to be read, but the image folder has none of train, val and test; give a folder that has "
             "them, or leave the option split out."
         )
     split = split or "test"

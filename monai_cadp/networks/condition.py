@@ -100,10 +100,7 @@ class ConditionSpace:
             else f"a float tensor (B, {self.condition_size})"
         )
         if condition is None:
-            raise ValueError(
-                f"No condition was given, but the network needs one; pass {kind}, or the option condition where images "
-                "have no labels."
-            )
+            raise ValueError(f"No condition was given, but the network needs one; pass {kind}.")
         if not isinstance(condition, Tensor):
             raise TypeError(f"The condition is a {type(condition).__name__}; expected {kind}.")
         (size,), found = plain_sizes([batch_size]), plain_sizes(condition.shape)

@@ -44,7 +44,7 @@ def check_conditions(releaser: BaseReleaser, items: Dataset) -> None:
 
     Raises:
         ValueError: as :func:`check_class_names`, if one condition was stated for all items and they have labels, or a
-            budget for labels and they have none.
+            budget for labels or no condition and they have none.
     """
     space = releaser.condition_space
     if space.embedding_size == 0:
@@ -59,6 +59,10 @@ def check_conditions(releaser: BaseReleaser, items: Dataset) -> None:
         raise ValueError(
             "A budget for labels was given, but the input has none, and a condition that is stated for all is public; "
             "leave label_epsilon out."
+        )
+    if not labelled and space.default is None:
+        raise ValueError(
+            "The input has no labels, and no condition was given for all of it; give the option condition."
         )
 
 

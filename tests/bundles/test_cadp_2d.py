@@ -208,7 +208,7 @@ def test_a_folder_without_labels_is_released_under_one_stated_condition(checkpoi
     assert_released(release(tmp_path / "out", checkpoint, input=str(tmp_path / "flat"), condition=7), 3)
     with pytest.raises(Exception) as caught:
         release(tmp_path / "none", checkpoint, input=str(tmp_path / "flat"))
-    assert "or the option condition" in refusal(caught) and not (tmp_path / "none").exists()
+    assert "give the option condition" in refusal(caught) and not (tmp_path / "none").exists()
 
 
 def test_a_private_label_costs_its_own_epsilon(checkpoint, tmp_path):

@@ -17,7 +17,7 @@ def flat(tmp_path, files):
 
 @pytest.mark.parametrize("split", ["train", "val", "test", "all"])
 def test_a_split_of_a_folder_without_splits_is_refused(flat, refused, split):
-    with refused(ValueError, "The split is .*give a folder that has them"):
+    with refused(ValueError, "One split is to be read, .*give a folder that has them"):
         open_originals(flat, split, (8, 8))
 
 
