@@ -125,7 +125,7 @@ def _checked(folder: Path) -> dict[str, str]:
 def _card(name: str) -> str:
     """Return what the card of an image is called."""
     number = name.removeprefix(IMAGES).partition("/")[0].removesuffix(DICOM)
-    return f"{CARDS if name.startswith(IMAGES) else ''}{number}{CARD}"
+    return f"{CARDS}/{number}{CARD}" if name.startswith(IMAGES) else f"{number}{CARD}"
 
 
 def _stated(card: Mapping[str, Any]) -> dict[str, Any] | None:
