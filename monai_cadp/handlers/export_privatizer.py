@@ -40,7 +40,7 @@ class ExportPrivatizer:
         in_subspace: see ``ContentBasis.fit``.
         weight_power: see ``ContentBasis.fit``.
         class_names: of the training images, in the order of their labels, which the checkpoint keeps; None for none.
-        schema: of the training rows, as ``TableSchema.to_dict`` says it, which the checkpoint keeps; None for images.
+        schema: of the training data, which the checkpoint keeps; see :class:`~monai_cadp.networks.TrainedModel`.
         progress: show a progress bar.
 
     Raises:
@@ -164,13 +164,14 @@ class ExportPrivatizer:
         """Go on from an earlier ``state_dict``.
 
         Raises:
-            ValueError: if the classes or the columns of that training were others, or in another order.
+            ValueError: if the classes or the schema of that training were others, or in another order.
         """
-        known = (state.get("class_names", self.class_names), state.get("schema", self.schema))
+        # Older versions kept no schema of images.
+        known = (state.get("class_names", self.class_names), state.get("schema") or self.schema)
         if known != (self.class_names, self.schema):
             raise ValueError(
-                "The interrupted training was of other classes or columns; train on what it was begun with, or begin "
-                "anew by another checkpoint or resume of false."
+                "The interrupted training was of other classes or columns, or of images that were read otherwise; "
+                "train on what it was begun with, or begin anew by another checkpoint or resume of false."
             )
         self.validations, self.validated_at = list(state["validations"]), state.get("validated_at", 0)
         if "best_events" in state:

@@ -34,7 +34,8 @@ class TrainedModel:
         network: the network, which carries the record of what it has learnt from.
         bases: its content bases by name, the usual one first; a single one is called "content".
         condition_names: of the classes, or of the entries of a condition, in their order; None where they have none.
-        schema: what the numbers of a row mean, as ``TableSchema.to_dict`` says it; None for images.
+        schema: what the numbers mean, as plain data: of rows as ``TableSchema.to_dict`` says it, of images the public
+            options by which they were read, such as ``spacing``; None where nobody has said it.
 
     Raises:
         TypeError: if a part is of the wrong kind.

@@ -73,6 +73,7 @@ def load_model(
     sha256: str | None = None,
     stated: Mapping[str, Any] | None = None,
     device: torch.device | str = "cpu",
+    schema: Mapping[str, Any] | None = None,
 ) -> TrainedModel:
     """Read a trained model; the file says which network to build.
 
@@ -82,13 +83,15 @@ def load_model(
         stated: options by their names, of which those that describe the network (``spatial_shape``, ``num_classes``,
             ``num_directions``, ``inn#rank`` ...) must be those of the file; all others are passed over.
         device: where the network works.
+        schema: public options by which the inputs are read, such as the spacing of their voxels, which must be those of
+            the training where the file knows them; None for no check.
 
     Returns:
         The model.
 
     Raises:
         ValueError: if the file is missing, damaged, not a model's, not the one with this SHA-256, or holds another
-            network than is stated, or if the device cannot be used.
+            network than is stated, if inputs are read otherwise than in its training, or if the device cannot be used.
     """
     if sha256 not in (None, ANY_FILE) and _sha256(Path(path)) != sha256:
         raise ValueError(
@@ -107,6 +110,7 @@ def load_model(
             "The checkpoint could not be read; expected an undamaged file that this package has written."
         ) from None
     _check_stated(stated or {}, model.network, model.content)
+    _check_schema(schema or {}, model.schema or {})
     model.network.to(usable_device(device))
     return model
 
@@ -119,6 +123,7 @@ def load_privatizer(
     stated: Mapping[str, Any] | None = None,
     device: torch.device | str = "cpu",
     class_names: Sequence[str] | None = None,
+    schema: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Privatizer:
     """Read a privatizer; the file says which network to build.
@@ -134,6 +139,7 @@ def load_privatizer(
         device: where images are released.
         class_names: what class folders are called, in the order of the classes, for a file that has no names of
             them, or has blanks where folders have underscores; None for the names of the file.
+        schema: as for :func:`load_model`.
         options: further arguments of :class:`Privatizer`; ``content`` replaces the basis of the file, or names another
             one that it holds.
 
@@ -142,7 +148,8 @@ def load_privatizer(
 
     Raises:
         ValueError: if the file is missing, damaged, not a privatizer's, not the one with this SHA-256, or holds another
-            network than is stated, if the device cannot be used, or if it has other names of classes.
+            network than is stated, if inputs are read otherwise than in its training, if the device cannot be used, or
+            if it has other names of classes.
 
     Example:
         >>> import tempfile
@@ -154,7 +161,7 @@ def load_privatizer(
         >>> load_privatizer(path, SubsetSelection(epsilon=2.0)).guarantee.epsilon
         2.0
     """
-    model = load_model(path, sha256, stated, device)
+    model = load_model(path, sha256, stated, device, schema)
     _check_names(model, class_names)
     if class_names is not None:
         model = TrainedModel(model.network, model.bases, condition_names=class_names, schema=model.schema)
@@ -176,6 +183,7 @@ def load_network(
     sha256: str | None = None,
     stated: Mapping[str, Any] | None = None,
     class_names: Sequence[str] | None = None,
+    schema: Mapping[str, Any] | None = None,
 ) -> InvertibleNetwork:
     """Read the network of a checkpoint, to train it further.
 
@@ -184,6 +192,7 @@ def load_network(
         sha256: as for :func:`load_privatizer`.
         stated: as for :func:`load_privatizer`; without ``num_directions``, for a basis is fitted anew.
         class_names: of the images that it is trained on, in the order of their labels; None where they have none.
+        schema: as for :func:`load_model`.
 
     Returns:
         The network, which knows how it was trained.
@@ -201,7 +210,7 @@ def load_network(
         True
     """
     described = {name: value for name, value in (stated or {}).items() if name != "num_directions"}
-    model = load_model(path, sha256, described)
+    model = load_model(path, sha256, described, schema=schema)
     _check_names(model, class_names)
     return model.network
 
@@ -214,6 +223,15 @@ def _check_stated(stated: Mapping[str, Any], inn: InvertibleNetwork, content: Co
             raise ValueError(
                 f"The option {option!r} is {_plain(value)}, but the checkpoint has {_plain(held[name])}; leave "
                 "the option out, or give the checkpoint that was trained so."
+            )
+
+
+def _check_schema(schema: Mapping[str, Any], learnt: Mapping[str, Any]) -> None:
+    for option, value in schema.items():
+        if option in learnt and _plain(value) != _plain(learnt[option]):
+            raise ValueError(
+                f"The option {option!r} is {_plain(value)}, but the network has learnt from inputs that were read with "
+                f"{_plain(learnt[option])}; read these in the same way."
             )
 
 

@@ -72,7 +72,7 @@ class Privatizer(BaseReleaser, nn.Module):
         unit: what one image is in the guarantee: "image", "volume", "row" or "patient".
 
     Attributes:
-        schema: of the rows that a trained model has learnt from, as plain data; None for images.
+        schema: of what a trained model has learnt from; see :class:`~monai_cadp.networks.TrainedModel`.
 
     Raises:
         TypeError: if a part is of the wrong kind.

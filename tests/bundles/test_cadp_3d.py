@@ -134,6 +134,14 @@ def test_training_leaves_a_network_of_both_that_says_unprotected_and_pictures(ch
     assert (checkpoint.parent / "runs" / "samples" / "samples_epoch_0001.png").exists()
 
 
+def test_volumes_of_another_spacing_than_in_the_training_are_not_released(checkpoint, torsos, tmp_path):
+    with pytest.raises(RuntimeError) as caught:
+        release(tmp_path / "out", checkpoint, torsos, spacing=16.0)
+    said = "".join(traceback.format_exception(caught.value))
+    assert "'spacing' is 16.0, but the network has learnt from inputs that were read with 20.0" in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_release_is_a_pair_on_the_declared_grid(checkpoint, torsos, tmp_path):
     output = release(tmp_path / "out", checkpoint, torsos)
     names = [f"{number:04d}.nii.gz" for number in range(1, 13)]

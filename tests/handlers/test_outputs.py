@@ -117,7 +117,7 @@ SCHEMA = {"columns": [{"name": "age", "kind": "continuous", "lowest": 0, "highes
 @pytest.mark.parametrize(
     "other", [{"class_names": ["c", "a", "b"]}, {"schema": SCHEMA | {"condition": ["age"]}}, {"schema": None}]
 )
-def test_a_training_does_not_go_on_with_other_classes_or_columns(tmp_path, refused, other):
+def test_a_training_does_not_go_on_with_other_classes_or_another_schema(tmp_path, refused, other):
     """What labels and numbers mean travels with the interrupted training."""
     known = {"class_names": ["a", "b", "c"], "schema": SCHEMA}
     for described, epochs in ((known, 1), (known, 2), (known | other, 3)):
@@ -129,6 +129,12 @@ def test_a_training_does_not_go_on_with_other_classes_or_columns(tmp_path, refus
     with refused(ValueError, "interrupted training was of other classes or columns"):
         training.run()
     assert load_model(tmp_path / "model.pt").schema == SCHEMA
+
+
+def test_an_interrupted_training_of_an_older_version_takes_over_the_schema(tmp_path):
+    export = ExportPrivatizer(tmp_path / "model.pt", progress=False, schema={"spacing": 1.8})
+    export.load_state_dict(ExportPrivatizer(tmp_path / "other.pt", progress=False).state_dict())
+    assert export.schema == {"spacing": 1.8}
 
 
 def exported(training, path, **options):

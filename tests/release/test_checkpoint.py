@@ -7,6 +7,7 @@ import copy
 import hashlib
 import math
 import os
+from functools import partial
 
 import pytest
 import torch
@@ -253,6 +254,16 @@ def test_a_file_holds_bases_and_names_and_a_privatizer_is_built_from_one_of_them
     )
     with refused(ValueError, "content is 'medium'; expected one of the bases fine, coarse"):
         Privatizer(model, MECHANISM, "medium")
+
+
+@pytest.mark.parametrize("load", [load_model, load_network, partial(load_privatizer, mechanism=MECHANISM)])
+def test_inputs_that_are_read_otherwise_than_in_the_training_are_refused(tmp_path, refused, load):
+    path = tmp_path / "model.pt"
+    save_model(TrainedModel(network(), ContentBasis.leading(network(), 2), schema={"spacing": 1.8}), path)
+    # What the file does not know is not compared.
+    load(path, schema={"spacing": 1.8, "padding": "zeros"})
+    with refused(ValueError, "'spacing' is 3.6, but the network has learnt from inputs that were read with 1.8"):
+        load(path, schema={"spacing": 3.6})
 
 
 def test_a_file_of_an_older_version_has_no_names_and_is_read(path):
