@@ -321,7 +321,8 @@ def mnist_dp(result: dict[str, Any]) -> str:
         for row in result["rows"]
     )
     return paragraphs(
-        f"At delta {named(result, 'delta')}, on {cores(result)} beside other work:", markdown_table(columns, rows)
+        f"At delta {named(result, 'delta')}, on {cores(result)} of a machine that was shared:",
+        markdown_table(columns, rows),
     )
 
 
@@ -556,7 +557,7 @@ def reading(result: dict[str, Any]) -> str:
     )
     tilts = "; ".join(f"{name}: {value:.4f}" for name, value in result["correlation_of_tilts"].items())
     return paragraphs(
-        f"{result['variants']} variants, of which {len(result['not as asked'])} are not as asked:",
+        f"{result['variants']} variants, of which {len(result['not as asked'])} are not as required:",
         markdown_table([*columns, "largest error, voxels"], rows),
         f"Correlation of what was read with the phantom at the voxels of the grid: at least "
         f"{result['least_correlation']:.4f} ({tilts}).",

@@ -204,6 +204,7 @@ STATED = {
     "one of N public candidates is released, likely one of the m nearest": None,
     "sensitivity 2C": None,
     "| 0 | nothing": lambda: PriorOnly().epsilon == 0,
+    "Python 3.10 or newer": lambda: 'python_requires=">=3.10"' in (ROOT / "setup.py").read_text(),
     "Apache License 2.0": lambda: "Version 2.0" in (ROOT / "LICENSE").read_text(),
     "MICCAI DeCaF 2022": None,
 }

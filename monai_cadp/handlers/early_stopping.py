@@ -12,11 +12,11 @@ __all__ = ["EarlyStopping"]
 
 
 class EarlyStopping:
-    """Stop a trainer when its evaluator's ``bits_per_dimension`` has not become smaller for a number of epochs.
+    """Stop a trainer when its evaluator's ``bits_per_dimension`` has not become smaller for a number of validations.
 
     Args:
-        evaluator: runs once an epoch.
-        patience: number of epochs.
+        evaluator: validates the network.
+        patience: number of validations.
     """
 
     def __init__(self, evaluator: Engine, patience: int = 10) -> None:

@@ -166,7 +166,7 @@ class PrivacyGuarantee:
     def without_derived(self) -> PrivacyGuarantee:
         """Return the guarantee without the integers of its mechanism that follow from the rest.
 
-        A ledger knows releases by this one: versions that state more of the same mechanism meet their releases again.
+        A ledger knows releases by this one: versions that state more of the same mechanism find their releases in it.
 
         Example:
             >>> parameters = {"num_classes": 3, "threshold": "9223372036854775808"}

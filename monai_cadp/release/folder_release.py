@@ -79,12 +79,12 @@ def release_folder(
 
     The folder holds an image and a ``*_privacy.json`` card for every release, with a picture of three slices beside a
     volume, a summary, and a datalist of images and labels where labels are released. If anything fails, there is no
-    folder. With a ledger a second attempt meets the releases of the first again, and spends only what is missing.
+    folder. With a ledger a second attempt gets the releases of the first from it, and spends only what is missing.
     Images that cannot be read, or whose subjects are over their caps, are named in ``<output_dir>_problems.csv``, which
     its owner alone may read.
 
     Under torchrun, once ``ignite.distributed`` is initialised, every process releases its part into the ledger; then
-    the first one meets all of them again, and writes the folder.
+    the first one gets all of them from the ledger, and writes the folder.
 
     Args:
         privatizer: the privatizer, or any other releaser.
@@ -103,7 +103,7 @@ def release_folder(
         num_mask_classes: with the background, of the masks that volumes hold as their last channels
             (:class:`~monai_cadp.data.WithMasks`), which get files of their own; None for images without masks.
         num_pieces: how many connected pieces of every class are kept, the largest ones
-            (:func:`~monai_cadp.data.keep_pieces`); None for all.
+            (:func:`~monai_cadp.data.keep_pieces`); None to keep what was drawn.
         image_format: of images in two dimensions, "png" or "dicom".
 
     Returns:

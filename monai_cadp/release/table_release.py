@@ -88,7 +88,7 @@ def release_table(
     Beside ``released.csv`` lies ``released_privacy.json`` with the guarantee of every row and the public schema. The
     file holds the columns of the schema and nothing else: no subject, no item, no place in the source. Both files are
     collected in a hidden folder and appear when they are complete; if anything fails, there is none. With a ledger a
-    second attempt meets the releases of the first again, and spends only what is missing. Subjects who are over their
+    second attempt gets the releases of the first from it, and spends only what is missing. Subjects who are over their
     caps are named in ``released_problems.csv``, which its owner alone may read.
 
     Args:

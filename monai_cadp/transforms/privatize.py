@@ -42,7 +42,7 @@ class Privatize(Transform):
     ``applied_operations``.
 
     With a ledger a release is made, and paid for, once: in every epoch, worker, process and rank the same image of the
-    same subject meets the same release. Without one, every call spends the budget again, and the transform says so.
+    same subject has the same release. Without one, every call spends the budget again, and the transform says so.
 
     Args:
         privatizer: the privatizer, or any other releaser; its guarantee is written to ``meta["privacy"]``.
