@@ -120,7 +120,8 @@ def content_table(
     inn: ConditionalINN, basis: ContentBasis, images: Tensor, labels: Tensor, picture: Path
 ) -> list[dict]:
     """Release unseen images by every method and measure what is kept; draw ten of each."""
-    everything = ContentBasis(torch.eye(inn.num_latents), torch.ones(inn.num_latents))
+    size = inn.num_latents
+    everything = ContentBasis(torch.eye(size), torch.ones(size), training_events=())
     declared = DeclaredContent(shape_features)
     jobs: list[tuple[str, Mechanism, ContentBasis | DeclaredContent]] = [("prior only", PriorOnly(), basis)]
     jobs += [("content basis", SubsetSelection(epsilon), basis) for epsilon in EPSILONS]

@@ -25,7 +25,6 @@ from benchmarks.report import print_table, write_json
 from monai_cadp.attacks import LinkageResult, edge_features, linkage, train_verification
 from monai_cadp.baselines import GaussianBlur, Mosaic, PixelNoise
 from monai_cadp.metrics import chest_features, within_class_correlation
-from monai_cadp.networks import ContentBasis
 from monai_cadp.privacy import PriorOnly, SubsetSelection
 from monai_cadp.release import Privatizer
 from monai_cadp.release.checkpoint import load_model
@@ -167,9 +166,7 @@ def main() -> None:
     counts = [count for count in NUM_DIRECTIONS if count <= model.content.num_directions]
     trade: list[dict[str, object]] = []
     for count in counts:
-        basis = ContentBasis(
-            model.content.directions[:, :count], model.content.weights[:count], model.content.num_latents
-        )
+        basis = model.content.first(count)
         for epsilon in EPSILONS:
             method = Privatizer(model, SubsetSelection(epsilon), basis)
             seen = release(method, films, labels, f"{count} directions, epsilon {epsilon:g}")

@@ -38,7 +38,8 @@ def measure(
     images, labels = torch.rand(batch, 1, size, size), torch.randint(classes, (batch,))
     # Any orthonormal directions cost the same.
     directions = torch.linalg.qr(torch.randn(network.num_latents, NUM_DIRECTIONS)).Q
-    privatizer = Privatizer(network, SubsetSelection(8.0), ContentBasis(directions, torch.ones(NUM_DIRECTIONS)))
+    content = ContentBasis(directions, torch.ones(NUM_DIRECTIONS), training_events=())
+    privatizer = Privatizer(network, SubsetSelection(8.0), content)
     steps = {
         "train": training_step(network, images, labels),
         "privatize": lambda: privatizer(images, labels),

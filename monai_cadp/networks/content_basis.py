@@ -14,9 +14,13 @@ from tqdm import tqdm
 from monai_cadp.networks.base import InvertibleNetwork
 from monai_cadp.networks.inn import ConditionalINN
 from monai_cadp.networks.training_record import as_events, as_texts, derived_event
+from monai_cadp.networks.weights_snapshot import WeightsSnapshot
 
 __all__ = ["ContentBasis"]
 
+# Of directions that nobody has recorded, and of those that somebody has changed.
+UNRECORDED = "a content basis without a record"
+CHANGED = "a content basis that was changed without a record"
 OVERSAMPLING = 16
 # Numbers, of four bytes each.
 MOST_KEPT = 2**26
@@ -38,7 +42,9 @@ class ContentBasis(nn.Module):
         weights: positive (k,), largest first: the eigenvalues or a power of them; only their ratios matter.
         num_latents: D; R if left out.
         training_events: all that the directions and weights have been learnt from, as
-            :attr:`InvertibleNetwork.training_events` gives it; none for directions that depend on no data.
+            :attr:`InvertibleNetwork.training_events` gives it: ``()`` for directions that depend on no data, such as
+            the axes. None, if nobody knows: they count as learnt from unprotected people, and so do tensors that are
+            changed in place.
 
     Raises:
         ValueError: if shapes do not fit, the columns are not orthonormal within 1e-3, or the record is not usable.
@@ -53,7 +59,7 @@ class ContentBasis(nn.Module):
         weights: Tensor,
         num_latents: int | None = None,
         *,
-        training_events: Iterable[Mapping[str, Any]] = (),
+        training_events: Iterable[Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
         if directions.ndim != 2 or weights.shape != directions.shape[1:] or weights.numel() == 0:
@@ -71,13 +77,51 @@ class ContentBasis(nn.Module):
             )
         self.register_buffer("directions", directions.detach().float())
         self.register_buffer("weights", weights.detach().float())
+        if training_events is None:
+            training_events = [derived_event(UNRECORDED, self.fingerprint())]
         self._events = as_texts(training_events)
-        self.register_load_state_dict_post_hook(_without_record)
+        # Tensors of the caller may be changed by the caller.
+        self._sealed = WeightsSnapshot(self)
+        self.register_load_state_dict_pre_hook(_before_loading)
+        self.register_load_state_dict_post_hook(_after_loading)
 
     @property
     def training_events(self) -> tuple[dict[str, Any], ...]:
         """All that the directions and weights have been learnt from, as plain data; it only grows."""
+        self._notice_changes()
         return as_events(self._events)
+
+    def first(self, num_directions: int) -> ContentBasis:
+        """Return the basis of the first directions alone, with its record.
+
+        Raises:
+            ValueError: if there are not so many.
+        """
+        if not 1 <= num_directions <= self.num_directions:
+            raise ValueError(f"num_directions is {num_directions}; expected 1 to {self.num_directions}.")
+        directions, weights = self.directions[:, :num_directions], self.weights[:num_directions]
+        return ContentBasis(directions.clone(), weights.clone(), self.num_latents, training_events=self.training_events)
+
+    def round_to_half(self) -> None:
+        """Round the directions to the numbers of half precision, in place; whoever stores them may store them so."""
+        self._notice_changes()
+        self.directions.copy_(self.directions.half())
+        self._sealed = WeightsSnapshot(self)
+
+    def _notice_changes(self) -> None:
+        """Record a change of the directions or weights that nobody has recorded."""
+        if not self._sealed.matches(self):
+            self._sealed = WeightsSnapshot(self)
+            self._events |= as_texts([derived_event(CHANGED, self.fingerprint())])
+
+    def _apply(self, fn: Any, recurse: bool = True) -> ContentBasis:
+        """Follow a move to another device or type, which adds nothing that was learnt."""
+        self._notice_changes()
+        before = self._sealed
+        super()._apply(fn, recurse)
+        if before.matches_converted(self):
+            self._sealed = WeightsSnapshot(self)
+        return self
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return the record, which travels in the state dict."""
@@ -236,14 +280,21 @@ class ContentBasis(nn.Module):
         return torch.cat([completed, rest[:, leading:]], dim=1)
 
 
-def _without_record(basis: nn.Module, incompatible: Any) -> None:
+def _before_loading(basis: nn.Module, *_: Any) -> None:
+    """See what was changed before it is overwritten."""
+    assert isinstance(basis, ContentBasis)
+    basis._notice_changes()
+
+
+def _after_loading(basis: nn.Module, incompatible: Any) -> None:
     """Take directions of versions in which a basis had no record, and count them as learnt from unprotected people."""
     assert isinstance(basis, ContentBasis)
     missing = incompatible.missing_keys
     unrecorded = [key for key in missing if key == "_extra_state" or key.endswith("content._extra_state")]
     if unrecorded:
         missing[:] = [key for key in missing if key not in unrecorded]
-        basis._events |= as_texts([derived_event("a content basis without a record", basis.fingerprint())])
+        basis._events |= as_texts([derived_event(UNRECORDED, basis.fingerprint())])
+    basis._sealed = WeightsSnapshot(basis)
 
 
 def _subspace(inn: InvertibleNetwork) -> Tensor:

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from monai_cadp.networks.base import InvertibleNetwork
+from monai_cadp.networks.training_record import as_events, as_texts, derived_event
 
 __all__ = ["CandidateTable", "DeclaredContent"]
 
@@ -53,6 +55,9 @@ class DeclaredContent(nn.Module):
         features: maps images (B, C, \*spatial) to features (B, k). It must look at every image by itself.
         num_candidates: N, the number of candidates of every condition.
         seed: public seed of the candidates.
+        training_events: all that the features have been learnt from, as :attr:`InvertibleNetwork.training_events` gives
+            it. None, for what the features say of themselves: their own ``training_events`` if they have some;
+            otherwise a module with tensors counts as learnt from unprotected people, and code has learnt nothing.
 
     Raises:
         TypeError: if ``features`` cannot be called.
@@ -68,7 +73,14 @@ class DeclaredContent(nn.Module):
         torch.Size([3, 1, 4, 4])
     """
 
-    def __init__(self, features: Callable[[Tensor], Tensor], *, num_candidates: int = 2**13, seed: int = 0) -> None:
+    def __init__(
+        self,
+        features: Callable[[Tensor], Tensor],
+        *,
+        num_candidates: int = 2**13,
+        seed: int = 0,
+        training_events: Iterable[Mapping[str, Any]] | None = None,
+    ) -> None:
         super().__init__()
         if not callable(features):
             raise TypeError(f"features is a {type(features).__name__}; expected a function from images to features.")
@@ -77,6 +89,18 @@ class DeclaredContent(nn.Module):
         self.features = features
         self.num_candidates = num_candidates
         self.seed = seed
+        self._stated = None if training_events is None else as_texts(training_events)
+
+    @property
+    def training_events(self) -> tuple[dict[str, Any], ...]:
+        """All that the features have been learnt from, as plain data."""
+        if self._stated is not None:
+            return as_events(self._stated)
+        own = getattr(self.features, "training_events", None)
+        if own is not None:
+            return as_events(as_texts(own))
+        has_tensors = isinstance(self.features, nn.Module) and any(True for _ in self.features.state_dict())
+        return (derived_event("declared features that were learnt", self.fingerprint()),) if has_tensors else ()
 
     def fingerprint(self) -> str:
         """Return the name of the function and the numbers that define the candidates; code has no better one."""

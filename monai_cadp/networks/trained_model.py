@@ -102,7 +102,7 @@ class TrainedModel:
                 self.network.round_to_half(name)
         for basis in self.bases.values():
             if _is_large(basis.directions):
-                basis.directions.copy_(basis.directions.half())
+                basis.round_to_half()
 
     def to_dict(self) -> dict[str, Any]:
         """Return tensors of the CPU and plain data; what half precision holds exactly is stored in it."""

@@ -226,8 +226,8 @@ class Privatizer(BaseReleaser, nn.Module):
 
     @property
     def _content_events(self) -> tuple[dict[str, Any], ...]:
-        """Directions may be of another network; what is declared has learnt nothing."""
-        return self.content.training_events if isinstance(self.content, ContentBasis) else ()
+        """Directions may be of another network, and declared features of one."""
+        return self.content.training_events
 
     def _describe(self, fingerprint: str, training_data: TrainingData) -> PrivacyGuarantee:
         space = self.inn.condition_space

@@ -158,7 +158,7 @@ class LatentLaplace:
         """Return the method at each of its budgets."""
         network = context.model.network
         size = network.num_latents
-        everything = ContentBasis(torch.eye(size), torch.ones(size))
+        everything = ContentBasis(torch.eye(size), torch.ones(size), training_events=())
         privatizers = [Privatizer(network, mechanism, everything, unit=context.unit) for mechanism in self.mechanisms]
         name = "Laplace on all latents, true sensitivity"
         return [of_releaser(name, privatizer) for privatizer in privatizers]

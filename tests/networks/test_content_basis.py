@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 
-from monai_cadp.networks import ConditionalINN, ContentBasis, PaperINN, fit_moments
+from monai_cadp.networks import ConditionalINN, ContentBasis, PaperINN, fit_moments, new_event
+from monai_cadp.privacy import TrainingData
 
 
 def linear_network(num_classes=None, rank=8):
@@ -192,3 +196,66 @@ def test_a_basis_is_no_longer_than_the_latents(refused):
 def test_what_is_no_basis_is_refused(refused, directions, weights, match):
     with refused(ValueError, match):
         ContentBasis(directions, weights)
+
+
+# --- what directions have been learnt from ----------------------------------------------------------------------------
+
+
+def protection(basis):
+    return TrainingData.of(basis).protection
+
+
+def test_directions_of_which_nobody_says_what_they_are_from_count_as_unprotected():
+    people = torch.linalg.qr(torch.randn(6, 2, generator=torch.Generator().manual_seed(0))).Q
+    assert protection(ContentBasis(people, torch.ones(2))) == "unprotected"
+    assert protection(ContentBasis(torch.eye(6)[:, :2], torch.ones(2), training_events=())) == "public"
+
+
+@pytest.mark.parametrize("change", ["copy_", "data", "numpy", "attribute", "part of a state dict"])
+def test_directions_that_are_changed_by_hand_count_as_unprotected(change):
+    basis = ContentBasis(torch.eye(6)[:, :2], torch.ones(2), training_events=())
+    before, people = basis.training_events, torch.eye(6)[:, 4:].clone()
+    if change == "copy_":
+        basis.directions.copy_(people)
+    elif change == "data":
+        basis.directions.data[:] = people
+    elif change == "numpy":
+        basis.directions.numpy()[:] = people.numpy()
+    elif change == "attribute":
+        basis.directions = people
+    else:
+        basis.directions.copy_(people)
+        basis.load_state_dict({"_extra_state": {"training_events": []}}, strict=False)
+    assert before == () and protection(basis) == "unprotected"
+    # It only grows.
+    basis.load_state_dict(ContentBasis(torch.eye(6)[:, :2], torch.ones(2), training_events=()).state_dict())
+    assert protection(basis) == "unprotected"
+
+
+@pytest.mark.parametrize("move", ["double", "copy", "pickle", "round"])
+def test_a_basis_that_is_moved_copied_or_rounded_has_learnt_nothing_more(move):
+    basis = ContentBasis(
+        torch.linalg.qr(torch.randn(6, 2, generator=torch.Generator().manual_seed(0))).Q,
+        torch.ones(2),
+        training_events=[new_event("flow", "public")],
+    )
+    events = basis.training_events
+    if move == "double":
+        basis = basis.double().float()
+    elif move == "copy":
+        basis = copy.deepcopy(basis)
+    elif move == "pickle":
+        basis = pickle.loads(pickle.dumps(basis))
+    else:
+        basis.round_to_half()
+    assert basis.training_events == events
+
+
+def test_the_first_directions_keep_the_record_of_all(refused):
+    basis = ContentBasis(torch.eye(6)[:, :3], torch.tensor([3.0, 2.0, 1.0]), 8, training_events=[new_event("flow")])
+    two = basis.first(2)
+    assert two.training_events == basis.training_events and two.num_latents == 8
+    assert torch.equal(two.directions, basis.directions[:, :2]) and two.weights.tolist() == [3.0, 2.0]
+    for count in (0, 4):
+        with refused(ValueError, f"num_directions is {count}; expected 1 to 3"):
+            basis.first(count)

@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_cadp.networks import ConditionalINN, DeclaredContent
+from monai_cadp.networks import ConditionalINN, DeclaredContent, new_event
+from monai_cadp.privacy import TrainingData
 
 
 def brightness_and_contrast(images):
@@ -131,3 +132,24 @@ def test_what_cannot_be_called_is_refused(refused):
 def test_fewer_than_two_candidates_are_refused(refused, count):
     with refused(ValueError, "num_candidates is .*expected at least 2"):
         DeclaredContent(brightness_and_contrast, num_candidates=count)
+
+
+def test_features_that_were_learnt_have_a_record_or_count_as_unprotected():
+    """Who is in a network that measures content is seen in what is released by it."""
+
+    def protection(features, **stated):
+        return TrainingData.of(DeclaredContent(features, **stated)).protection
+
+    class OfEncoder(torch.nn.Module):
+        def __init__(self, inn):
+            super().__init__()
+            self.inn, self.training_events = inn, inn.training_events
+
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
+    assert protection(network) == "unprotected"
+    assert protection(network, training_events=[new_event("classifier", "public")]) == "public"
+    assert protection(brightness_and_contrast) == protection(torch.nn.Flatten()) == "public"
+    inn = ConditionalINN((4, 4))
+    with inn.learning("unprotected"):
+        pass
+    assert protection(OfEncoder(inn)) == "unprotected"
