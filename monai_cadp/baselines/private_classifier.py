@@ -111,7 +111,7 @@ def train_private_classifier(
         largest_gradient: C.
         unit: what one image is made from: image, volume or patient.
         seed: of the weights at the beginning; public.
-        generator: makes all random draws. For tests only: its numbers can be foretold, and nothing is promised.
+        generator: makes all random draws. For tests only: its numbers can be foretold, so there is no guarantee.
         progress: show a progress bar.
 
     Returns:
@@ -156,7 +156,8 @@ def train_private_classifier(
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = PrivateClassifier(tuple(images.shape[1:]), num_classes, guarantee).to(images.device)
+        promised = guarantee if generator is None else None
+        model = PrivateClassifier(tuple(images.shape[1:]), num_classes, promised).to(images.device)
     model.train()
     hooked = GradSampleModule(model, loss_reduction="sum")
     optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=MOMENTUM)

@@ -38,17 +38,19 @@ class EvolvedTable(TableRows):
     Args:
         rows: values by the names of columns.
         schema: of the table.
-        guarantee: of the whole table.
+        guarantee: of the whole table; None where the noise can be foretold.
     """
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]], schema: TableSchema, guarantee: PrivacyGuarantee) -> None:
+    def __init__(
+        self, rows: Sequence[Mapping[str, Any]], schema: TableSchema, guarantee: PrivacyGuarantee | None
+    ) -> None:
         super().__init__(rows, schema)
         self.guarantee = guarantee
 
     @property
-    def add_or_remove_one_epsilon(self) -> float:
+    def add_or_remove_one_epsilon(self) -> float | None:
         """The epsilon of the same rows for tables that differ by one row more or less, as published numbers do."""
-        return float(self.guarantee.parameters["add_or_remove_one_epsilon"])
+        return None if self.guarantee is None else self.guarantee.parameters["add_or_remove_one_epsilon"]
 
 
 def evolve_table(
@@ -97,7 +99,7 @@ def evolve_table(
             more.
         iterations: T.
         seed: of the candidates; public.
-        generator: draws the noise. For tests only: its numbers can be foretold, and nothing is promised.
+        generator: draws the noise. For tests only: its numbers can be foretold, so there is no guarantee.
 
     Returns:
         Valid rows of the same schema, with their guarantee.
@@ -140,7 +142,8 @@ def evolve_table(
         training_data=TrainingData(),
     )
     rows, labels = _evolve(table, groups, num_rows, sums, torch.Generator().manual_seed(seed), generator)
-    return EvolvedTable(schema.decode(rows, labels if schema.conditions else None), schema, guarantee)
+    promised = guarantee if generator is None else None
+    return EvolvedTable(schema.decode(rows, labels if schema.conditions else None), schema, promised)
 
 
 def _groups(table: TableRows) -> Tensor:

@@ -152,6 +152,7 @@ class FlowTrainer(Trainer):
         # Before the handlers: they may load the state of an earlier run.
         self.add_event_handler(Events.STARTED, self._start)
         self.attach_all(train_handlers)
+        self.add_event_handler(Events.EPOCH_STARTED, self._record)
         self.add_event_handler(Events.EPOCH_STARTED, self._reseed)
         self.add_event_handler(Events.ITERATION_COMPLETED, self._stop_on_time)
 
@@ -184,9 +185,6 @@ class FlowTrainer(Trainer):
                 self.fire_event(Events.COMPLETED)
             else:
                 super().run()
-            # Who trains longer than planned has looked more often.
-            for network in (self.network, self.averaged_network):
-                network.add_training_events([self.training_event()])
 
     def training_event(self) -> dict[str, Any]:
         """Return the record of this run, which begins with the first call, or goes on with a loaded state."""
@@ -299,6 +297,11 @@ class FlowTrainer(Trainer):
     def _fit_moments(self) -> None:
         if isinstance(self.network, ConditionalINN) and self.network.is_new:
             fit_moments(self.network, self.moment_batches(), training_data=self.training_event(), progress=True)
+
+    def _record(self) -> None:
+        """Record what this epoch looks at, before it does: whoever trains longer than planned looks more often."""
+        for network in (self.network, self.averaged_network):
+            network.add_training_events([self.training_event()])
 
     def _reseed(self) -> None:
         seed_loader(self.data_loader, self.seed * 1_000_003 + self.state.epoch)

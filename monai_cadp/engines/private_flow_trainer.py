@@ -53,8 +53,10 @@ class PrivateFlowTrainer(FlowTrainer):
     an image adds must depend on nothing but itself: no random transform may share random draws among images, and
     classes are those of the network.
 
-    A training that was killed goes on from the end of its last epoch, with fresh random draws. The steps that were lost
-    never left the process; only those that led to the weights count, and the epsilon is that of an uninterrupted run.
+    A training that was killed goes on from the end of its last epoch, with fresh random draws. Every epoch is saved
+    before any handler sees it (:meth:`attach_all`), so the steps that were lost never left the process; only those that
+    led to the weights count, and the epsilon is that of an uninterrupted run. A handler of your own that lets weights
+    out within an epoch, or that is attached to Ignite by itself before the checkpoint, breaks this.
 
     Clipped gradients, their sum and the noise are integers (:class:`~monai_cadp.privacy.noisy_sum.SumLattice`), so
     that no rounding is left out of the proof but one: the gradients of other people, which floating-point arithmetic
@@ -75,7 +77,8 @@ class PrivateFlowTrainer(FlowTrainer):
         unit: what one person of ``people`` is: image, volume, row or patient; the last needs ``people``.
         add_or_remove_one: let (epsilon, delta) be that of one person more or less, as published results do; the
             guarantee states that of a replacement, which is larger.
-        generator: draws everything instead. For tests only: its numbers can be foretold, and nothing is promised.
+        generator: draws everything instead. For tests only: its numbers can be foretold, so the training has no
+            guarantee, and the network counts as trained on unprotected data.
         options: further arguments of :class:`FlowTrainer`; not ``max_minutes``, for time depends on who is in a batch,
             nor ``reversible``, nor a ``device`` that is no CPU.
 
@@ -139,6 +142,8 @@ class PrivateFlowTrainer(FlowTrainer):
             # It has no likelihood, and would get nothing but noise.
             network.refiner.requires_grad_(False)
         super().__init__(network, loader, max_epochs=max_epochs, **options)
+        if generator is not None:
+            self.protection = UNPROTECTED
         self.state.noise_multiplier, self.state.sampling_rate = scale, rate
         self.state.moment_multiplier = scale * moment_multiplier if moments is not None else 0.0
         self.state_dict_user_keys.extend(KEPT)
@@ -151,13 +156,13 @@ class PrivateFlowTrainer(FlowTrainer):
     def attach_all(self, handlers: Sequence[Any]) -> FlowTrainer:
         """Attach handlers that were made after the trainer, and return the trainer.
 
-        Those of MONAI log epochs only: a step has no loss that they could log, and when it was made, which they record
+        The checkpoint comes first, so that nothing of an epoch is seen that might be drawn again. Those of MONAI log epochs only: a step has no loss that they could log, and when it was made, which they record
         with it, tells how many people are in its batch.
         """
         for handler in handlers:
             if hasattr(handler, "iteration_log"):
                 handler.iteration_log = False
-        return super().attach_all(handlers)
+        return super().attach_all(sorted(handlers, key=lambda handler: not getattr(handler, "comes_first", False)))
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on with a training of the same noise.
@@ -183,8 +188,10 @@ class PrivateFlowTrainer(FlowTrainer):
         return parts
 
     @property
-    def guarantee(self) -> dict[str, Any]:
-        """What the whole training promises, for the replacement of one person."""
+    def guarantee(self) -> dict[str, Any] | None:
+        """What the whole training promises, for the replacement of one person; None with a generator."""
+        if self.generator is not None:
+            return None
         spent = tuple(self.spent)
         replaced, other = (_epsilon(spent, self.delta, one) for one in (False, True))
         return {

@@ -98,7 +98,7 @@ class PrivateMoments:
             batches: all images (B, C, \*spatial) and conditions, once.
             weights: of every image (n,), in this order; each person's add up to 1.
             noise_multiplier: that one moment of all the budget would have.
-            generator: draws the noise. For tests only: its numbers can be foretold, and nothing is promised.
+            generator: draws the noise. For tests only: its numbers can be foretold, and no guarantee is recorded.
             training_data: the record of the training of which this is a part, with its guarantee, for the noise alone
                 promises nothing that could be stated; or "public" or "unprotected".
 
@@ -115,6 +115,8 @@ class PrivateMoments:
                 f"num_frequencies is {self.num_frequencies}, which makes {size} cosines, for a subspace of the "
                 f"dimension {layer.rank}; give more, or a network of smaller rank."
             )
+        if generator is not None and training_data != "public":
+            training_data = "unprotected"
         with inn.learning(training_data, "moments"):
             self._fit(inn, batches, weights, noise_multiplier, cosines, generator)
 

@@ -23,13 +23,19 @@ class TrainingCheckpoint:
 
     Args:
         path: of the file; its folder is made if need be.
-        every: number of epochs between two savings.
+        every: number of epochs between two savings; 1 for private training, whose lost epochs are drawn again and must
+            not have been seen.
         resume: go on from the file if it is there.
 
     Raises:
-        ValueError: if ``every`` is not positive, or the path is a folder's; when attached with ``resume``, if the file
-            is damaged or belongs to another network.
+        ValueError: if ``every`` is not positive, or the path is a folder's; when attached to private training with
+            another ``every`` than 1, or with ``resume``, if the file is damaged or belongs to another network.
+
+    Attributes:
+        comes_first: private training attaches it before all handlers that an epoch's network may leave by.
     """
+
+    comes_first = True
 
     def __init__(self, path: str | Path, resume: bool = False, every: int = 1) -> None:
         if every < 1:
@@ -39,6 +45,11 @@ class TrainingCheckpoint:
 
     def attach(self, engine: FlowTrainer) -> None:
         """Attach to a trainer, and load its state if asked to."""
+        if self.every > 1 and engine.guarantee is not None:
+            raise ValueError(
+                f"every is {self.every}; private training is saved after every epoch, for what an epoch that is drawn "
+                "again has shown before would be spent twice: leave it out."
+            )
         if self.resume and self.path.exists():
             saved = self._load(engine)
             # Handlers that are attached after this one have their turn.

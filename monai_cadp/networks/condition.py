@@ -113,8 +113,9 @@ class ConditionSpace:
                 raise ValueError(f"The condition holds an unknown class; expected {kind}.")
         elif not condition.is_floating_point():
             raise TypeError(f"The condition has dtype {condition.dtype}; expected {kind}.")
-        elif not torch.jit.is_tracing() and not bool(torch.isfinite(condition).all()):
-            raise ValueError(f"The condition holds NaN or infinity; expected finite entries of {kind}.")
+        # Networks take them in single precision.
+        elif not torch.jit.is_tracing() and not bool(torch.isfinite(condition.float()).all()):
+            raise ValueError(f"The condition holds NaN or infinity, or is too large; expected finite entries of {kind}.")
 
     def embed(self, condition: Tensor | None, batch_size: int) -> Tensor:
         """Return the condition as a float matrix (B, embedding_size)."""

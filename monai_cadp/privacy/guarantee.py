@@ -64,6 +64,20 @@ def largest_auc(epsilon: float, delta: float = 0.0) -> float:
     return rounded_up(1 - (1 - as_written(delta)) ** 2 / (1 + growth))
 
 
+class _PlainData:
+    """An attribute of plain data that nobody can change: it is kept as text, and everybody reads a copy."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, guarantee: Any, owner: type) -> Any:
+        # Of the class: the default.
+        return None if guarantee is None else json.loads(guarantee.__dict__[self.name])
+
+    def __set__(self, guarantee: Any, value: Any) -> None:
+        guarantee.__dict__[self.name] = json.dumps(_plain(self.name, {} if value is None else value))
+
+
 @dataclass(frozen=True)
 class PrivacyGuarantee:
     r"""What a release promises to the person whom it is about: local differential privacy.
@@ -78,7 +92,8 @@ class PrivacyGuarantee:
         unit: what is protected as a whole: image, volume, row or patient.
         relation: which two inputs are compared; always replace-one.
         delta: 0 or more, below 1.
-        parameters: plain data (numbers, strings, lists, dictionaries) that define the mechanism; public.
+        parameters: plain data (numbers, strings, lists, dictionaries) that define the mechanism; public. What is read
+            is a copy.
         public: names of the facts that are released as they are.
         training_data: all that the network has learnt from; unprotected unless somebody knows better.
         fingerprint: of the network.
@@ -99,7 +114,7 @@ class PrivacyGuarantee:
     unit: str = "image"
     relation: str = "replace-one"
     delta: float = 0.0
-    parameters: dict[str, Any] = field(default_factory=dict, hash=False)
+    parameters: dict[str, Any] = _PlainData()  # type: ignore[assignment]
     public: tuple[str, ...] = ()
     training_data: TrainingData = field(default_factory=lambda: TrainingData.UNDECLARED)
     fingerprint: str | None = None
@@ -121,7 +136,9 @@ class PrivacyGuarantee:
             raise ValueError(f"The training data of a guarantee are of type {kind}; expected TrainingData.")
         if self.fingerprint is not None and not isinstance(self.fingerprint, str):
             raise ValueError(f"The fingerprint is of type {type(self.fingerprint).__name__}; expected text or None.")
-        keep(self, "parameters", _plain("parameters", self.parameters))
+
+    def __hash__(self) -> int:
+        return hash(self.to_json())
 
     @property
     def attacker_auc_bound(self) -> float:

@@ -15,6 +15,7 @@ IGNORABLE = re.compile(
 )
 # Shown as a blank, though Unicode calls it a symbol.
 BRAILLE_BLANK = "\u2800"
+DOTTED_CAPITAL = "I\u0307"
 LEADING_ZEROS = re.compile("(?<![0-9])0+(?=[0-9])")
 # At the end of something: ".0" alone is no empty text.
 TRAILING_ZERO = re.compile(r"(?<=.)(?:\.0)+$", re.DOTALL)
@@ -92,8 +93,10 @@ def _canonical(text: str) -> str:
     while text != previous:
         previous = text
         if not text.isascii():
-            # Upper case first: what has no lower case of its own (the dotless i) meets what shares its capital.
-            text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).upper())
+            # Upper case first: what has no lower case of its own (the dotless i) meets what shares its capital. Letters
+            # and their marks apart: capitals of some come with the marks in another order, and that of i with a dot.
+            text = unicodedata.normalize("NFKD", text).upper().replace(DOTTED_CAPITAL, "I")
+            text = unicodedata.normalize("NFKC", text)
         text = text.casefold()
         if not (text.isascii() and text.isprintable()):
             text = "".join(_visible(character) for character in IGNORABLE.sub("", text))

@@ -278,7 +278,7 @@ class Privatizer(BaseReleaser, nn.Module):
             refined=self.refined,
             unit=self.unit,
         )
-        other._names = self._names
+        other._names, other.schema = self._names, self.schema
         if self._tables_are_of[0] is self.inn:
             other._tables = self._tables
         return other

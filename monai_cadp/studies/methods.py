@@ -102,7 +102,7 @@ class UserContent:
 
     def variants(self, context: StudyContext) -> list[Variant]:
         """Return the method at each of its budgets; candidate tables are shared among them."""
-        options = {"num_candidates": QUICK_CANDIDATES} if context.quick else {}
+        options: dict[str, Any] = {"num_candidates": QUICK_CANDIDATES} if context.quick else {}
         content = DeclaredContent(self.features, **options)
         variants: list[Variant] = []
         declared: Privatizer | None = None

@@ -64,6 +64,23 @@ def test_a_guarantee_cannot_be_changed_afterwards():
     assert guarantee.parameters == {"a": [1]}
 
 
+def test_what_is_read_of_a_guarantee_is_a_copy():
+    """The cost in a ledger and the number of a set are computed from it."""
+    local = PrivacyGuarantee(
+        4.0, "SubsetSelection", parameters={"num_candidates": 2**14, "num_blocks": 1, "subset_size": [1111]}
+    )
+    event = TrainingData.dp(1.0, 1e-6, "image", parts=[1.0])
+    learnt = PrivacyGuarantee(4.0, "PriorOnly", training_data=event)
+    before, of_set = local.to_json(), local.shuffled(10_000, 1e-6).epsilon
+    local.parameters["subset_size"][0] = 5
+    local.parameters.clear()
+    learnt.training_data.guarantee["epsilon"] = 0.0
+    learnt.training_data.events[0]["protection"] = "public"
+    assert (local.to_json(), local.shuffled(10_000, 1e-6).epsilon) == (before, of_set)
+    assert learnt.training_data.guarantee["epsilon"] == 1.0 and learnt.training_data.protection == "dp"
+    assert len({local, PrivacyGuarantee.from_json(before), learnt}) == 2
+
+
 def test_the_largest_area_is_half_at_nothing_and_what_the_documentation_says_at_1_and_4():
     areas = [round(largest_auc(epsilon), 2) for epsilon in (0.0, 1.0, 4.0, float("inf"))]
     assert areas == [0.5, 0.73, 0.98, 1.0]

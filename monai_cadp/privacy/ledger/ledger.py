@@ -45,7 +45,7 @@ from monai_cadp.privacy.unit import check_unit
 __all__ = ["PrivacyLedger"]
 
 # Of the rules by which subjects and items become codes; another number stands for other codes of the same people.
-FORMAT = 2
+FORMAT = 3
 
 
 class PrivacyLedger:

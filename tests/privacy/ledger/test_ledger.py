@@ -332,4 +332,4 @@ def test_a_summary_tells_numbers_of_nobody(ledger, ask):
 
 
 def test_a_ledger_names_the_format_that_other_versions_know_it_by(ledger):
-    assert json.loads(ledger.export()[0]["body"])["format"] == 2
+    assert json.loads(ledger.export()[0]["body"])["format"] == 3
