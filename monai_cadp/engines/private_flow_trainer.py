@@ -156,8 +156,9 @@ class PrivateFlowTrainer(FlowTrainer):
     def attach_all(self, handlers: Sequence[Any]) -> FlowTrainer:
         """Attach handlers that were made after the trainer, and return the trainer.
 
-        The checkpoint comes first, so that nothing of an epoch is seen that might be drawn again. Those of MONAI log epochs only: a step has no loss that they could log, and when it was made, which they record
-        with it, tells how many people are in its batch.
+        The checkpoint comes first, so that nothing of an epoch is seen that might be drawn again. Those of MONAI log
+        epochs only: a step has no loss that they could log, and when it was made, which they record with it, tells how
+        many people are in its batch.
         """
         for handler in handlers:
             if hasattr(handler, "iteration_log"):

@@ -115,7 +115,9 @@ class ConditionSpace:
             raise TypeError(f"The condition has dtype {condition.dtype}; expected {kind}.")
         # Networks take them in single precision.
         elif not torch.jit.is_tracing() and not bool(torch.isfinite(condition.float()).all()):
-            raise ValueError(f"The condition holds NaN or infinity, or is too large; expected finite entries of {kind}.")
+            raise ValueError(
+                f"The condition holds NaN or infinity, or is too large; expected finite entries of {kind}."
+            )
 
     def embed(self, condition: Tensor | None, batch_size: int) -> Tensor:
         """Return the condition as a float matrix (B, embedding_size)."""

@@ -81,6 +81,7 @@ def test_one_image_moves_the_weights_of_a_step_by_twice_the_clipped_gradient_at_
 
 def test_a_generator_for_tests_brings_two_runs_together():
     first, again, other = (weights(train(*few(), generator=tossed(seed))) for seed in (0, 0, 1))
+    assert train(*few(), generator=tossed()).guarantee is None
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 

@@ -119,6 +119,9 @@ def test_noise_is_fresh_unless_a_test_brings_its_generator_and_the_seed_of_torch
     table = TableRows(ROWS, SCHEMA)
     state = torch.get_rng_state()
     first, again, other = (evolve(table, num_rows=40, generator=seeded(seed)).rows for seed in (0, 0, 1))
+    assert evolve(table, num_rows=40).guarantee is not None
+    foretold = evolve(table, num_rows=40, generator=seeded())
+    assert foretold.guarantee is foretold.add_or_remove_one_epsilon is None
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert not torch.equal(*(evolve(table, num_rows=40).rows for _ in range(2)))
     assert torch.equal(torch.get_rng_state(), state)
@@ -150,7 +153,8 @@ def test_rows_of_a_generous_budget_resemble_the_originals_of_their_condition_and
 def test_without_a_condition_every_column_is_made_up():
     table = TableRows(spread_rows(), TableSchema(COLUMNS))
     made_up = evolve(table, epsilon=20.0, num_rows=40, iterations=10, generator=seeded())
-    assert made_up.labels is None and made_up.guarantee.public == ("the number of rows",)
+    assert made_up.labels is None
+    assert evolve(table, epsilon=20.0, num_rows=40).guarantee.public == ("the number of rows",)
     assert share_in_place(made_up.decoded()) > 0.95
 
 

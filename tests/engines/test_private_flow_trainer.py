@@ -178,6 +178,48 @@ def test_the_guarantee_is_in_the_checkpoint_and_in_everything_that_is_made_with_
     assert guarantee.training_data.guarantee["epsilon"] == training.guarantee["epsilon"]
 
 
+def test_the_file_of_a_training_that_was_prolonged_states_all_that_was_looked_at(tmp_path):
+    """Also where it is killed in the epoch for which it was prolonged."""
+    training, stated = trainer(max_epochs=1), []
+
+    def prolong(engine):
+        engine.state.max_epochs = 3
+
+    def note(engine):
+        stated.append(TrainingData.of(engine.averaged_network).guarantee["epsilon"])
+
+    training.add_event_handler(Events.EPOCH_COMPLETED, prolong)
+    training.add_event_handler(Events.ITERATION_STARTED, note)
+    training.attach_all([ExportPrivatizer(tmp_path / "model.pt", num_directions=2, progress=False)]).run()
+    exported = load_privatizer(tmp_path / "model.pt", SubsetSelection(1.0, num_candidates=64)).guarantee
+    assert training.guarantee["sums"][-1][2] == 12
+    assert exported.training_data.guarantee["epsilon"] == training.guarantee["epsilon"] > 3.5
+    assert stated == [pytest.approx(3.0, rel=0.02)] * 4 + [training.guarantee["epsilon"]] * 8
+
+
+def test_what_is_trained_with_a_generator_that_can_be_foretold_has_no_guarantee():
+    training = trainer(generator=torch.Generator().manual_seed(0))
+    training.run()
+    assert training.guarantee is None and TrainingData.of(training.network).protection == "unprotected"
+
+
+def test_an_epoch_is_saved_before_anything_sees_it_and_every_epoch_is(tmp_path, refused):
+    seen = []
+
+    class Show:
+        def attach(self, engine):
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+        def __call__(self, engine):
+            saved = torch.load(tmp_path / "last.pt", weights_only=True)
+            seen.append((saved["trainer"]["iteration"], engine.state.iteration))
+
+    trainer().attach_all([Show(), TrainingCheckpoint(tmp_path / "last.pt")]).run()
+    assert seen == [(4, 4), (8, 8), (12, 12)]
+    with refused(ValueError, "every is 2; private training is saved after every epoch"):
+        trainer().attach_all([TrainingCheckpoint(tmp_path / "other.pt", every=2)])
+
+
 def moved(people, count):
     """How far a step's gradient moves if the first items become huge, under the same random draws and noise."""
     found = []

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import pickle
 import random
 import unicodedata
@@ -111,6 +112,20 @@ def test_an_id_shows_in_no_text_and_cannot_be_changed():
     with pytest.raises(AttributeError):
         subject.canonical = "x"
     assert pickle.loads(pickle.dumps(subject)) == subject and subject != "mustermann-1954"
+
+
+def test_every_character_is_the_one_of_its_other_cases_and_forms():
+    """Turkish has two more of the letter i, and some Greek capitals come with their marks in another order."""
+    assert SubjectId("AL\u0130 7") == SubjectId("ali 7") == SubjectId("AL\u0131 7")
+    for code in itertools.chain(range(0x21, 0x3100), range(0xA000, 0xAC00), range(0xF900, 0x1F000)):
+        character = chr(code)
+        try:
+            subject = SubjectId(f"a{character}")
+        except ValueError:
+            continue
+        others = {character.upper(), character.lower(), character.title(), character.casefold()}
+        others |= {unicodedata.normalize(form, character) for form in ("NFD", "NFKC", "NFKD")}
+        assert {SubjectId(f"a{other}") for other in others} == {subject}, hex(code)
 
 
 @given(st.text(min_size=1))

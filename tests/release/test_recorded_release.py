@@ -281,6 +281,15 @@ def test_bad_input_is_refused_before_anything_is_spent(ledger, refused, change, 
     assert ledger.summary()["reserved"] == 0
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+def test_a_condition_that_no_network_takes_costs_nothing(ledger, refused, value):
+    inn = ConditionalINN(SHAPE[1:], 1, condition_size=2, width=8, num_couplings=2)
+    condition = torch.tensor([[value, 0.0]], dtype=torch.float64)
+    with refused(ValueError, "NaN or infinity, or is too large"):
+        recorded_release(privatizer(inn=inn), ledger, images(1), condition, ["anna"], ["a"])
+    assert ledger.summary()["reserved"] == 0
+
+
 def test_a_failure_after_the_reservation_costs_nothing_more_when_it_is_tried_again(ledger, monkeypatch):
     release, x, label = privatizer(SubsetSelection(8.0, num_candidates=64)), images(1), torch.tensor([0])
     with monkeypatch.context() as patch:

@@ -94,6 +94,8 @@ def test_another_mechanism_takes_nothing_else_along_with_it(inn):
     again = second.with_mechanism(SubsetSelection(2.0))
     assert again.guarantee == first.guarantee and again.identity == first.identity
     assert torch.equal(again.condition_space.default, first.condition_space.default)
+    model = TrainedModel(inn, basis(inn), schema={"spacing": 1.8})
+    assert Privatizer(model, PriorOnly()).with_mechanism(SubsetSelection(2.0)).schema == {"spacing": 1.8}
 
 
 def network(seed, training_data):
