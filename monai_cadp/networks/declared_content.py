@@ -108,7 +108,15 @@ class DeclaredContent(nn.Module):
         return f"{self.features.__module__}.{name}, {self.num_candidates} candidates, seed {self.seed}"
 
     def latents(self, size: int, indices: Tensor) -> Tensor:
-        """Make the latents (B, size) of these candidates (B,) again from the public seed."""
+        """Make the latents (B, size) of these candidates (B,) again from the public seed.
+
+        Raises:
+            ValueError: while it is traced.
+        """
+        if torch.jit.is_tracing():
+            raise ValueError(
+                "Declared content cannot be traced, which would keep the candidates of one image; leave it out."
+            )
         blocks = indices // BLOCK
         latents = torch.empty(len(indices), size)
         for block in blocks.unique().tolist():

@@ -153,3 +153,10 @@ def test_features_that_were_learnt_have_a_record_or_count_as_unprotected():
     with inn.learning("unprotected"):
         pass
     assert protection(OfEncoder(inn)) == "unprotected"
+
+
+def test_declared_content_is_not_traced(refused):
+    """A trace would keep the candidates of its example."""
+    content = DeclaredContent(brightness_and_contrast, num_candidates=128)
+    with refused(ValueError, "cannot be traced"):
+        torch.jit.trace(lambda indices: content.latents(16, indices), torch.tensor([3]))

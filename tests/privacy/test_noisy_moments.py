@@ -63,17 +63,24 @@ def test_whoever_brings_no_finite_numbers_counts_as_nobody():
     torch.testing.assert_close(moments(rows, group), moments(rows[rest], group[rest]), atol=1e-4, rtol=0)
 
 
-def test_noise_has_the_stated_deviation_in_every_coordinate_of_the_frobenius_norm():
+def is_noise_of(deviation, diagonal, above):
     """Each deviation of 24,000 normal numbers is wrong by 0.5 %; five times that is rarer than 1e-6."""
+    return all(
+        abs(float(values.std()) / deviation - 1) < 0.025
+        and abs(float(values.mean())) < 5 * deviation / math.sqrt(values.numel())
+        for values in (diagonal, above)
+    ) and abs(float((diagonal * above).mean())) < 5 * deviation**2 / math.sqrt(above.numel())
+
+
+def test_noise_has_the_stated_deviation_in_every_coordinate_of_the_frobenius_norm_and_controls_are_rejected():
     found = torch.stack([noisy_second_moments(torch.zeros(1, 3), torch.zeros(1).long(), 3, 5.0) for _ in range(2667)])
     assert torch.equal(found, found.transpose(2, 3))
     diagonal = found.diagonal(dim1=2, dim2=3)
     rows, columns = torch.triu_indices(3, 3, offset=1)
-    above = found[:, :, rows, columns] * math.sqrt(2)
-    for values in (diagonal, above):
-        assert float(values.std()) == pytest.approx(5.0, rel=0.025)
-        assert abs(float(values.mean())) < 5 * 5.0 / math.sqrt(values.numel())
-    assert abs(float((diagonal * above).mean())) < 5 * 25 / math.sqrt(above.numel())
+    above = found[:, :, rows, columns]
+    assert is_noise_of(5.0, diagonal, above * math.sqrt(2))
+    for control in ((diagonal, above), (0.95 * diagonal, above * math.sqrt(2)), (diagonal, diagonal)):
+        assert not is_noise_of(5.0, *control)
 
 
 @pytest.mark.parametrize("noise_multiplier", [0.3, 5.0, 1000.0])

@@ -116,12 +116,26 @@ def test_noise_is_fresh_unless_a_test_brings_its_generator():
     assert torch.equal(first, second) and first.shape == like.shape
 
 
-def test_every_image_enters_a_batch_by_a_draw_of_its_own():
-    """Counts are binomial; six deviations from the mean are rarer than 1e-6."""
+def enter_alone(one, other, rate):
+    """Whether two batches may be of independent draws; six deviations from the mean are rarer than 1e-6."""
+    count = len(one)
+    return all(
+        abs(int(inside.sum()) - count * probability) < 6 * math.sqrt(variance * count * probability * (1 - probability))
+        # Neighbouring pairs overlap, which at most triples the variance.
+        for inside, probability, variance in (
+            (one, rate, 1),
+            (other, rate, 1),
+            (one & other, rate**2, 1),
+            (one[1:] & one[:-1], rate**2, 3),
+        )
+    )
+
+
+def test_every_image_enters_a_batch_by_a_draw_of_its_own_and_controls_that_share_draws_are_rejected():
     count, rate = 40_000, 0.3
     one, other = (torch.zeros(count, dtype=torch.bool).index_fill(0, poisson_batch(count, rate), True) for _ in "ab")
-    for inside, probability in ((one, rate), (other, rate), (one & other, rate**2), (one[1:] & one[:-1], rate**2)):
-        # Neighbouring pairs overlap, which at most triples the variance.
-        deviation = math.sqrt(3 * count * probability * (1 - probability))
-        assert abs(int(inside.sum()) - count * probability) < 6 * deviation
+    assert enter_alone(one, other, rate)
+    pairs = one[: count // 2].repeat_interleave(2)
+    for first, second in ((one, one), (pairs, other), (one | (torch.arange(count) % 20 == 0), other)):
+        assert not enter_alone(first, second, rate)
     assert len(poisson_batch(count, 1.0)) == count and len(poisson_batch(count, 2.0**-60)) == 0

@@ -57,12 +57,18 @@ def test_a_bound_out_of_range_is_refused(bound):
         random_below(torch.zeros(2, 1), bound)
 
 
-def test_every_bit_of_a_word_is_a_fair_coin():
+def fairness_of_bits(words):
+    """The smallest p-value of 64 tests, times their number."""
+    ones = [int(((words >> bit) & 1).sum()) for bit in range(64)]
+    return 64 * min(stats.binomtest(count, words.numel()).pvalue for count in ones)
+
+
+def test_every_bit_of_a_word_is_a_fair_coin_and_a_control_with_one_that_is_not_is_rejected():
     words = random_words(torch.zeros(20_000, 3), 2)
-    assert words.shape == (20_000, 2)
-    for bit in range(64):
-        ones = int(((words >> bit) & 1).sum())
-        assert stats.binomtest(ones, words.numel()).pvalue > ALPHA / 64
+    assert words.shape == (20_000, 2) and fairness_of_bits(words) > ALPHA
+    # One word in ten has its lowest bit set: 5 % more ones, 20 deviations.
+    words[::10] |= 1
+    assert fairness_of_bits(words) < ALPHA
 
 
 @pytest.mark.parametrize("generator", [None, torch.Generator().manual_seed(1)])
@@ -72,10 +78,14 @@ def test_words_take_both_signs(generator):
     assert bool((words > 2**61).any())
 
 
-def test_normal_noise_is_standard_normal():
+def likeness(noise, law):
+    return stats.kstest(noise.flatten().double().numpy(), law).pvalue
+
+
+def test_normal_noise_is_standard_normal_and_a_control_that_is_a_tenth_too_wide_is_rejected():
     noise = random_normal(torch.zeros(40_000, 2))
     assert noise.dtype == torch.float32
-    assert stats.kstest(noise.flatten().double().numpy(), "norm").pvalue > ALPHA
+    assert likeness(noise, "norm") > ALPHA > likeness(1.1 * noise, "norm")
 
 
 def test_normal_noise_is_the_box_muller_transform_of_the_stream(monkeypatch):
@@ -110,10 +120,10 @@ def test_the_largest_word_makes_a_finite_normal_number(monkeypatch):
     assert random_normal(torch.zeros(1, 2)).abs().max() < 1e-4
 
 
-def test_uniform_noise_is_uniform_and_below_one():
+def test_uniform_noise_is_uniform_and_below_one_and_a_control_that_is_not_is_rejected():
     noise = random_uniform(torch.zeros(40_000, 2))
     assert 0 <= float(noise.min()) and float(noise.max()) < 1
-    assert stats.kstest(noise.flatten().double().numpy(), "uniform").pvalue > ALPHA
+    assert likeness(noise, "uniform") > ALPHA > likeness(noise**1.1, "uniform")
 
 
 def test_every_image_has_a_stream_with_a_fresh_key_of_256_bits(monkeypatch):
@@ -160,22 +170,24 @@ def test_lattice_noise_saturates_and_never_wraps():
         assert int(noisy.min()) > 2**62
 
 
-def test_small_discrete_gaussian_has_its_law():
-    values = lattice_gaussian(torch.zeros(40_000, 1, dtype=torch.int64), 1.5).flatten().clamp(-5, 5) + 5
-    support = np.arange(-40, 41)
-    law = np.exp(-(support**2) / (2 * 1.5**2))
-    law /= law.sum()
-    expected = np.array([law[support <= -5].sum(), *law[(support > -5) & (support < 5)], law[support >= 5].sum()])
-    assert stats.chisquare(torch.bincount(values, minlength=11).numpy(), expected * 40_000).pvalue > ALPHA
-
-
-def test_small_discrete_laplace_has_its_law():
-    values = lattice_laplace(torch.zeros(40_000, 1, dtype=torch.int64), 1.5).flatten().clamp(-5, 5) + 5
+@pytest.mark.parametrize(
+    ("draw", "law"),
+    [
+        (lattice_gaussian, lambda x: np.exp(-(x**2) / (2 * 1.5**2))),
+        (lattice_laplace, lambda x: np.exp(-np.abs(x) / 1.5)),
+    ],
+    ids=["gaussian", "laplace"],
+)
+def test_small_discrete_noise_has_its_law_and_a_control_of_another_scale_is_rejected(draw, law):
     support = np.arange(-100, 101)
-    law = np.exp(-np.abs(support) / 1.5)
-    law /= law.sum()
-    expected = np.array([law[support <= -5].sum(), *law[(support > -5) & (support < 5)], law[support >= 5].sum()])
-    assert stats.chisquare(torch.bincount(values, minlength=11).numpy(), expected * 40_000).pvalue > ALPHA
+    shares = law(support) / law(support).sum()
+    expected = [shares[support <= -5].sum(), *shares[(support > -5) & (support < 5)], shares[support >= 5].sum()]
+
+    def p_value(scale):
+        values = draw(torch.zeros(40_000, 1, dtype=torch.int64), scale).flatten().clamp(-5, 5) + 5
+        return stats.chisquare(torch.bincount(values, minlength=11).numpy(), np.array(expected) * 40_000).pvalue
+
+    assert p_value(1.5) > ALPHA > p_value(1.6)
 
 
 @pytest.mark.parametrize(
