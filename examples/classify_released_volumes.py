@@ -36,7 +36,8 @@ def main() -> float:
     options = parser.parse_args()
     grid = {"spatial_shape": tuple(options.spatial_shape), "spacing": options.spacing}
 
-    privatizer = load_privatizer(options.checkpoint, SubsetSelection(options.epsilon), unit="patient")
+    schema = {"spacing": options.spacing}
+    privatizer = load_privatizer(options.checkpoint, SubsetSelection(options.epsilon), unit="patient", schema=schema)
     secret = write_secret(options.ledger.with_suffix(".secret"))
     ledger = PrivacyLedger.create(options.ledger, secret, Budget(epsilon=options.epsilon))
     train_transforms = Compose(

@@ -55,7 +55,8 @@ def main() -> float:
     grid = PublicGrid(tuple(options.spatial_shape), options.spacing)
     read = ReadLabelledVolume(grid, num_classes, options.intensity_range)
 
-    privatizer = load_privatizer(options.checkpoint, SubsetSelection(options.epsilon), unit="volume")
+    schema = {"spacing": options.spacing}
+    privatizer = load_privatizer(options.checkpoint, SubsetSelection(options.epsilon), unit="volume", schema=schema)
     secret = write_secret(options.ledger.with_suffix(".secret"))
     ledger = PrivacyLedger.create(options.ledger, secret, Budget(epsilon=options.epsilon))
     train_transforms = Compose(

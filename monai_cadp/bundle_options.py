@@ -241,9 +241,7 @@ def check_options(needs: Mapping[str, str | Sequence[str]] | None = None) -> dic
         if name in given and (name in stated or not ConfigComponent.is_instantiable(given[name])):
             _check_kind(name, given[name], kind)
     for name, others in (needs or {}).items():
-        # A value that the file itself has waits for the one that it needs.
-        asked = given.get(name) is not None and (name in stated or own.get(name) is None)
-        if asked and all(given.get(other) is None for other in ensure_tuple(others)):
+        if given.get(name) is not None and all(given.get(other) is None for other in ensure_tuple(others)):
             raise ValueError(
                 f"The option {name!r} was given without {' or '.join(map(repr, ensure_tuple(others)))}, and has no "
                 "effect without it; give both, or neither."

@@ -115,7 +115,7 @@ def train_private_classifier(
         progress: show a progress bar.
 
     Returns:
-        The classifier in evaluation mode, with its guarantee.
+        The classifier in evaluation mode, with its guarantee; without one where a generator was given.
 
     Raises:
         ValueError: if shapes do not fit, a label is no class or a number is out of its range.

@@ -102,7 +102,7 @@ def evolve_table(
         generator: draws the noise. For tests only: its numbers can be foretold, so there is no guarantee.
 
     Returns:
-        Valid rows of the same schema, with their guarantee.
+        Valid rows of the same schema, with their guarantee; without one where a generator was given.
 
     Raises:
         ValueError: if the table lacks its condition or has another kind of it, or a number is out of its range.

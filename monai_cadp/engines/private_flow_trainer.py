@@ -54,9 +54,9 @@ class PrivateFlowTrainer(FlowTrainer):
     classes are those of the network.
 
     A training that was killed goes on from the end of its last epoch, with fresh random draws. Every epoch is saved
-    before any handler sees it (:meth:`attach_all`), so the steps that were lost never left the process; only those that
-    led to the weights count, and the epsilon is that of an uninterrupted run. A handler of your own that lets weights
-    out within an epoch, or that is attached to Ignite by itself before the checkpoint, breaks this.
+    before any handler of the same call of :meth:`attach_all` sees it, so the steps that were lost never left the
+    process; only those that led to the weights count, and the epsilon is that of an uninterrupted run. A handler that
+    lets weights out within an epoch, or that was attached before the checkpoint in another way, breaks this.
 
     Clipped gradients, their sum and the noise are integers (:class:`~monai_cadp.privacy.noisy_sum.SumLattice`), so
     that no rounding is left out of the proof but one: the gradients of other people, which floating-point arithmetic
@@ -138,6 +138,7 @@ class PrivateFlowTrainer(FlowTrainer):
         if "training_data" in options:
             raise ValueError("training_data was given; private training protects its data itself, leave it out.")
         options = {"largest_gradient": largest_gradient, "training_data": DP, **options}
+        handlers = options.pop("train_handlers", ())
         if isinstance(network, ConditionalINN) and network.refiner is not None:
             # It has no likelihood, and would get nothing but noise.
             network.refiner.requires_grad_(False)
@@ -147,6 +148,8 @@ class PrivateFlowTrainer(FlowTrainer):
         self.state.noise_multiplier, self.state.sampling_rate = scale, rate
         self.state.moment_multiplier = scale * moment_multiplier if moments is not None else 0.0
         self.state_dict_user_keys.extend(KEPT)
+        # A checkpoint among them looks at what was set just now.
+        self.attach_all(handlers)
 
     def parameters(self) -> dict[str, Any]:
         """Return what was chosen for this training, as plain data; all of it is public."""
@@ -156,7 +159,8 @@ class PrivateFlowTrainer(FlowTrainer):
     def attach_all(self, handlers: Sequence[Any]) -> FlowTrainer:
         """Attach handlers that were made after the trainer, and return the trainer.
 
-        The checkpoint comes first, so that nothing of an epoch is seen that might be drawn again. Those of MONAI log
+        The checkpoint comes first, so that nothing of an epoch is seen that might be drawn again; what handlers learn
+        from the end of an epoch is in the file of the next one. Those of MONAI log
         epochs only: a step has no loss that they could log, and when it was made, which they record with it, tells how
         many people are in its batch.
         """

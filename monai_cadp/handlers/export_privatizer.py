@@ -184,7 +184,7 @@ class ExportPrivatizer:
         network.add_training_events([engine.training_event()])
         if self.best_state is not None:
             tensors = network.state_dict()
-            with torch.no_grad(), network.receiving(as_events(self.best_events)):
+            with torch.no_grad(), network.receiving([*as_events(self.best_events), engine.training_event()]):
                 for name, value in self.best_state.items():
                     tensors[name].copy_(value)
         held_out = self.evaluator.batches() if isinstance(self.evaluator, FlowEvaluator) else None

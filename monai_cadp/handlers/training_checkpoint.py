@@ -44,7 +44,11 @@ class TrainingCheckpoint:
         self.path, self.resume, self.every = Path(path), resume, every
 
     def attach(self, engine: FlowTrainer) -> None:
-        """Attach to a trainer, and load its state if asked to."""
+        """Attach to a trainer, and load its state if asked to.
+
+        Raises:
+            ValueError: see the class.
+        """
         if self.every > 1 and engine.guarantee is not None:
             raise ValueError(
                 f"every is {self.every}; private training is saved after every epoch, for what an epoch that is drawn "

@@ -75,13 +75,15 @@ class ContentBasis(nn.Module):
             raise ValueError(
                 f"The basis got directions of length {directions.shape[0]} for {num_latents} latents; expected no more."
             )
-        self.register_buffer("directions", directions.detach().float())
-        self.register_buffer("weights", weights.detach().float())
+        # Of its own: whoever has given them may change them.
+        self.register_buffer("directions", directions.detach().float().clone())
+        self.register_buffer("weights", weights.detach().float().clone())
         if training_events is None:
             training_events = [derived_event(UNRECORDED, self.fingerprint())]
         self._events = as_texts(training_events)
-        # Tensors of the caller may be changed by the caller.
         self._sealed = WeightsSnapshot(self)
+        # Of a load that is under way: the name of the record, and what it says of the tensors.
+        self._incoming: tuple[str, Mapping[str, Any] | None] = ("", None)
         self.register_load_state_dict_pre_hook(_before_loading)
         self.register_load_state_dict_post_hook(_after_loading)
 
@@ -93,6 +95,12 @@ class ContentBasis(nn.Module):
 
     def first(self, num_directions: int) -> ContentBasis:
         """Return the basis of the first directions alone, with its record.
+
+        Args:
+            num_directions: how many.
+
+        Returns:
+            A basis with tensors of its own.
 
         Raises:
             ValueError: if there are not so many.
@@ -111,8 +119,8 @@ class ContentBasis(nn.Module):
     def _notice_changes(self) -> None:
         """Record a change of the directions or weights that nobody has recorded."""
         if not self._sealed.matches(self):
-            self._sealed = WeightsSnapshot(self)
             self._events |= as_texts([derived_event(CHANGED, self.fingerprint())])
+            self._sealed = WeightsSnapshot(self)
 
     def _apply(self, fn: Any, recurse: bool = True) -> ContentBasis:
         """Follow a move to another device or type, which adds nothing that was learnt."""
@@ -125,11 +133,16 @@ class ContentBasis(nn.Module):
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return the record, which travels in the state dict."""
-        return {"training_events": list(self.training_events)}
+        return {"training_events": list(self.training_events), "fingerprint": self.fingerprint()}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Add the record of what is loaded."""
+        """Add the record of what is loaded.
+
+        Raises:
+            ValueError: if it is none.
+        """
         self._events |= as_texts(state["training_events"])
+        self._incoming = (self._incoming[0], state)
 
     @property
     def num_directions(self) -> int:
@@ -137,9 +150,10 @@ class ContentBasis(nn.Module):
         return self.directions.shape[1]
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of the directions and weights."""
+        """Return the SHA-256 of the directions and weights, in single precision."""
         tensors = (self.directions, self.weights)
-        return hashlib.sha256(b"".join(t.cpu().contiguous().numpy().tobytes() for t in tensors)).hexdigest()
+        plain = (tensor.detach().cpu().float().contiguous().numpy() for tensor in tensors)
+        return hashlib.sha256(b"".join(numbers.tobytes() for numbers in plain)).hexdigest()
 
     @classmethod
     def fit(
@@ -280,19 +294,24 @@ class ContentBasis(nn.Module):
         return torch.cat([completed, rest[:, leading:]], dim=1)
 
 
-def _before_loading(basis: nn.Module, *_: Any) -> None:
+def _before_loading(basis: nn.Module, _: dict[str, Any], prefix: str, *__: Any) -> None:
     """See what was changed before it is overwritten."""
     assert isinstance(basis, ContentBasis)
     basis._notice_changes()
+    basis._incoming = (f"{prefix}_extra_state", None)
 
 
 def _after_loading(basis: nn.Module, incompatible: Any) -> None:
     """Take directions of versions in which a basis had no record, and count them as learnt from unprotected people."""
     assert isinstance(basis, ContentBasis)
-    missing = incompatible.missing_keys
-    unrecorded = [key for key in missing if key == "_extra_state" or key.endswith("content._extra_state")]
-    if unrecorded:
-        missing[:] = [key for key in missing if key not in unrecorded]
+    (name, record), basis._incoming = basis._incoming, ("", None)
+    if name in incompatible.missing_keys:
+        incompatible.missing_keys.remove(name)
+    if record is None:
+        # Without a record, what came is what somebody has changed.
+        basis._notice_changes()
+    # Of earlier versions, records did not say what they were of.
+    elif record.get("fingerprint", basis.fingerprint()) != basis.fingerprint():
         basis._events |= as_texts([derived_event(UNRECORDED, basis.fingerprint())])
     basis._sealed = WeightsSnapshot(basis)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from monai_cadp.networks.base import InvertibleNetwork
+from monai_cadp.networks.held_modules import held_modules
 from monai_cadp.networks.training_record import as_events, as_texts, derived_event
+from monai_cadp.networks.weights_snapshot import WeightsSnapshot
 
 __all__ = ["CandidateTable", "DeclaredContent"]
 
@@ -56,12 +59,13 @@ class DeclaredContent(nn.Module):
         num_candidates: N, the number of candidates of every condition.
         seed: public seed of the candidates.
         training_events: all that the features have been learnt from, as :attr:`InvertibleNetwork.training_events` gives
-            it. None, for what the features say of themselves: their own ``training_events`` if they have some;
-            otherwise a module with tensors counts as learnt from unprotected people, and code has learnt nothing.
+            it, as long as nothing changes them. None, for what the modules that they compute with say of themselves:
+            their own ``training_events`` if they have some; any other one with tensors counts as learnt from
+            unprotected people, and code has learnt nothing.
 
     Raises:
         TypeError: if ``features`` cannot be called.
-        ValueError: if there are fewer than two candidates.
+        ValueError: if there are fewer than two candidates, or the record is not usable.
 
     Example:
         >>> from monai_cadp.networks import ConditionalINN
@@ -90,17 +94,23 @@ class DeclaredContent(nn.Module):
         self.num_candidates = num_candidates
         self.seed = seed
         self._stated = None if training_events is None else as_texts(training_events)
+        # Pairs, which are no parts of this module.
+        held = [] if training_events is None else held_modules(features)
+        self._stated_of = [(module, WeightsSnapshot(module)) for module in held]
 
     @property
     def training_events(self) -> tuple[dict[str, Any], ...]:
         """All that the features have been learnt from, as plain data."""
-        if self._stated is not None:
+        if self._stated is not None and all(_is_as_before(*pair) for pair in self._stated_of):
             return as_events(self._stated)
-        own = getattr(self.features, "training_events", None)
-        if own is not None:
-            return as_events(as_texts(own))
-        has_tensors = isinstance(self.features, nn.Module) and any(True for _ in self.features.state_dict())
-        return (derived_event("declared features that were learnt", self.fingerprint()),) if has_tensors else ()
+        events: frozenset[str] = self._stated or frozenset()
+        for module in held_modules(self.features):
+            own = getattr(module, "training_events", None)
+            if own is not None:
+                events |= as_texts(own)
+            elif any(True for _ in itertools.chain(module.parameters(), module.buffers())):
+                events |= as_texts([derived_event("declared features that were learnt", self.fingerprint())])
+        return as_events(events)
 
     def fingerprint(self) -> str:
         """Return the name of the function and the numbers that define the candidates; code has no better one."""
@@ -203,3 +213,7 @@ class DeclaredContent(nn.Module):
                 f"expected ({len(images)}, k)."
             )
         return features.float()
+
+
+def _is_as_before(module: nn.Module, before: WeightsSnapshot) -> bool:
+    return before.matches(module) or before.matches_converted(module)

@@ -138,7 +138,9 @@ class PrivacyGuarantee:
             raise ValueError(f"The fingerprint is of type {type(self.fingerprint).__name__}; expected text or None.")
 
     def __hash__(self) -> int:
-        return hash(self.to_json())
+        # Without the parameters, of which 1 and 1.0 are equal.
+        parts = (self.epsilon, self.delta, self.mechanism, self.unit, self.relation, self.public)
+        return hash((*parts, self.training_data, self.fingerprint))
 
     @property
     def attacker_auc_bound(self) -> float:

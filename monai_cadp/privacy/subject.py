@@ -15,7 +15,8 @@ IGNORABLE = re.compile(
 )
 # Shown as a blank, though Unicode calls it a symbol.
 BRAILLE_BLANK = "\u2800"
-DOTTED_CAPITAL = "I\u0307"
+# Between the letter and its dot stand the marks below, if it has any.
+DOTTED_CAPITAL = re.compile("I([\u0316-\u0333]*)\u0307")
 LEADING_ZEROS = re.compile("(?<![0-9])0+(?=[0-9])")
 # At the end of something: ".0" alone is no empty text.
 TRAILING_ZERO = re.compile(r"(?<=.)(?:\.0)+$", re.DOTALL)
@@ -95,7 +96,7 @@ def _canonical(text: str) -> str:
         if not text.isascii():
             # Upper case first: what has no lower case of its own (the dotless i) meets what shares its capital. Letters
             # and their marks apart: capitals of some come with the marks in another order, and that of i with a dot.
-            text = unicodedata.normalize("NFKD", text).upper().replace(DOTTED_CAPITAL, "I")
+            text = DOTTED_CAPITAL.sub(r"I\1", unicodedata.normalize("NFKD", text).upper())
             text = unicodedata.normalize("NFKC", text)
         text = text.casefold()
         if not (text.isascii() and text.isprintable()):

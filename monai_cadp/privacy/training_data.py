@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import secrets
@@ -141,7 +140,7 @@ class TrainingData:
     def guarantee(self) -> dict[str, Any] | None:
         """Epsilon, delta and unit of all trainings together, for a replacement; exactly where the protection is DP."""
         meaning = self._meaning[1]
-        return copy.deepcopy(meaning)
+        return None if meaning is None else dict(meaning)
 
     @cached_property
     def _meaning(self) -> tuple[str, dict[str, Any] | None]:

@@ -26,7 +26,7 @@ ANY_FILE = "any"
 
 
 def save_model(model: TrainedModel, path: str | Path) -> None:
-    """Write a trained model; a reader meets the whole file or the one before.
+    """Write a trained model; a reader finds the whole file or the one before.
 
     Matrices of more than a million numbers are stored in half precision, and the model takes over what was stored: it
     is the one that a reader will load.

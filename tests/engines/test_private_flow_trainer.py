@@ -216,8 +216,12 @@ def test_an_epoch_is_saved_before_anything_sees_it_and_every_epoch_is(tmp_path, 
 
     trainer().attach_all([Show(), TrainingCheckpoint(tmp_path / "last.pt")]).run()
     assert seen == [(4, 4), (8, 8), (12, 12)]
-    with refused(ValueError, "every is 2; private training is saved after every epoch"):
-        trainer().attach_all([TrainingCheckpoint(tmp_path / "other.pt", every=2)])
+    for late in (False, True):
+        with refused(ValueError, "every is 2; private training is saved after every epoch"):
+            checkpoint = TrainingCheckpoint(tmp_path / "other.pt", every=2)
+            trainer().attach_all([checkpoint]) if late else trainer(train_handlers=[checkpoint])
+    again = trainer(train_handlers=[TrainingCheckpoint(tmp_path / "last.pt", resume=True)])
+    assert again.state.iteration == 12
 
 
 def moved(people, count):

@@ -232,6 +232,38 @@ def test_directions_that_are_changed_by_hand_count_as_unprotected(change):
     assert protection(basis) == "unprotected"
 
 
+class TwoBases(torch.nn.Module):
+    """Under another name than a privatizer's."""
+
+    def __init__(self):
+        super().__init__()
+        self.second = ContentBasis(torch.eye(6)[:, :2], torch.ones(2), training_events=())
+
+
+@pytest.mark.parametrize("way", ["tensors alone", "another record", "in half precision", "of the caller"])
+def test_no_way_to_bring_other_directions_leaves_the_record_as_it_was(way):
+    both, people = TwoBases(), torch.eye(6)[:, 4:].clone()
+    if way == "tensors alone":
+        both.load_state_dict({"second.directions": people}, strict=False)
+    elif way == "another record":
+        both.load_state_dict({**both.state_dict(), "second.directions": people})
+    elif way == "in half precision":
+        both.bfloat16().second.directions.copy_(people)
+    else:
+        given = torch.eye(6)[:, :2].contiguous()
+        both.second = ContentBasis(given, torch.ones(2), training_events=())
+        given.copy_(people)
+        assert torch.equal(both.second.directions, torch.eye(6)[:, :2])
+        return
+    assert protection(both.second) == "unprotected"
+
+
+def test_loading_a_part_of_something_larger_changes_no_record_of_what_is_not_loaded():
+    both = TwoBases()
+    both.load_state_dict({}, strict=False)
+    assert protection(both.second) == "public"
+
+
 @pytest.mark.parametrize("move", ["double", "copy", "pickle", "round"])
 def test_a_basis_that_is_moved_copied_or_rounded_has_learnt_nothing_more(move):
     basis = ContentBasis(

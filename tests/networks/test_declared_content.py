@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -153,6 +155,45 @@ def test_features_that_were_learnt_have_a_record_or_count_as_unprotected():
     with inn.learning("unprotected"):
         pass
     assert protection(OfEncoder(inn)) == "unprotected"
+
+
+LEARNT = torch.nn.Linear(16, 2)
+
+
+def of_a_global(images):
+    return LEARNT(images.flatten(1))
+
+
+class Measured:
+    def __init__(self, network):
+        self.networks = [network]
+
+    def __call__(self, images):
+        return self.networks[0](images.flatten(1))
+
+
+@pytest.mark.parametrize("way", ["method", "closure", "partial", "default", "global", "object", "nested"])
+def test_learnt_features_are_found_wherever_a_function_holds_them(way):
+    network = torch.nn.Linear(16, 2)
+    features = {
+        "method": network.forward,
+        "closure": lambda x: network(x.flatten(1)),
+        "partial": partial(lambda x, by: by(x.flatten(1)), by=network),
+        "default": lambda x, by=network: by(x.flatten(1)),
+        "global": of_a_global,
+        "object": Measured(network),
+        "nested": lambda x: torch.stack([of_a_global(row[None])[0] for row in x]),
+    }[way]
+    assert TrainingData.of(DeclaredContent(features)).protection == "unprotected"
+
+
+def test_what_is_stated_of_learnt_features_holds_until_they_learn_more():
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
+    content = DeclaredContent(network, training_events=[new_event("classifier", "public")])
+    assert TrainingData.of(content.double()).protection == "public"
+    with torch.no_grad():
+        network[1].bias.add_(1.0)
+    assert TrainingData.of(content).protection == "unprotected"
 
 
 def test_declared_content_is_not_traced(refused):

@@ -81,6 +81,11 @@ def test_what_is_read_of_a_guarantee_is_a_copy():
     assert len({local, PrivacyGuarantee.from_json(before), learnt}) == 2
 
 
+def test_equal_guarantees_are_one_in_a_set():
+    one, other = (PrivacyGuarantee(1.0, "x", parameters={"a": number}) for number in (1, 1.0))
+    assert one == other and len({one, other}) == 1
+
+
 def test_the_largest_area_is_half_at_nothing_and_what_the_documentation_says_at_1_and_4():
     areas = [round(largest_auc(epsilon), 2) for epsilon in (0.0, 1.0, 4.0, float("inf"))]
     assert areas == [0.5, 0.73, 0.98, 1.0]

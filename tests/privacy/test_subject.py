@@ -119,10 +119,7 @@ def test_every_character_is_the_one_of_its_other_cases_and_forms():
     assert SubjectId("AL\u0130 7") == SubjectId("ali 7") == SubjectId("AL\u0131 7")
     for code in itertools.chain(range(0x21, 0x3100), range(0xA000, 0xAC00), range(0xF900, 0x1F000)):
         character = chr(code)
-        try:
-            subject = SubjectId(f"a{character}")
-        except ValueError:
-            continue
+        subject = SubjectId(f"a{character}")
         others = {character.upper(), character.lower(), character.title(), character.casefold()}
         others |= {unicodedata.normalize(form, character) for form in ("NFD", "NFKC", "NFKD")}
         assert {SubjectId(f"a{other}") for other in others} == {subject}, hex(code)
