@@ -82,8 +82,8 @@ class ContentBasis(nn.Module):
             training_events = [derived_event(UNRECORDED, self.fingerprint())]
         self._events = as_texts(training_events)
         self._sealed = WeightsSnapshot(self)
-        # Of a load that is under way: the name of the record, and what it says of the tensors.
-        self._incoming: tuple[str, Mapping[str, Any] | None] = ("", None)
+        # Of a load that is under way: the name of the record, whether tensors come, and what their record says.
+        self._incoming: tuple[str, bool, Mapping[str, Any] | None] = ("", False, None)
         self.register_load_state_dict_pre_hook(_before_loading)
         self.register_load_state_dict_post_hook(_after_loading)
 
@@ -142,7 +142,7 @@ class ContentBasis(nn.Module):
             ValueError: if it is none.
         """
         self._events |= as_texts(state["training_events"])
-        self._incoming = (self._incoming[0], state)
+        self._incoming = (*self._incoming[:2], state)
 
     @property
     def num_directions(self) -> int:
@@ -294,24 +294,23 @@ class ContentBasis(nn.Module):
         return torch.cat([completed, rest[:, leading:]], dim=1)
 
 
-def _before_loading(basis: nn.Module, _: dict[str, Any], prefix: str, *__: Any) -> None:
+def _before_loading(basis: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """See what was changed before it is overwritten."""
     assert isinstance(basis, ContentBasis)
     basis._notice_changes()
-    basis._incoming = (f"{prefix}_extra_state", None)
+    brings_tensors = any(prefix + name in state for name, _ in basis.named_buffers())
+    basis._incoming = (f"{prefix}_extra_state", brings_tensors, None)
 
 
 def _after_loading(basis: nn.Module, incompatible: Any) -> None:
     """Take directions of versions in which a basis had no record, and count them as learnt from unprotected people."""
     assert isinstance(basis, ContentBasis)
-    (name, record), basis._incoming = basis._incoming, ("", None)
+    (name, brings_tensors, record), basis._incoming = basis._incoming, ("", False, None)
     if name in incompatible.missing_keys:
         incompatible.missing_keys.remove(name)
-    if record is None:
-        # Without a record, what came is what somebody has changed.
-        basis._notice_changes()
     # Of earlier versions, records did not say what they were of.
-    elif record.get("fingerprint", basis.fingerprint()) != basis.fingerprint():
+    known = None if record is None else record.get("fingerprint", basis.fingerprint())
+    if brings_tensors and known != basis.fingerprint():
         basis._events |= as_texts([derived_event(UNRECORDED, basis.fingerprint())])
     basis._sealed = WeightsSnapshot(basis)
 
