@@ -160,9 +160,8 @@ class PrivateFlowTrainer(FlowTrainer):
         """Attach handlers that were made after the trainer, and return the trainer.
 
         The checkpoint comes first, so that nothing of an epoch is seen that might be drawn again; what handlers learn
-        from the end of an epoch is in the file of the next one. Those of MONAI log
-        epochs only: a step has no loss that they could log, and when it was made, which they record with it, tells how
-        many people are in its batch.
+        from the end of an epoch is in the file of the next one. Handlers of MONAI log epochs only: a step has no loss
+        that they could log, and when it was made, which they record with it, tells how many people are in its batch.
         """
         for handler in handlers:
             if hasattr(handler, "iteration_log"):

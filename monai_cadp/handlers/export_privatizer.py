@@ -181,12 +181,10 @@ class ExportPrivatizer:
 
     def _export(self, engine: FlowTrainer) -> None:
         network = copy.deepcopy(engine.averaged_network)
-        network.add_training_events([engine.training_event()])
-        if self.best_state is not None:
-            tensors = network.state_dict()
-            with torch.no_grad(), network.receiving([*as_events(self.best_events), engine.training_event()]):
-                for name, value in self.best_state.items():
-                    tensors[name].copy_(value)
+        tensors = network.state_dict()
+        with torch.no_grad(), network.receiving([*as_events(self.best_events), engine.training_event()]):
+            for name, value in (self.best_state or {}).items():
+                tensors[name].copy_(value)
         held_out = self.evaluator.batches() if isinstance(self.evaluator, FlowEvaluator) else None
         engine.finish(network, progress=self.progress, held_out=held_out)
         basis = ContentBasis.fit(

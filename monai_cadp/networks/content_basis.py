@@ -108,7 +108,7 @@ class ContentBasis(nn.Module):
         if not 1 <= num_directions <= self.num_directions:
             raise ValueError(f"num_directions is {num_directions}; expected 1 to {self.num_directions}.")
         directions, weights = self.directions[:, :num_directions], self.weights[:num_directions]
-        return ContentBasis(directions.clone(), weights.clone(), self.num_latents, training_events=self.training_events)
+        return ContentBasis(directions, weights, self.num_latents, training_events=self.training_events)
 
     def round_to_half(self) -> None:
         """Round the directions to the numbers of half precision, in place; whoever stores them may store them so."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,17 +94,16 @@ class DeclaredContent(nn.Module):
         self.num_candidates = num_candidates
         self.seed = seed
         self._stated = None if training_events is None else as_texts(training_events)
-        # Pairs, which are no parts of this module.
         held = [] if training_events is None else held_modules(features)
-        self._stated_of = [(module, WeightsSnapshot(module)) for module in held]
+        self._stated_of = [WeightsSnapshot(module) for module in held]
 
     @property
     def training_events(self) -> tuple[dict[str, Any], ...]:
         """All that the features have been learnt from, as plain data."""
-        if self._stated is not None and all(_is_as_before(*pair) for pair in self._stated_of):
-            return as_events(self._stated)
-        events: frozenset[str] = self._stated or frozenset()
-        for module in held_modules(self.features):
+        held, events = held_modules(self.features), self._stated or frozenset()
+        if self._stated is not None and _are_as_before(held, self._stated_of):
+            return as_events(events)
+        for module in held:
             own = getattr(module, "training_events", None)
             if own is not None:
                 events |= as_texts(own)
@@ -215,5 +214,6 @@ class DeclaredContent(nn.Module):
         return features.float()
 
 
-def _is_as_before(module: nn.Module, before: WeightsSnapshot) -> bool:
-    return before.matches(module) or before.matches_converted(module)
+def _are_as_before(modules: Sequence[nn.Module], before: Sequence[WeightsSnapshot]) -> bool:
+    """Whether these are the modules of the snapshots, in their order, on whatever device and of whatever type."""
+    return len(modules) == len(before) and all(map(WeightsSnapshot.matches_converted, before, modules))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 import pytest
@@ -191,9 +192,12 @@ def test_what_is_stated_of_learnt_features_holds_until_they_learn_more():
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
     content = DeclaredContent(network, training_events=[new_event("classifier", "public")])
     assert TrainingData.of(content.double()).protection == "public"
+    # A closure is not copied, and holds the same network.
+    copied = copy.deepcopy(DeclaredContent(lambda x: network(x), training_events=[new_event("classifier", "public")]))
     with torch.no_grad():
         network[1].bias.add_(1.0)
-    assert TrainingData.of(content).protection == "unprotected"
+    for changed in (content, copied):
+        assert TrainingData.of(changed).protection == "unprotected"
 
 
 def test_declared_content_is_not_traced(refused):
