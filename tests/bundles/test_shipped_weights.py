@@ -82,7 +82,7 @@ def test_any_other_file_in_the_place_of_the_weights_is_refused(change, tmp_path)
 def test_a_real_volume_is_released_at_several_epsilons_the_right_way_up(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     run(config_file="configs/quickstart_brain.yaml", output_dir=str(tmp_path / "out"))
-    grid = PublicGrid(OPTIONS["spatial_shape"], OPTIONS["grid"]["spacing"], OPTIONS["grid"]["centre"])
+    grid = PublicGrid(OPTIONS["spatial_shape"], OPTIONS["spacing"], OPTIONS["grid"]["centre"])
     original = ReadVolume(grid)(brain_template_file())[0].numpy()
     for epsilon in (1, 4, 8):
         (path,) = (tmp_path / "out" / f"epsilon_{epsilon}").glob("*.nii.gz")
