@@ -178,14 +178,18 @@ def test_every_byte_that_changes_anything_a_reader_sees_is_found(filled, ask, tm
         flipped[position] ^= 0x01
         path.write_bytes(flipped)
         try:
+            changes_nothing = everything(path) == before
+        except sqlite3.Error:
+            changes_nothing = False
+        if changes_nothing:
+            silent += 1
+            continue
+        try:
             findings = PrivacyLedger(path, ask.secret).verify()
         except (LedgerError, ValueError):
             findings = ["refused"]
-        if findings:
-            found += 1
-            continue
-        silent += 1
-        assert everything(path) == before, position
+        assert findings, position
+        found += 1
     assert found > 300 and silent > 0
 
 
