@@ -344,7 +344,8 @@ def test_a_membership_audit_stays_below_the_claim_and_catches_a_control_without_
     """A kept promise is contradicted with a probability of 1e-6 at most."""
     assert audited(1.0) <= 1.0
     monkeypatch.setattr(SumLattice, "noise", lambda self, like, *_: torch.zeros_like(like, dtype=torch.int64))
-    assert audited(1.0) > 1.0
+    # Fewer trials are enough to catch one that always does the same.
+    assert audited(1.0, trials=120) > 1.0
 
 
 def test_a_refiner_that_has_no_likelihood_stays_as_it_is_and_all_else_learns():
