@@ -11,9 +11,11 @@ from monai_cadp.privacy import largest_auc
 from monai_cadp.reports import Section
 from monai_cadp.studies.cells import epsilon_cell, figure_cell
 
-__all__ = ["attack_table"]
+__all__ = ["ATTACKS", "attack_table"]
 
 TITLE = "What attackers get"
+# How names of figures of attackers begin; not all of them have a column.
+ATTACKS = "linkage", "reidentification", "attribute", "set_membership", "reconstruction"
 # Columns of the page by the names of figures. Top 1 has a limit of its own, which depends on how many people there are.
 COLUMNS = {
     "linkage_auc": "linkage, AUC",

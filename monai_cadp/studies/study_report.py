@@ -12,7 +12,7 @@ from typing import Any
 
 from monai_cadp.privacy import largest_auc
 from monai_cadp.reports import Picture, Point, Section, curves, study_page
-from monai_cadp.studies.attack_table import attack_table
+from monai_cadp.studies.attack_table import ATTACKS, attack_table
 from monai_cadp.studies.cells import epsilon_cell, figure_cell
 from monai_cadp.studies.illustrations import Illustration, WhichIsWhich
 from monai_cadp.studies.measurements import Releases
@@ -41,6 +41,7 @@ GROUPS = {
         "lie among originals, and of originals that lie among releases.",
     ),
 }
+FURTHER = "What other measurements of this study's configuration have found."
 CURVES = {
     "accuracy_p_o": "accuracy, trained on releases, tested on originals",
     "auc_p_o": "mean AUC over labels, trained on releases, tested on originals",
@@ -103,6 +104,11 @@ def write_report(
         if rows:
             drawn = _curves(variants, beginnings, results["unit"])
             sections.append(Section(title, text=text, rows=rows, pictures=drawn))
+    further = _further(variants)
+    if further:
+        rows = [row for row in (_row(variant, further) for variant in variants) if len(row) > 2]
+        drawn = [Picture(_curve(variants, name, name.replace("_", " "), results["unit"]), name) for name in further]
+        sections.append(Section("Further figures", text=FURTHER, rows=rows, pictures=drawn))
     attacks = attack_table(variants, results["people_are_known"])
     if attacks is not None:
         sections.append(replace(attacks, pictures=_curves(variants, ("linkage", "reidentification"), results["unit"])))
@@ -171,6 +177,13 @@ def _network(network: Mapping[str, Any]) -> Section:
     line = {"validation": [Point(epoch + 1, value) for epoch, value in enumerate(bits)]}
     drawn = Picture(curves(line, "epoch", "bits per dimension"), "Training of the network.")
     return Section("The network", text=f"{size}.", pictures=[drawn])
+
+
+def _further(variants: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the names of figures that belong to no other section."""
+    known = sum((beginnings for beginnings, _ in GROUPS.values()), ATTACKS)
+    names = dict.fromkeys(name for variant in variants for name in variant["figures"])
+    return tuple(name for name in names if not name.startswith(known))
 
 
 def _row(variant: Mapping[str, Any], beginnings: tuple[str, ...]) -> dict[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
+from monai_cadp.certificate.derivation import DERIVATIONS
 from monai_cadp.privacy import (
     AttributeResponse,
     GaussianMechanism,
@@ -220,6 +222,12 @@ def test_the_schema_takes_cards_from_before_mechanisms_stated_their_integers(mec
         jsonschema.validate(document.to_dict(), schema)
         assert PrivacyGuarantee.from_json(document.to_json()) == document
     assert compose([now, now]).without_derived() == compose([before, before])
+
+
+def test_the_schema_names_every_mechanism_whose_epsilon_a_verifier_can_derive():
+    schema = json.loads((Path(__file__).parents[2] / "docs" / "privacy_guarantee.schema.json").read_text())
+    named = re.findall(r"\w+", schema["properties"]["mechanism"]["description"].removesuffix("."))
+    assert set(named) - {"or"} == {*DERIVATIONS, "shuffle"}
 
 
 def test_the_schema_of_older_versions_takes_their_documents_still():

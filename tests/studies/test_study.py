@@ -176,6 +176,18 @@ def test_another_measurement_measures_all_variants_with_the_same_network(tmp_pat
     assert "pixel_cosine" in named(tmp_path)["prior only"]["figures"]
 
 
+def brightness(releases, seed):
+    shown = releases.test_released
+    return {} if shown is None else {"mean_brightness": float(shown.mean())}
+
+
+def test_a_figure_that_belongs_to_no_section_is_on_the_page_all_the_same(tmp_path, results):
+    small_study(tmp_path, Counted(), measurements=[ContentKept(), brightness]).run()
+    page = (tmp_path / "report.html").read_text()
+    assert "Further figures" in page and "mean_brightness" in page and "mean brightness" in page
+    assert "Further figures" not in (results / "report.html").read_text()
+
+
 def test_seeds_are_children_of_their_own(tmp_path):
     counted = Counted()
     small_study(tmp_path, counted, methods=[], seeds=(0, 1)).run()
