@@ -20,7 +20,7 @@ __all__ = ["SumLattice", "poisson_batch"]
 LEVELS = 3, 4, 5
 LEAST_BOUND, LARGEST_BOUND = 2**10, math.isqrt(2**53 - 1)
 # Copies in 64 bits that stay in the cache.
-NUMBERS_AT_ONCE = 2**18
+NUMBERS_AT_ONCE = 2**19
 
 
 def poisson_batch(count: int, sampling_rate: float, generator: torch.Generator | None = None) -> Tensor:
