@@ -198,6 +198,7 @@ def test_an_option_without_the_one_that_it_needs_is_refused(files):
         assert f"'{name}' was given without {' or '.join(map(repr, ensure_tuple(other)))}" in said
 
 
+@pytest.mark.slow
 @everywhere
 def test_a_mistyped_option_is_refused_and_the_nearest_one_named(files):
     for name in some(options_of(files), files):

@@ -265,6 +265,7 @@ def test_a_basis_is_fitted_where_the_network_is(second):
     assert_same(weights(found), weights(expected))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mechanism", "content"),
     [

@@ -64,6 +64,7 @@ print(*(statistics.median(seconds(name) for _ in range(5)) for name in sys.argv[
 """
 
 
+@pytest.mark.slow
 def test_importing_the_package_takes_at_most_a_fifth_of_a_second_more_than_torch(tmp_path):
     slow = "import time\nend = time.process_time() + 0.25\nwhile time.process_time() < end:\n    pass\n"
     (tmp_path / "slow_package.py").write_text(slow)

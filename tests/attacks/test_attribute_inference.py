@@ -66,6 +66,7 @@ def test_a_release_of_the_class_that_also_leaks_one_pixel_is_caught():
     assert attack(leaking, LEANS).gain.low > 0.1
 
 
+@pytest.mark.slow
 def test_a_number_is_told_by_its_r2():
     told, control = attack(mosaic, SLANT), attack(someone_else, SLANT)
     assert told.figure == control.figure == "r2"

@@ -105,6 +105,7 @@ def test_intervals_are_those_of_people_and_not_of_images():
     assert (many.value, many.low, many.high) == (few.value, pytest.approx(few.low), pytest.approx(few.high))
 
 
+@pytest.mark.slow
 def test_a_network_learns_from_people_with_several_pairs():
     others = torch.arange(30).repeat_interleave(3)
     learnt, shown = films(PEOPLE, 1), films(others, 2)

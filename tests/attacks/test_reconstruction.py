@@ -88,6 +88,7 @@ def test_the_candidates_are_different_people():
     assert nearest_candidate(near, near + 1, 6, epsilon=math.inf).success.value == pytest.approx(1 / 6)
 
 
+@pytest.mark.slow
 def test_randomized_response_reaches_the_limit_and_less_of_it_is_caught():
     """The limit is sharp. 4000 groups of four different people; an interval of five standard deviations around it."""
     people = torch.arange(16_000) % 4

@@ -97,6 +97,7 @@ def test_what_a_public_class_tells_is_no_reidentification():
     assert (across.guess_at_1, within.guess_at_1) == pytest.approx((1 / 80, 1 / 40))
 
 
+@pytest.mark.slow
 def test_where_there_is_nothing_to_find_the_interval_includes_guessing_as_often_as_it_says():
     """200 galleries that have nothing to do with their probes; 95 % intervals that miss more than 1 in 8 are wrong."""
     generator = torch.Generator().manual_seed(0)

@@ -40,6 +40,7 @@ def report():
     return audit_shipped(400, 20, failure_rate=1e-3, epsilons=(), controls=[control])
 
 
+@pytest.mark.slow
 def test_the_report_is_plain_data(report):
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 

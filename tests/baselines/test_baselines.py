@@ -52,6 +52,7 @@ def audited(release):
     return epsilon_lower_bound(hits, count, false, count)
 
 
+@pytest.mark.slow
 def test_noise_on_pixels_keeps_its_promise_and_a_control_with_the_noise_of_one_pixel_does_not():
     assert audited(PixelNoise(1.0)) <= 1.0
 

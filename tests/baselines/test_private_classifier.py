@@ -54,6 +54,7 @@ def test_the_guarantee_is_what_dp_accounting_says_about_its_own_parameters():
     assert "number of images" in guarantee.explain()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [24, 2])
 def test_the_noise_on_the_weights_has_the_deviation_of_the_guarantee_whatever_the_size_of_the_batch(batch_size):
     """From one seed two runs differ by their noise, and hardly by clipped gradients; wrong with probability 1e-6."""
@@ -95,6 +96,7 @@ def test_otherwise_two_runs_differ_whatever_the_seed_of_torch_which_is_left_alon
     assert not torch.equal(*runs)
 
 
+@pytest.mark.slow
 def test_digits_are_learned():
     digits, test = (
         (torch.stack([item["image"] for item in split]), torch.stack([item["label"] for item in split]))
@@ -106,6 +108,7 @@ def test_digits_are_learned():
     assert not model.training and classifier_accuracy(model, *test) > 0.6
 
 
+@pytest.mark.slow
 def test_empty_batches_are_steps_like_others():
     model = train(*few(), batch_size=1)
     assert model.guarantee.parameters["steps"] == 24 and weights(model).isfinite().all()

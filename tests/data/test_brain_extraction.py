@@ -102,6 +102,7 @@ def cohort_brain():
     return BrainCohort(3, 1, spatial_shape=(48, 60, 48), spacing=3.6)[0]["image"][0].numpy(), 3.6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "match"),
     [

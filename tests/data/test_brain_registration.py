@@ -26,6 +26,7 @@ def brain(tilt=0.0, size=(1.0, 1.0, 1.0), shift=(0.0, 0.0, 0.0), invert=False):
     return np.where(mask, 1.05 - voxels if invert else voxels, 0), mask, PublicGrid(SHAPE, SPACING, shift).affine
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "moved",
     [
@@ -56,11 +57,13 @@ def test_a_step_to_the_worse_is_not_kept(monkeypatch):
     assert register_brain(*settled, spacing=4.8).dice >= start - 0.02
 
 
+@pytest.mark.slow
 def test_the_same_scan_gives_the_same_bits():
     one, other = (register_brain(*brain(tilt=10.0), spacing=4.8).on_grid(GRID) for _ in range(2))
     assert np.array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_contrast_and_stretch_are_told():
     t1, t2 = (register_brain(*brain(invert=invert), spacing=4.8) for invert in (False, True))
     assert t1.white_to_gray > T1_CONTRAST > 1 > t2.white_to_gray

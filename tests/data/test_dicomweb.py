@@ -512,6 +512,7 @@ def in_the_mask(change):
     return changed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -548,6 +549,7 @@ def test_a_segmentation_that_is_not_one_of_a_release_is_refused_and_nothing_is_s
     assert not asked
 
 
+@pytest.mark.slow
 def test_a_segmentation_of_which_one_byte_was_changed_is_refused(tmp_path, refused):
     folder = release(tmp_path / "released", (2, 4, 4, 2), 1, num_mask_classes=2)
     path = folder / "labels" / "0001.dcm"

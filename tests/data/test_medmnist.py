@@ -123,6 +123,7 @@ def test_pickled_objects_are_never_loaded(tmp_path):
         NpzImages(tmp_path / "a.npz")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [None, b"", b"no archive", "truncated"])
 def test_a_missing_or_damaged_file_is_refused_without_its_name(tmp_path, content):
     path = tmp_path / f"{CANARY}.npz"

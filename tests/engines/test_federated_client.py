@@ -96,6 +96,7 @@ def test_a_network_learns_from_two_sites_and_only_weights_travel(sites):
     assert clients[0].guarantee() is None
 
 
+@pytest.mark.slow
 def test_each_site_states_what_it_has_spent_in_all_rounds(sites):
     private = {"moments": None, "batch_size": 100, "epsilon": 4.0, "delta": 1e-4}
     clients = [client(sites, site, "train_dp", **private) for site in range(2)]

@@ -44,6 +44,7 @@ def bits_of_parts(network):
     return [evaluator.state.metrics[f"bits_of_part_{part}"] for part in range(network.num_parts)]
 
 
+@pytest.mark.slow
 def test_every_part_learns():
     network = small_network()
     engine = trainer(network, epochs=30)
@@ -97,6 +98,7 @@ def test_the_loss_is_that_of_the_flows():
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_samples_vary_like_the_images_and_not_like_the_augmented_ones(tmp_path):
     plain = smooth_images(64)
     augmented = [{**item, "image": 3 * item["image"] + 1} for item in plain]

@@ -146,6 +146,7 @@ def test_what_private_training_cannot_have_is_refused(option, refused):
         trainer(**option)
 
 
+@pytest.mark.slow
 def test_published_budgets_are_those_of_one_person_more_or_less():
     training = trainer(add_or_remove_one=True)
     training.run()
@@ -279,6 +280,7 @@ def test_a_training_that_was_killed_goes_on_and_spends_what_one_that_was_not_doe
     assert torch.load(tmp_path / "guarantee.pt") == uninterrupted.guarantee
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_with_its_own_noise_only(tmp_path, refused):
     training = trainer().attach_all([TrainingCheckpoint(tmp_path / "last.pt")])
     training.run()

@@ -112,6 +112,7 @@ def test_a_direction_without_variance_in_a_class_keeps_a_twentieth_of_the_pooled
     assert float(deviations.min()) == pytest.approx((0.05 * 0.5) ** 0.5, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.2, 0.8])
 def test_the_mean_has_the_noise_of_its_share_of_the_budget(share):
     """Its deviation over 300 fits of 3 numbers is known to 2.4 %; a sixth of it is seven times that.

@@ -59,6 +59,7 @@ def test_a_run_that_was_left_normally_is_finished(new_run, store):
     assert kept.info.status == "FINISHED" and kept.data.params == {"epsilon": "4.0"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
 def test_a_run_that_was_left_by_an_exception_failed_and_the_exception_passes(new_run, store, error):
     with pytest.raises(error), new_run() as run:

@@ -49,6 +49,7 @@ def test_features_look_at_every_volume_by_itself_and_are_finite():
     assert FEATURES(volumes).isfinite().all()
 
 
+@pytest.mark.slow
 def test_two_scans_of_a_patient_have_nearly_the_same_features():
     cohort = BrainCohort(seed=0, num_patients=30, num_scans=2)
     features = BrainFeatures(cohort.spacing)(

@@ -25,6 +25,7 @@ def boxes(count, seed, spatial=(20, 18)):
     return images, masks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("spatial", "count"), [((20, 18), 64), ((12, 13, 10), 32)])
 def test_masks_are_learnt_in_two_and_three_dimensions(spatial, count):
     model = train_segmentation(*boxes(count, 0, spatial), 3, epochs=20, batch_size=8, learning_rate=5e-3)

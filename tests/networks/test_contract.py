@@ -178,6 +178,7 @@ def test_encode_is_the_inverse_of_decode(network, case):
     assert (network.encode(network.decode(z, condition), condition)[0] - z).abs().max() < 1e-3
 
 
+@pytest.mark.slow
 def test_the_log_determinant_is_that_of_the_jacobian(network, case):
     x, condition = case.batch(2, seed=4)
 

@@ -133,6 +133,7 @@ def test_the_inverse_does_not_know_of_the_edges_and_the_record_does(network):
     assert ("calibration", "public") in {(event["kind"], event["protection"]) for event in network.training_events}
 
 
+@pytest.mark.slow
 def test_calibrated_twice_is_calibrated_once(network):
     calibrate_edges(network, lambda: [(striped(), None)])
     once = network.local_filter.gains.clone()

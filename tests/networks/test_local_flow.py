@@ -41,6 +41,7 @@ def test_a_new_spline_is_the_identity():
     assert (y - x).abs().max() < 1e-4 and log_det.abs().max() < 1e-3
 
 
+@pytest.mark.slow
 def test_splines_rise_everywhere_and_their_slopes_are_those_of_the_curves(field):
     places = torch.linspace(-45, 45, 20001, dtype=torch.float64)
     x = places[:, None, None, None].expand(-1, 2, 3, 4)
@@ -152,6 +153,7 @@ def trained():
     return inn, x
 
 
+@pytest.mark.slow
 def test_the_subspace_behind_the_local_flow_is_made_white_and_unseen_images_become_likelier(trained):
     inn, x = trained
     again = copy.deepcopy(inn)

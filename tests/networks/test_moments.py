@@ -148,6 +148,7 @@ def test_no_data_are_refused(refused):
         fit_moments(ConditionalINN((), 6), lambda: [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_checkpoint_holds_a_factor_and_its_reader_the_inverse(threads):
     """With several threads, and sizes as large as these, some libraries get inverses by LU wrong."""

@@ -243,6 +243,7 @@ def test_more_right_guesses_than_guesses_are_refused(refused, counts, message):
         one_run_epsilon_lower_bound(*counts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [1.0, 0.5])
 def test_counts_of_a_training_show_its_epsilon_and_that_of_a_control_of_half_the_noise_exceeds_it(factor):
     """One Gaussian sum, whose best rates are known."""
@@ -258,6 +259,7 @@ def test_counts_that_say_nothing_bound_nothing():
     assert training_epsilon_lower_bound(500, 1000, 500, 1000, [NoisySums(2.0)], 1e-5) == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hits", [(9_950, 8_000), (2_000, 50), (9_000, 1_000)])
 def test_it_does_not_matter_which_kind_of_canary_is_called_the_first(hits):
     """Two kinds that could replace each other: exchanging them, and guesses with them, says the same."""

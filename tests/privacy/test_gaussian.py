@@ -37,11 +37,13 @@ def law_p_value(mechanism: GaussianMechanism, entry: float) -> float:
     return stats.kstest(noise.numpy(), "norm").pvalue
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", [0.0, 0.03, 1e30, -5.0])
 def test_noise_has_the_published_deviation_for_twice_the_bound(entry):
     assert law_p_value(GaussianMechanism(EPSILON, DELTA, BOUND), entry) > ALPHA
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [0.9, 0.5], ids=["sigma x 0.9", "C in place of 2 C"])
 def test_a_control_with_less_noise_is_found_out(factor):
     assert law_p_value(with_noise(factor), 0.0) < ALPHA

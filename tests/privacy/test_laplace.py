@@ -35,11 +35,13 @@ def law_p_value(mechanism: LaplaceMechanism, entry: float) -> float:
     return stats.kstest(noise.numpy(), "laplace").pvalue
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", [0.0, 1e30, -5.0])
 def test_noise_has_the_scale_of_twice_the_bound_over_epsilon(entry):
     assert law_p_value(LaplaceMechanism(EPSILON, BOUND), entry) > ALPHA
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [0.9, 0.5], ids=["scale x 0.9", "C in place of 2 C"])
 def test_a_control_with_less_noise_is_found_out(factor):
     assert law_p_value(with_noise(factor), 0.0) < ALPHA

@@ -187,6 +187,7 @@ def test_a_double_that_float32_cannot_hold_counts_as_infinite():
     assert torch.equal(Recorder()(torch.tensor([[1e300, 1.0]], dtype=torch.float64)), torch.tensor([[0.0, 1.0]]))
 
 
+@pytest.mark.slow
 def test_importing_the_package_imports_no_heavy_library_and_no_other_package_of_this_project():
     code = (
         "import sys, monai_cadp.privacy\n"

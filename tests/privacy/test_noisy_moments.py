@@ -72,6 +72,7 @@ def is_noise_of(deviation, diagonal, above):
     ) and abs(float((diagonal * above).mean())) < 5 * deviation**2 / math.sqrt(above.numel())
 
 
+@pytest.mark.slow
 def test_noise_has_the_stated_deviation_in_every_coordinate_of_the_frobenius_norm_and_controls_are_rejected():
     found = torch.stack([noisy_second_moments(torch.zeros(1, 3), torch.zeros(1).long(), 3, 5.0) for _ in range(2667)])
     assert torch.equal(found, found.transpose(2, 3))

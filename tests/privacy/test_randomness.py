@@ -170,6 +170,7 @@ def test_lattice_noise_saturates_and_never_wraps():
         assert int(noisy.min()) > 2**62
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("draw", "law"),
     [

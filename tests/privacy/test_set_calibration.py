@@ -14,6 +14,7 @@ from monai_cadp.privacy.set_calibration import expected_fidelity, fit_to_set
 from monai_cadp.privacy.shuffling import Subset, shuffled_epsilon
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("set_epsilon", "num"), [(1.0, 1_000), (0.5, 1_000), (1.0, 10_000), (1.0, 100), (0.2, 50)])
 def test_the_set_has_the_epsilon_that_was_asked_for_and_hardly_less(set_epsilon, num):
     epsilon, size = fit_to_set(set_epsilon, num, 1e-6)

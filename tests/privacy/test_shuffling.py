@@ -130,6 +130,7 @@ def test_a_game_wins_what_is_said_to_be_attained_and_not_more_than_the_bound():
     assert gained - error > shuffled_delta(epsilon, local, num * 3 // 2, subset)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=20)
 @given(
     st.floats(0.05, 6.0),

@@ -10,6 +10,7 @@ import pytest
 from monai_cadp.privacy.shuffling import Subset, attained_epsilon, shuffled_delta, shuffled_epsilon
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("epsilon", "num", "delta"),
     [(0.5, 1_000, 1e-5), (2.0, 5_000, 1e-6), (4.0, 10_000, 1e-6), (2.0, 10_000, 1e-30), (1.0, 6_000, 1e-100)],

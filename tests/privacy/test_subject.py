@@ -165,6 +165,7 @@ CHANGES = (
 )
 
 
+@pytest.mark.slow
 def test_every_place_agrees_on_who_is_one_person_in_100000_random_pairs():
     rng = random.Random(0)
     ids = [text for _ in range(NUM_PAIRS) for text in typed(rng)]

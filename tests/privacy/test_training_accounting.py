@@ -22,6 +22,7 @@ def accounted(multiplier, rate, steps, delta, relation):
     return accountant.compose(dp_accounting.SelfComposedDpEvent(event, steps)).get_epsilon(delta)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", RUNS, ids=str)
 def test_epsilon_is_that_of_the_accountant_and_never_below(run):
     for other, relation in ((False, "REPLACE_ONE"), (True, "ADD_OR_REMOVE_ONE")):
@@ -64,6 +65,7 @@ def test_one_step_gives_away_exactly_what_opposite_gradients_do():
     assert given_away(epsilon) <= delta < given_away(epsilon - 0.001)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epsilon", [0.1, 1.0, 8.0])
 def test_the_noise_is_enough_and_a_thousandth_less_is_not(epsilon):
     multiplier = noise_multiplier_for(epsilon, 1e-5, sampling_rate=0.04, steps=200)
@@ -96,6 +98,7 @@ def test_an_epsilon_that_hardly_needs_noise_gets_the_least_that_is_accounted_for
     assert sgd_epsilon(multiplier, 0.04, 20, 1e-5) <= 5_000.0
 
 
+@pytest.mark.slow
 def test_too_small_an_epsilon_is_refused(refused):
     with refused(ValueError, "too much noise"):
         noise_multiplier_for(1e-9, 1e-10, 1.0, 1000)

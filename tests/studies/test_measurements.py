@@ -78,6 +78,7 @@ def test_a_classifier_that_is_itself_what_is_released_is_judged_on_originals():
     assert figures.keys() == {"accuracy_p_o"} and figures["accuracy_p_o"].value < 0.5
 
 
+@pytest.mark.slow
 def test_a_classifier_learns_the_class_from_strangers_of_the_class():
     figures = ClassifierUtility(10, epochs=30)(STRANGERS, 0)
     assert figures["accuracy_p_o"].low > 0.85

@@ -46,6 +46,7 @@ def test_of_originals_there_is_the_ceiling_alone():
     assert found.keys() == {"dice_p_o"} and found["dice_p_o"].low > 0.8
 
 
+@pytest.mark.slow
 def test_releases_whose_masks_are_those_of_others_teach_nothing_and_cannot_be_segmented():
     found = figures(with_other_masks(TRAIN), with_other_masks(TEST))
     assert found["dice_p_o"].high < 0.5 and found["dice_o_p"].high < 0.5

@@ -75,6 +75,7 @@ def epoch(loader):
     return torch.stack([found[index] for index in range(len(found))])
 
 
+@pytest.mark.slow
 def test_ten_epochs_with_four_workers_spend_every_budget_once(privatizer, ledger, items):
     loader = DataLoader(Dataset(items, pipeline(privatizer, ledger)), batch_size=5, shuffle=True, num_workers=4)
     first = epoch(loader)
