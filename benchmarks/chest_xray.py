@@ -134,19 +134,24 @@ def utility(
 
 @torch.no_grad()
 def membership_auc(
-    network: ConditionalINN, members: tuple[Tensor, Tensor], others: tuple[Tensor, Tensor]
+    network: ConditionalINN, members: tuple[Tensor, Tensor, np.ndarray], others: tuple[Tensor, Tensor, np.ndarray]
 ) -> dict[str, dict[str, object]]:
-    """Return how well likelihoods tell films of the training from others: of the whole image, and of every part."""
+    """Return how well likelihoods tell films of the training from others: of the whole image, and of every part.
+
+    Patients are drawn again with all their films for intervals.
+    """
     scores: list[Tensor] = []
-    for images, labels in (members, others):
+    for images, labels, _ in (members, others):
         noisy = GaussianNoise(NOISE)(images, generator=torch.Generator().manual_seed(0))
         batches = zip(noisy.split(BATCH_SIZE), labels.split(BATCH_SIZE), strict=True)
         parts = [torch.stack(network.part_log_probs(x, y)[: network.num_flows]) for x, y in tqdm(batches, "membership")]
         scores.append(torch.cat(parts, dim=1))
-    found = {"the whole film": membership(*(score.sum(0) for score in scores), num_bootstraps=500)}
+    people = torch.as_tensor(members[2]), torch.as_tensor(others[2])
+    resampled: dict[str, Any] = {"people": people, "num_bootstraps": 500}
+    found = {"the whole film": membership(*(score.sum(0) for score in scores), **resampled)}
     for part, (member, other) in enumerate(zip(*scores, strict=True)):
         name = f"level to {network.coarse_shape[1] * 2**part} pixels" if part else "coarse image"
-        found[name] = membership(member, other, num_bootstraps=500)
+        found[name] = membership(member, other, **resampled)
     return {name: result.auc.to_dict(3) for name, result in found.items()}
 
 
@@ -195,7 +200,7 @@ def main() -> None:
 
     model = load_model(options.checkpoint)
     model.network.eval()
-    train, train_labels, _ = load(options.data, "train")
+    train, train_labels, train_patients = load(options.data, "train")
     films, labels, patients = load(options.data, "val", "test")
     generator = torch.Generator().manual_seed(0)
     if options.films is not None:
@@ -254,7 +259,9 @@ def main() -> None:
                 nearest(released["prior only"], train) / nearest(films, train), 3
             )
         },
-        "membership_auc_by_likelihood": membership_auc(model.network, (train, train_labels), (films, labels)),
+        "membership_auc_by_likelihood": membership_auc(
+            model.network, (train, train_labels, train_patients), (films, labels, patients)
+        ),
         "prior_samples": {
             "number": len(raw),
             "finite": bool(raw.isfinite().all()),

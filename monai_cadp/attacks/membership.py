@@ -31,7 +31,14 @@ class MembershipResult(NamedTuple):
     tpr_at_01_percent: Estimate
 
 
-def membership(members: Tensor, others: Tensor, *, num_bootstraps: int = 1000, seed: int = 0) -> MembershipResult:
+def membership(
+    members: Tensor,
+    others: Tensor,
+    *,
+    people: tuple[Tensor, Tensor] | None = None,
+    num_bootstraps: int = 1000,
+    seed: int = 0,
+) -> MembershipResult:
     """Return how well scores tell members from others.
 
     As a control, give one half of the members in the place of the others: an attack that tells members from members
@@ -41,14 +48,16 @@ def membership(members: Tensor, others: Tensor, *, num_bootstraps: int = 1000, s
         members: scores (n,) of images in the training set, larger for what the attacker takes for a member, such as log
             likelihoods or :func:`likelihood_ratio_scores`.
         others: scores (m,) of images that were not, from the same population.
-        num_bootstraps: how often images are drawn again for the intervals.
+        people: whose each image is, (n,) and (m,), as numbers; None for images of as many people. Nobody is among
+            members and others.
+        num_bootstraps: how often people are drawn again for the intervals, each with all their images.
         seed: of the drawing.
 
     Returns:
         The figures with their intervals.
 
     Raises:
-        ValueError: if there are no scores, or one is NaN.
+        ValueError: if there are no scores, one is NaN, or somebody is among members and others.
 
     References:
         Yeom, Giacomelli, Fredrikson, Jha: Privacy risk in machine learning, CSF 2018 (scores that are likelihoods).
@@ -70,12 +79,17 @@ def membership(members: Tensor, others: Tensor, *, num_bootstraps: int = 1000, s
     if scores.isnan().any():
         raise ValueError("A score is NaN; expected numbers, larger for what is taken for a member.")
     is_member = torch.arange(len(scores)) < len(members)
+    owner = None
+    if people is not None:
+        if set(people[0].tolist()) & set(people[1].tolist()):
+            raise ValueError("Somebody has images among members and among others; expected each in one of the two.")
+        owner = torch.cat([of.cpu() for of in people])
 
     def estimate(figure: Callable[[Tensor, Tensor], float]) -> Estimate:
         def of(drawn: Tensor) -> float:
             return figure(scores[drawn][is_member[drawn]], scores[drawn][~is_member[drawn]])
 
-        return bootstrap(of, len(scores), num_bootstraps=num_bootstraps, seed=seed)
+        return bootstrap(of, len(scores), people=owner, num_bootstraps=num_bootstraps, seed=seed)
 
     return MembershipResult(
         estimate(auc),

@@ -36,6 +36,7 @@ def perceptual_similarity(
     features: Callable[[Tensor], Tensor],
     labels: Tensor | None = None,
     *,
+    people: Tensor | None = None,
     num_bootstraps: int = 1000,
     seed: int = 0,
 ) -> PerceptualSimilarity:
@@ -49,7 +50,8 @@ def perceptual_similarity(
         releases: of the originals, in the same order.
         features: images (B, C, \*spatial) to (B, k), such as ``train_classifier(...)[:-1]``.
         labels: classes (n,), two originals or more in each; None for one class.
-        num_bootstraps: how often originals are drawn again for the intervals.
+        people: whose each original is (n,), as numbers, for the intervals; None for originals of n people.
+        num_bootstraps: how often people are drawn again for the intervals, each with all their originals.
         seed: of the drawing.
 
     Returns:
@@ -84,7 +86,7 @@ def perceptual_similarity(
     pairs = (a * b).sum(1)
     sums = b.new_zeros(len(counts), b.shape[1]).index_add_(0, groups, b)
     shuffled = ((a * sums[groups]).sum(1) - pairs) / (counts[groups] - 1)
-    resampled: dict[str, Any] = {"num_bootstraps": num_bootstraps, "seed": seed}
+    resampled: dict[str, Any] = {"people": people, "num_bootstraps": num_bootstraps, "seed": seed}
     return PerceptualSimilarity(*(bootstrap_mean(of, **resampled) for of in (pairs, shuffled, pairs - shuffled)))
 
 

@@ -128,7 +128,7 @@ class ClassifierUtility(LearnedMeasurement):
         settings = self._settings(train)
         if releases.variant.classifier is not None:
             released = releases.variant.classifier(train.x, train.y, seed)
-            return lambda part: {f"{settings.measure}_p_o": settings.test(released, *part.test)}
+            return lambda part: {f"{settings.measure}_p_o": settings.test(released, *part.test, part.test_people)}
         model = settings.of_releases(releases, seed)
         if model is None:
             return lambda part: {}
@@ -187,7 +187,8 @@ class ContentKept(LearnedMeasurement):
         def mean(drawn: Tensor) -> float:
             return float(within_class_correlation(one[drawn], other[drawn], groups[drawn]).mean())
 
-        mean_kept = bootstrap(mean, len(one), num_bootstraps=200, seed=seed)
+        people = None if releases.test_people is None else releases.test_people[members]
+        mean_kept = bootstrap(mean, len(one), people=people, num_bootstraps=200, seed=seed)
         return {**{f"kept_{name}": value for name, value in named}, "kept_mean": mean_kept, **cosine}
 
 
@@ -217,9 +218,10 @@ class Realism(LearnedMeasurement):
         sets = releases.train.x[: self.num_images], releases.test_released[: self.num_images]
         with torch.no_grad():
             one, other = (torch.cat([features(part) for part in x.split(256)]) for x in sets)
+        people = None if releases.test_people is None else releases.test_people[: self.num_images]
         figures: Figures = {
             "frechet_distance": frechet_distance(one, other),
-            "precision": bootstrap_mean(lies_among(other, one)),
+            "precision": bootstrap_mean(lies_among(other, one), people=people),
             "recall": float(lies_among(one, other).float().mean()),
         }
         groups = public_groups(releases)[1][: self.num_images]
@@ -227,7 +229,12 @@ class Realism(LearnedMeasurement):
         if len(members) == 0:
             return figures
         alike = perceptual_similarity(
-            releases.test.x[members], releases.test_released[members], features, groups[members], seed=seed
+            releases.test.x[members],
+            releases.test_released[members],
+            features,
+            groups[members],
+            people=None if people is None else people[members],
+            seed=seed,
         )
         return figures | {"perceptual_similarity_above_class": alike.above}
 
@@ -264,11 +271,11 @@ def in_groups_of(groups: Tensor, size: int) -> Tensor:
     return (groups.bincount()[groups] >= size).nonzero()[:, 0]
 
 
-def _accuracy(model: nn.Module, x: Tensor, y: Tensor) -> Estimate:
-    return bootstrap_mean(classifier_logits(model, x).argmax(1) == y)
+def _accuracy(model: nn.Module, x: Tensor, y: Tensor, people: Tensor | None) -> Estimate:
+    return bootstrap_mean(classifier_logits(model, x).argmax(1) == y, people=people)
 
 
-def _mean_auc(model: nn.Module, x: Tensor, y: Tensor) -> Estimate:
+def _mean_auc(model: nn.Module, x: Tensor, y: Tensor, people: Tensor | None) -> Estimate:
     scores = classifier_logits(model, x)
     value = mean_auc(scores, y)
 
@@ -276,4 +283,4 @@ def _mean_auc(model: nn.Module, x: Tensor, y: Tensor) -> Estimate:
         # Images of equal labels, which a draw of few may be, tell nothing.
         return 0.5 if bool((y[drawn] == y[drawn[0]]).all()) else mean_auc(scores[drawn], y[drawn])
 
-    return bootstrap(area, len(y), num_bootstraps=200)._replace(value=value)
+    return bootstrap(area, len(y), people=people, num_bootstraps=200)._replace(value=value)

@@ -49,7 +49,13 @@ class NetworkMembership:
         self.num_shadow_pairs = num_shadow_pairs
 
     def __call__(
-        self, trained: InvertibleNetwork, training: NetworkTraining, train: Split, test: Split, quick: bool = False
+        self,
+        trained: InvertibleNetwork,
+        training: NetworkTraining,
+        train: Split,
+        test: Split,
+        quick: bool = False,
+        people: tuple[Tensor | None, Tensor | None] = (None, None),
     ) -> list[dict[str, Any]]:
         """Return one row of figures for every network and attack, and for the control.
 
@@ -59,22 +65,31 @@ class NetworkMembership:
             train: its training images.
             test: images that it has not seen.
             quick: whether a few epochs are enough.
+            people: whose each training image and each test image is, as numbers, for intervals over people; None for
+                images of as many people. Nobody is in both.
         """
         members, others = (_scores(trained, split, self.num_images) for split in (train, test))
-        half = len(members) // 2
+        member_people, other_people = _numbered(people, (len(train.x), len(test.x)))
+        owners = member_people[: len(members)], other_people[: len(others)]
+        # Of the members' people one half, with all their images.
+        known = owners[0].unique(return_inverse=True)[1]
+        first = known < (int(known.max()) + 1) // 2
         count = min(self.num_overfitted, len(train.x), len(test.x))
+        of_few = member_people[:count], other_people[:count]
         # The first half are members of the overfitted network.
-        people = Split(*(torch.cat([one[:count], other[:count]]) for one, other in zip(train, test, strict=True)))
+        attacked = Split(*(torch.cat([one[:count], other[:count]]) for one, other in zip(train, test, strict=True)))
         likelihoods, ratios = self._overfitted(
-            training, people, min(self.epochs, QUICK_EPOCHS) if quick else self.epochs
+            training, attacked, min(self.epochs, QUICK_EPOCHS) if quick else self.epochs
         )
         rows = [
-            ("the study's network", "likelihood", members, others),
-            ("control: members from members", "likelihood", members[:half], members[half:]),
-            (OVERFITTED, "likelihood", *likelihoods.split(count)),
-            (OVERFITTED, "likelihood ratio, with shadow networks", *ratios.split(count)),
+            ("the study's network", "likelihood", (members, others), owners),
+            (OVERFITTED, "likelihood", likelihoods.split(count), of_few),
+            (OVERFITTED, "likelihood ratio, with shadow networks", ratios.split(count), of_few),
         ]
-        return [{"network": name, "attack": attack, **_figures(*scores)} for name, attack, *scores in rows]
+        if bool(first.any()):
+            halves = (members[first], members[~first]), (owners[0][first], owners[0][~first])
+            rows.insert(1, ("control: members from members", "likelihood", *halves))
+        return [{"network": name, "attack": attack, **_figures(scores, of)} for name, attack, scores, of in rows]
 
     def _overfitted(self, training: NetworkTraining, people: Split, epochs: int) -> tuple[Tensor, Tensor]:
         """Return likelihoods and likelihood ratios of all people under a network of the first half of them."""
@@ -113,6 +128,14 @@ def _scores(network: InvertibleNetwork, split: Split, count: int | None = None) 
     return torch.cat([network.log_prob(x, y) for x, y in parts]).cpu()
 
 
-def _figures(members: Tensor, others: Tensor) -> dict[str, Any]:
-    result = membership(members, others, num_bootstraps=200)
+def _numbered(people: tuple[Tensor | None, Tensor | None], counts: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return whose each training image and each test image is, by numbers that come in one of the two only."""
+    members, others = (
+        torch.arange(count) if of is None else of.cpu() for of, count in zip(people, counts, strict=True)
+    )
+    return members, others + int(members.max()) + 1
+
+
+def _figures(scores: tuple[Tensor, Tensor], people: tuple[Tensor, Tensor]) -> dict[str, Any]:
+    result = membership(*scores, people=people, num_bootstraps=200)
     return {name: estimate.to_dict() for name, estimate in result._asdict().items()}

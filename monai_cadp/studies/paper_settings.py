@@ -26,7 +26,8 @@ class PaperSettings:
     Args:
         measure: what a test measures, the beginning of the names of figures.
         train: makes a model of images (n, ...), their conditions, and a seed.
-        test: returns the figure of a model on images and their conditions.
+        test: returns the figure of a model on images, their conditions, and whose each image is, where that is known:
+            intervals are over people, with all their images.
 
     References:
         Toelle, Koethe, Andre, Meder, Engelhardt: Content-aware differential privacy with conditional invertible neural
@@ -37,7 +38,7 @@ class PaperSettings:
         self,
         measure: str,
         train: Callable[[Tensor, Tensor, int], Any],
-        test: Callable[[Any, Tensor, Tensor], float | Estimate],
+        test: Callable[[Any, Tensor, Tensor, Tensor | None], float | Estimate],
     ) -> None:
         self.measure, self.train, self.test = measure, train, test
         self._of_originals: dict[int, Any] = {}
@@ -55,13 +56,13 @@ class PaperSettings:
 
     def figures(self, model: Any, releases: Releases, seed: int) -> Figures:
         """Return the figures of a model of p/o in every setting, on test images and their releases."""
-        test = releases.test
+        test, people = releases.test, releases.test_people
         assert releases.test_released is not None
-        figures: Figures = {f"{self.measure}_p_o": self.test(model, test.x, test.y)}
+        figures: Figures = {f"{self.measure}_p_o": self.test(model, test.x, test.y, people)}
         if not releases.variant.is_original:
-            figures[f"{self.measure}_p_p"] = self.test(model, releases.test_released, test.y)
+            figures[f"{self.measure}_p_p"] = self.test(model, releases.test_released, test.y, people)
             originals = self.of_originals(releases.train, seed)
-            figures[f"{self.measure}_o_p"] = self.test(originals, releases.test_released, test.y)
+            figures[f"{self.measure}_o_p"] = self.test(originals, releases.test_released, test.y, people)
         return figures
 
     def of_originals(self, train: Split, seed: int) -> Any:

@@ -37,5 +37,5 @@ class RowUtility(LearnedMeasurement):
         """Take the rows to learn from; figures are accuracies, or R2 of a target that is a number."""
         return self._settings(releases, seed)
 
-    def _score(self, learnt: tuple[Tensor, Tensor], x: Tensor, y: Tensor) -> float:
+    def _score(self, learnt: tuple[Tensor, Tensor], x: Tensor, y: Tensor, people: Tensor | None) -> float:
         return row_model_score(*learnt, *self.task.design(x, y), model=self.task.model)

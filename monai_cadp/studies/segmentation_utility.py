@@ -39,6 +39,7 @@ class SegmentationUtility(LearnedMeasurement):
         images, masks = split_masks(joined, self.num_mask_classes)
         return train_segmentation(images, masks, self.num_mask_classes, epochs=self.epochs, seed=seed, progress=True)
 
-    def _dice(self, model: nn.Module, joined: Tensor, y: Tensor) -> Estimate:
+    def _dice(self, model: nn.Module, joined: Tensor, y: Tensor, people: Tensor | None) -> Estimate:
         with torch.no_grad():
-            return bootstrap_mean(segmentation_dice(model, *split_masks(joined, self.num_mask_classes)))
+            dice = segmentation_dice(model, *split_masks(joined, self.num_mask_classes))
+        return bootstrap_mean(dice, people=people)

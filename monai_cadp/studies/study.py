@@ -181,8 +181,8 @@ class Study:
             if self.membership is not None:
                 inn = model.network
                 assert isinstance(self.training, NetworkTraining)
-                attack = partial(self.membership, inn, self.training, train, test, self.quick)
-                key = code_of("membership", self.membership, inn.fingerprint())
+                attack = partial(self.membership, inn, self.training, train, test, self.quick, (people[0], people[1]))
+                key = code_of("membership", self.membership, inn.fingerprint(), code_of(salt, people))
                 results["membership"] = self._stored(runs, key, "membership", attack)
             if self.audit is not None:
                 results["audit"] = [

@@ -167,6 +167,9 @@ def _introduction(results: Mapping[str, Any], public: bool) -> str:
         "are left out. The figures are averages over the test set and are not themselves private; the network learnt "
         "from the training set, and no guarantee covers what it tells of it."
     )
+    of_people, of_anybody = "people, drawn with all their images", f"{unit}s, as if each were of another person"
+    people = of_people if results["people_are_known"] else of_anybody
+    text += f" Brackets hold intervals of 95 % over {people}."
     return text + (" This was a short run: its figures mean nothing." if results["quick"] else "")
 
 

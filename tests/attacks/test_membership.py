@@ -25,6 +25,21 @@ def test_a_few_members_who_are_surely_told_show_at_low_false_positive_rates():
     assert result.auc.value < 0.6 and result.tpr_at_01_percent.value > 0.045
 
 
+def test_the_interval_is_over_people_with_all_their_images():
+    members, others = (torch.repeat_interleave(scores(80, seed, 0.5 * (1 - seed)), 6) for seed in (0, 1))
+    people = torch.arange(80).repeat_interleave(6)
+    known, unknown = (
+        membership(members, others, people=of, num_bootstraps=200).auc for of in ((people, 80 + people), None)
+    )
+    assert known.value == unknown.value and known.high - known.low > 1.5 * (unknown.high - unknown.low)
+
+
+def test_somebody_among_members_and_others_is_refused(refused):
+    people = torch.arange(3), torch.tensor([3, 2, 4])
+    with refused(ValueError, "among members and among others"):
+        membership(torch.zeros(3), torch.ones(3), people=people)
+
+
 def test_at_no_false_positives_the_threshold_is_the_largest_of_the_others():
     result = membership(torch.tensor([3.0, 1.0]), torch.tensor([2.0, 0.0]), num_bootstraps=1)
     assert result.tpr_at_01_percent.value == 0.5 and result.auc.value == 0.75

@@ -103,6 +103,14 @@ class Visits(torch.utils.data.Dataset):
         return item | {"image": item["image"] * (1 - 0.1 * (index % 2)), "subject": f"person {index // 2}"}
 
 
+class WhoseImages:
+    """A membership attack that tells whose images it is given."""
+
+    def __call__(self, trained, training, train, test, quick, people):
+        assert [len(of) for of in people] == [len(train.x), len(test.x)]
+        return [{"network": "the study's network", "people": len(people[1].unique())}]
+
+
 @pytest.mark.slow
 def test_a_study_of_images_that_know_their_people_has_one_table_of_all_attackers(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -114,8 +122,10 @@ def test_a_study_of_images_that_know_their_people_has_one_table_of_all_attackers
         tmp_path,
         [NetworkContent([0.5]), WithoutGuarantee("Gaussian blur", GaussianBlur(0.5))],
         [Linkage(), Reidentification(epochs=2), AttributeInference()],
+        membership=WhoseImages(),
     ).run()
     results = json.loads((tmp_path / "results.json").read_text())
+    assert results["membership"][0]["people"] == len({item["subject"] for item in Visits("test")})
     figures = {variant["method"]: variant["figures"] for variant in results["variants"]}
     for method in ("originals", "Gaussian blur"):
         assert figures[method]["linkage_another_auc"]["interval"][0] > 0.9
@@ -124,7 +134,7 @@ def test_a_study_of_images_that_know_their_people_has_one_table_of_all_attackers
         # Of a hundred people an area deviates by 0.03: a whole interval lies so far above in one run of 1e6.
         assert len(aucs) == 6 and all(figure["interval"][0] < limit + 0.1 for figure in aucs)
     text = page.read_text()
-    assert text.count("What attackers get") == 1 and "over people, drawn with all their images" in text
+    assert text.count("What attackers get") == 1 and text.count("over people, drawn with all their images") == 2
     headings = re.findall(r"<th>(.*?)</th>", text)
     for column in (
         "linkage, AUC",

@@ -158,6 +158,32 @@ def test_intervals_are_wider_where_images_are_of_fewer_people():
     assert width(test._replace(test_people=torch.arange(40).repeat_interleave(5))) > 1.5 * width(test)
 
 
+@pytest.mark.parametrize(
+    ("measurement", "several", "figure"),
+    [
+        (ClassifierUtility(10, epochs=10), False, "accuracy_p_o"),
+        (ClassifierUtility(10, epochs=10), False, "accuracy_o_p"),
+        (ClassifierUtility(3, epochs=10), True, "auc_p_p"),
+        (ContentKept(first_feature_pair), False, "kept_mean"),
+        (Realism(ClassifierUtility(10, epochs=10)), False, "precision"),
+        (Realism(ClassifierUtility(10, epochs=10)), False, "perceptual_similarity_above_class"),
+    ],
+    ids=lambda part: type(part).__name__ if not isinstance(part, str | bool) else str(part),
+)
+def test_what_releases_are_good_for_has_its_interval_over_people_with_all_their_images(measurement, several, figure):
+    """Every image five times: as those of one person each, and as if of five times as many people."""
+    torch.manual_seed(0)
+    train, test = (attributes(split) if several else split for split in (TRAIN, TEST))
+    noisy = train.x + 0.5 * torch.rand_like(train.x), test.x + 0.5 * torch.rand_like(test.x)
+    equal = Split(*(part[:60].repeat_interleave(5, 0) for part in test))
+    releases = Releases(
+        Variant("noisy", math.inf, 0.0, ""), train, equal, noisy[0], noisy[1][:60].repeat_interleave(5, 0)
+    )
+    known = measurement(releases._replace(test_people=torch.arange(60).repeat_interleave(5)), 0)[figure]
+    unknown = measurement(releases, 0)[figure]
+    assert known.value == unknown.value and known.high - known.low > 1.5 * (unknown.high - unknown.low)
+
+
 def test_naming_people_is_limited_by_the_budget_and_by_how_many_there_are():
     limits = [
         Linkage(num_attacked=100)(STRANGERS._replace(variant=Variant("some", epsilon, 0.0, "")), 0)

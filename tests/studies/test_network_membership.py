@@ -44,6 +44,25 @@ def test_nobody_is_found_in_a_network_that_has_learnt_nothing_and_by_the_control
         assert low - 0.03 < 0.5 < high + 0.03
 
 
+def test_intervals_are_over_people_and_the_control_shares_them_out_whole():
+    """Every image four times: as those of one person, and as if of four people."""
+    train, test = (Split(*(part[:40].repeat_interleave(4, 0) for part in digits(name))) for name in ("train", "test"))
+    torch.manual_seed(0)
+    network = ConditionalINN((8, 8), 1, num_classes=10)
+    training = NetworkTraining(network, "public", max_epochs=1, learning_rate=0.002)
+    attack, people = NetworkMembership(num_overfitted=40, epochs=1), torch.arange(40).repeat_interleave(4)
+    known, unknown = (
+        {(row["network"], row["attack"]): row["auc"] for row in attack(network, training, train, test, people=of)}
+        for of in ((people, people), (None, None))
+    )
+    assert known.keys() == unknown.keys() and len(known) == 4
+    # Of the overfitted network there is nothing to be uncertain of.
+    for name in list(known)[:2]:
+        assert known[name]["value"] == unknown[name]["value"]
+        width, narrow = (high - low for low, high in (of[name]["interval"] for of in (known, unknown)))
+        assert width > 1.4 * narrow
+
+
 def test_every_image_must_be_known_and_unknown_to_two_shadows():
     with pytest.raises(ValueError, match="2 or more"):
         NetworkMembership(num_shadow_pairs=1)

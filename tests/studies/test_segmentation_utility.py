@@ -54,6 +54,17 @@ def test_releases_whose_masks_are_those_of_others_teach_nothing_and_cannot_be_se
     assert all(same[name].low > 0.8 for name in ("dice_p_o", "dice_p_p", "dice_o_p"))
 
 
+@pytest.mark.slow
+def test_the_interval_of_a_dice_is_over_people_with_all_their_images():
+    equal = Split(*(part.repeat_interleave(5, 0) for part in TEST))
+    measured = Releases(Variant(ORIGINALS, math.inf, 0.0, ""), TRAIN, equal, TRAIN.x, equal.x)
+    known, unknown = (
+        SegmentationUtility(2, epochs=2)(measured._replace(test_people=people), 0)["dice_p_o"]
+        for people in (torch.arange(24).repeat_interleave(5), None)
+    )
+    assert known.value == unknown.value and known.high - known.low > 1.5 * (unknown.high - unknown.low)
+
+
 def test_where_no_image_is_released_there_is_nothing_to_measure_or_draw():
     nothing = Releases(Variant("something", math.inf, 0.0, ""), TRAIN, TEST, None, None)
     assert SegmentationUtility(2)(nothing, 0) == {} and MaskStrip(2)(nothing) is None

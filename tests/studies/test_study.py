@@ -99,7 +99,7 @@ def test_the_page_needs_nothing_but_itself_and_says_every_guarantee_in_words(res
     for epsilon in ("1", "8"):
         assert f"factor of at most e^{epsilon}" in page
     assert "does not depend on the content" in page
-    assert "its figures mean nothing" in page
+    assert "its figures mean nothing" in page and "over images, as if each were of another person" in page
 
 
 def test_the_network_that_it_leaves_behind_can_release(results):
