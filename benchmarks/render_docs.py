@@ -513,6 +513,12 @@ def overheads(result: dict[str, Any]) -> str:
     return paragraphs(f"On {cores(result)}:", markdown_table([*columns, *shares], rows))
 
 
+def repeated_lines(result: dict[str, Any]) -> str:
+    """How many lines of the configurations stand in another place, too."""
+    columns = list(result["rows"][0])
+    return markdown_table(columns, ([str(row[column]) for column in columns] for row in result["rows"]))
+
+
 def memory(result: dict[str, Any]) -> str:
     """What reversible training saves."""
     batches = ", ".join(
@@ -618,6 +624,7 @@ RENDERED: dict[str, Callable[[dict[str, Any]], str]] = {
     "private_classifier.json": private_classifier,
     "reading.json": reading,
     "reidentification.json": reidentification,
+    "repeated_lines.json": repeated_lines,
     "set_of_patients.json": set_of_patients,
     "studies/mnist/results.json": mnist_study,
     "studies/nih_attackers/results.json": nih_attackers,
