@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from monai_cadp.extras import extra
 
 __all__ = ["Point", "curves"]
+
+# Characters that the axis is long enough for.
+LABEL_WIDTH = 40
 
 
 class Point(NamedTuple):
@@ -62,7 +66,7 @@ def curves(
     for number, (name, value) in enumerate((levels or {}).items()):
         axes.axhline(value, linestyle="--", color=f"C{len(lines) + number}", label=name)
     axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
+    axes.set_ylabel(textwrap.fill(y_label, LABEL_WIDTH))
     axes.grid(alpha=0.3)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
