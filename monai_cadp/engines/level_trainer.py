@@ -31,7 +31,7 @@ FEWEST_IMAGES = 4
 
 
 class LevelTrainer(FlowTrainer):
-    r"""Train the coarse image, the levels and the refiner of a network at once, each with images and an end of its own.
+    r"""Train coarse image, levels and refiners of a network at once, each with images and an end of its own.
 
     The parts of a :class:`ConditionalINN` share no parameter. A fine level learns from few images at a time and never
     overfits; a coarse one needs many and overfits a few hundred images within minutes. So part p sees
@@ -50,12 +50,11 @@ class LevelTrainer(FlowTrainer):
     Args:
         network: as for :class:`FlowTrainer`; one with several parts.
         train_data_loader: as for :class:`FlowTrainer`.
-        images_per_part: coarse image first; None takes a batch for the coarse image, the first level and the refiner,
+        images_per_part: coarse image first; None takes a batch for the coarse image, the first level and the refiners,
             and half as many (in 3D a quarter) for every finer level, but at least four.
         ends: share of the training after which a part is done, above 0 and at most 1; None for 1 everywhere.
         context_noise: see above.
         plain_data_loader: the same images without augmentation; None to keep the moments of the augmented ones.
-        num_masks: how many of the last channels are masks' (:func:`~monai_cadp.data.join_masks`).
         options: all others of :class:`FlowTrainer`.
 
     Raises:
@@ -71,7 +70,6 @@ class LevelTrainer(FlowTrainer):
         ends: Sequence[float] | None = None,
         context_noise: float = 2.0,
         plain_data_loader: Iterable[Mapping[str, Any]] | None = None,
-        num_masks: int = 0,
         **options: Any,
     ) -> None:
         ends = [1.0] * network.num_parts if ends is None else list(ends)
@@ -80,12 +78,10 @@ class LevelTrainer(FlowTrainer):
         counts = None if images_per_part is None else list(images_per_part)
         if counts is not None and (len(counts) != network.num_parts or min(counts) < 1):
             raise ValueError(f"images_per_part is {counts}; expected {network.num_parts} positive numbers.")
-        if not 0 <= num_masks < network.in_channels:
-            raise ValueError(f"num_masks is {num_masks}; expected 0 or more, and fewer than {network.in_channels}.")
         if not context_noise >= 0:
             raise ValueError(f"context_noise is {context_noise}; expected a number of at least 0.")
         self.ends, self.images_per_part, self.context_noise = ends, counts, context_noise
-        self.plain_data_loader, self.num_masks = plain_data_loader, num_masks
+        self.plain_data_loader = plain_data_loader
         super().__init__(network, train_data_loader, **options)
 
     def finish(self, network: InvertibleNetwork, progress: bool = False, held_out: Batches | None = None) -> None:
@@ -104,7 +100,7 @@ class LevelTrainer(FlowTrainer):
             calibrate_spectrum(network, plain, training_data=event, progress=progress)
             if len(network.spatial_shape) == 2:
                 calibrate_edges(network, plain, training_data=event, progress=progress)
-            calibrate_format(network, plain, num_masks=self.num_masks, training_data=event, progress=progress)
+            calibrate_format(network, plain, training_data=event, progress=progress)
             calibrate_histogram(network, plain, training_data=event, progress=progress)
 
     def _parameter_groups(self) -> list[list[nn.Parameter]]:
@@ -142,7 +138,7 @@ class LevelTrainer(FlowTrainer):
         sum_over_ranks([sums, numbers])
         means = sums / numbers.clamp(min=1)
         self._check_finite(float(means.sum()), "loss")
-        # Bits per dimension, in which a refiner has no share.
+        # Bits per dimension, in which refiners have no share.
         loss = float(means[: self.network.num_flows].sum())
         # Of a process whose part of the last batch is empty, there are none.
         losses = [part.sum() / n for part, n in zip(parts, numbers.tolist(), strict=bool(parts)) if len(part)]

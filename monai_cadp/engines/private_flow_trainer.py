@@ -139,9 +139,10 @@ class PrivateFlowTrainer(FlowTrainer):
             raise ValueError("training_data was given; private training protects its data itself, leave it out.")
         options = {"largest_gradient": largest_gradient, "training_data": DP, **options}
         handlers = options.pop("train_handlers", ())
-        if isinstance(network, ConditionalINN) and network.refiner is not None:
-            # It has no likelihood, and would get nothing but noise.
-            network.refiner.requires_grad_(False)
+        for refiner in (network.refiner, network.mask_refiner) if isinstance(network, ConditionalINN) else ():
+            if refiner is not None:
+                # It has no likelihood, and would get nothing but noise.
+                refiner.requires_grad_(False)
         super().__init__(network, loader, max_epochs=max_epochs, **options)
         if generator is not None:
             self.protection = UNPROTECTED

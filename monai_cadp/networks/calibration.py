@@ -231,7 +231,6 @@ def calibrate_format(
     inn: ConditionalINN,
     batches: Batches,
     *,
-    num_masks: int = 0,
     training_data: str | Mapping[str, Any] = "unprotected",
     num_images: int = 512,
     progress: bool = False,
@@ -245,14 +244,12 @@ def calibrate_format(
     Args:
         inn: a network whose levels see the whole coarser image, changed in place.
         batches: as for :func:`calibrate_spectrum`.
-        num_masks: how many of the last channels are masks' (:func:`~monai_cadp.data.join_masks`).
         training_data: as for :func:`~monai_cadp.networks.fit_moments`.
         num_images: how many of them are looked at, at most.
         progress: show a progress bar, if it takes more than a moment.
 
     Raises:
-        ValueError: if the network has no such format, ``num_masks`` leaves no channel to the image, or the data are
-            empty or not finite.
+        ValueError: if the network has no such format, or the data are empty or not finite.
 
     Example:
         >>> inn = ConditionalINN((8, 8), context_width=16, num_couplings=0)
@@ -265,7 +262,7 @@ def calibrate_format(
 
     images = (x for x, _ in _first_images(inn, batches, num_images, progress))
     with inn.learning(training_data, "calibration"):
-        inn.image_format.fit(images, num_masks)
+        inn.image_format.fit(images, inn.num_masks)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ImageFormat"]
+__all__ = ["ImageFormat", "edges_of", "mask_classes"]
 
 # Percentiles by which intensities without a unit are scaled.
 DARK, BRIGHT = 0.01, 0.99
@@ -108,27 +108,56 @@ class ImageFormat(nn.Module):
         moved = dark[:, None] + gain[..., None] * (values - marks[..., :1])
         return torch.where((bright > dark)[:, None], moved, values).reshape(x.shape)
 
+    def sized(self, x: Tensor) -> Tensor:
+        r"""Return draws (B, C, \*spatial) whose masks are as large as the means of their channels say."""
+        x = x.clone() if self._masks else x
+        for channel in self._masks:
+            values = x[:, channel].flatten(1)
+            slope, offset = self.mask_lines[channel]
+            number = ((slope * values.mean(1) + offset) * values.shape[1]).round().long()
+            x[:, channel] += (0.5 - edges_of(values, number)).reshape(-1, *(1 for _ in x.shape[2:]))
+        return x
+
     def stored(self, x: Tensor) -> Tensor:
-        r"""Return draws (B, C, \*spatial) with masks as large as in images, and with grey values as in files."""
-        masks = self.mask_lines.any(1).nonzero().flatten().tolist()
-        x = x.clone() if masks else x
-        for channel in masks:
-            x[:, channel] += (0.5 - self._edges(x[:, channel], channel)).reshape(-1, *(1 for _ in x.shape[2:]))
-        for image in x if masks else ():
-            for channel, (pieces, number) in zip(masks, _pieces(image[masks]), strict=True):
+        r"""Return draws (B, C, \*spatial) with no more pieces of masks than in images, and grey values as in files."""
+        x = x.clone() if self._masks else x
+        for index in range(len(x)) if self._masks else ():
+            for channel, (pieces, number) in zip(self._masks, _pieces(x[index, self._masks]), strict=True):
                 sizes = np.bincount(pieces.ravel())[1:]
                 specks = np.argsort(sizes)[: max(number - int(self.most_pieces[channel]), 0)]
-                image[channel, torch.from_numpy(np.isin(pieces, 1 + specks))] = 0
+                x[index, channel, torch.from_numpy(np.isin(pieces, 1 + specks)).to(x.device)] = 0
         steps = self.steps.reshape(1, -1, *(1 for _ in x.shape[2:]))
         return torch.where(steps > 0, (x / steps.where(steps > 0, 1.0)).round() * steps, x)
 
-    def _edges(self, x: Tensor, channel: int) -> Tensor:
-        """Return above which value there are as many voxels of a channel (B, *spatial) as its mean says."""
-        values = x.flatten(1).sort(dim=1, descending=True).values
-        slope, offset = self.mask_lines[channel]
-        number = ((slope * values.mean(1) + offset) * values.shape[1]).round().long().clamp(0, values.shape[1] - 1)
-        inside = values.gather(1, (number - 1).clamp(min=0)[:, None])
-        return (inside + values.gather(1, number[:, None])).flatten() / 2
+    @property
+    def _masks(self) -> list[int]:
+        """Which channels are masks' in images."""
+        return self.mask_lines.any(1).nonzero().flatten().tolist()  # type: ignore[no-any-return]
+
+
+def edges_of(values: Tensor, number: Tensor) -> Tensor:
+    """Return above which value there are so many of each row: values (B, n) and numbers (B,) to edges (B,).
+
+    Example:
+        >>> edges_of(torch.tensor([[3.0, 1.0, 2.0, 0.0]]), torch.tensor([1]))
+        tensor([2.5000])
+    """
+    values = values.sort(dim=1, descending=True).values
+    number = number.clamp(0, values.shape[1] - 1)
+    inside = values.gather(1, (number - 1).clamp(min=0)[:, None])
+    return (inside + values.gather(1, number[:, None])).flatten() / 2
+
+
+def mask_classes(channels: Tensor) -> Tensor:
+    r"""Return the classes (B, \*spatial) of channels (B, K, \*spatial): that of the largest above 1/2, or 0.
+
+    Example:
+        >>> mask_classes(torch.tensor([[[0.2, 0.9], [0.1, 0.3]], [[0.7, 0.8], [0.2, 0.6]]])[None])
+        tensor([[[2, 1],
+                 [0, 2]]])
+    """
+    background = channels.new_full((len(channels), 1, *channels.shape[2:]), 0.5)
+    return torch.cat([background, channels], dim=1).argmax(1)
 
 
 def _measured(x: Tensor, first_mask: int) -> list[Tensor]:
@@ -174,9 +203,7 @@ def _pieces(channels: Tensor) -> list[tuple[np.ndarray, int]]:
     # Here, because it takes long, and most images have no masks.
     from scipy.ndimage import label
 
-    # A voxel is of the class whose channel is largest, or of none.
-    background = channels.new_full((1, *channels.shape[1:]), 0.5)
-    classes = torch.cat([background, channels]).argmax(0).cpu().numpy()
+    classes = mask_classes(channels[None])[0].cpu().numpy()
     touching = np.ones((3,) * classes.ndim)
     return [label(classes == one, touching) for one in range(1, len(channels) + 1)]
 

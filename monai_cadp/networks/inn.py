@@ -22,6 +22,7 @@ from monai_cadp.networks.haar import HaarLevel
 from monai_cadp.networks.image_format import ImageFormat
 from monai_cadp.networks.local_filter import LocalFilter
 from monai_cadp.networks.local_flow import LocalFlow
+from monai_cadp.networks.mask_refiner import MaskRefiner
 from monai_cadp.networks.refiner import Refiner
 from monai_cadp.networks.spectrum import cosine_transform, inverse_cosine_transform
 from monai_cadp.networks.subnets import DenseSubnet
@@ -42,6 +43,7 @@ NARROWEST_DETAIL = 8
 CONTEXT_WIDTHS = {2: 64, 3: 32}
 # What a refiner sees is the largest of the coarser images that is no larger than this along any axis.
 LARGEST_REFINED_SIZE = 32
+MASK_REFINER_WIDTH = 32
 CONTEXT_GROUPS = 8
 # Values of a channel that the curve of its histogram is given at.
 NUM_MATCHED = 65
@@ -70,7 +72,8 @@ class ConditionalINN(InvertibleNetwork):
     the grain and the range of images (:func:`~monai_cadp.networks.calibrate_spectrum`) and the strength of their edges
     (:func:`~monai_cadp.networks.calibrate_edges`), and a curve their histogram
     (:func:`~monai_cadp.networks.calibrate_histogram`), on the scale and in the grey values of images
-    (:class:`ImageFormat`). Encoding, decoding and the likelihood know of none of it.
+    (:class:`ImageFormat`); channels that are masks are laid along the edges of what was drawn (:class:`MaskRefiner`).
+    Encoding, decoding and the likelihood know of none of it.
 
     The latent vector holds the coarse image's latents first, then every level's details, coarsest first.
 
@@ -103,10 +106,14 @@ class ConditionalINN(InvertibleNetwork):
             such flow. It needs learned maps and even sizes of the coarse image.
         refiner_width: hidden channels of the refiner, a multiple of 16; 0 for no refiner. It needs a U-Net and two
             levels or more: None for half as many again as the U-Net has in 2D, and 0 otherwise.
+        num_masks: how many of the last channels are masks' (:func:`~monai_cadp.data.join_masks`).
+        mask_refiner_width: hidden channels of the refiner of masks, a multiple of 16; 0 for none. It needs masks and a
+            U-Net: None for 32, and 0 without these.
 
     Raises:
-        ValueError: if a size is not positive, there are not 0, 2 or 3 of them, ``num_levels`` does not divide them, or
-            ``num_local_couplings`` or ``refiner_width`` was given without what it needs.
+        ValueError: if a size is not positive, there are not 0, 2 or 3 of them, ``num_levels`` does not divide them,
+            ``num_masks`` leaves no channel to the image, or ``num_local_couplings``, ``refiner_width`` or
+            ``mask_refiner_width`` was given without what it needs.
 
     References:
         Dinh, Sohl-Dickstein, Bengio: Density estimation using Real NVP, ICLR 2017.
@@ -131,7 +138,16 @@ class ConditionalINN(InvertibleNetwork):
     lowest_value: Tensor
     highest_value: Tensor
     matched_values: Tensor
-    later_options = MappingProxyType({"dropout": 0.0, "context_width": 0, "num_unfolded_levels": 0, "refiner_width": 0})
+    later_options = MappingProxyType(
+        {
+            "dropout": 0.0,
+            "context_width": 0,
+            "num_unfolded_levels": 0,
+            "refiner_width": 0,
+            "num_masks": 0,
+            "mask_refiner_width": 0,
+        }
+    )
     later_tensors = MappingProxyType(
         {
             "latent_deviations": 1.0,
@@ -167,6 +183,8 @@ class ConditionalINN(InvertibleNetwork):
         num_maps: int = 0,
         num_local_couplings: int = 0,
         refiner_width: int | None = None,
+        num_masks: int = 0,
+        mask_refiner_width: int | None = None,
     ) -> None:
         super().__init__(spatial_shape, in_channels, num_classes, condition_size)
         spatial_shape, embedding_size = self.spatial_shape, self.condition_space.embedding_size
@@ -219,6 +237,22 @@ class ConditionalINN(InvertibleNetwork):
                 f"refiner_width is {refiner_width} with context_width {context_width} and num_levels {num_levels}; "
                 f"expected a multiple of {2 * CONTEXT_GROUPS} with a U-Net and two levels or more, or 0."
             )
+        if not 0 <= num_masks < in_channels:
+            raise ValueError(
+                f"num_masks is {num_masks}; expected 0 or more, and fewer than the {in_channels} channels of images."
+            )
+        has_masks = bool(context_width and num_masks)
+        if mask_refiner_width is None:
+            mask_refiner_width = MASK_REFINER_WIDTH if has_masks else 0
+        if (
+            mask_refiner_width < 0
+            or mask_refiner_width % (2 * CONTEXT_GROUPS)
+            or (mask_refiner_width and not has_masks)
+        ):
+            raise ValueError(
+                f"mask_refiner_width is {mask_refiner_width} with context_width {context_width} and num_masks "
+                f"{num_masks}; expected a multiple of {2 * CONTEXT_GROUPS} with a U-Net and masks, or 0."
+            )
         if rank is None:
             rank = min(coarse_size, LARGEST_COARSE_SIZE) if context_width else 80
         rank = min(rank, coarse_size)
@@ -236,6 +270,8 @@ class ConditionalINN(InvertibleNetwork):
             "num_maps": num_maps,
             "num_local_couplings": num_local_couplings,
             "refiner_width": refiner_width,
+            "num_masks": num_masks,
+            "mask_refiner_width": mask_refiner_width,
         }
         self.input_scale = ChannelScale([(in_channels, *spatial_shape)])
         # Where images share a space, what the subspace leaves of a voxel has a size of its own.
@@ -322,6 +358,18 @@ class ConditionalINN(InvertibleNetwork):
             if refiner_width
             else None
         )
+        self.num_masks = num_masks
+        self.mask_refiner = (
+            MaskRefiner(
+                in_channels - num_masks,
+                num_masks,
+                spatial_shape,
+                widths=_context_widths(mask_refiner_width, spatial_shape),
+                embedding_size=embedding_size,
+            )
+            if mask_refiner_width
+            else None
+        )
 
     def _refined_level(self, num_levels: int) -> int:
         """Return after how many levels there is the largest coarser image of a size that is refined; 0 for none."""
@@ -357,8 +405,8 @@ class ConditionalINN(InvertibleNetwork):
 
     @property
     def has_refiner(self) -> bool:
-        """Whether what is drawn passes a refiner that has learnt something."""
-        return self.refiner is not None and self.refiner.is_trained
+        """Whether what is drawn passes a refiner, of the image or of its masks, that has learnt something."""
+        return any(one is not None and one.is_trained for one in (self.refiner, self.mask_refiner))
 
     @property
     def is_new(self) -> bool:
@@ -391,8 +439,8 @@ class ConditionalINN(InvertibleNetwork):
 
     @property
     def num_parts(self) -> int:
-        """The coarse image, the levels and the refiner; one where a local flow whitens the subspace once more."""
-        return self.num_flows + (self.refiner is not None)
+        """The coarse image, the levels and the refiners; one flow where a local flow whitens the subspace once more."""
+        return self.num_flows + (self.refiner is not None) + (self.mask_refiner is not None)
 
     @property
     def num_flows(self) -> int:
@@ -400,10 +448,12 @@ class ConditionalINN(InvertibleNetwork):
         return 1 if self.rewhitening is not None else 1 + len(self.detail_flows)
 
     def part_of(self, name: str) -> int:
-        """Return the part of a tensor of the state dict: 0 for the coarse image, then the levels, then the refiner."""
+        """Return the part of a tensor of the state dict: 0 for the coarse image, then the levels, then the refiners."""
         first, _, rest = name.partition(".")
         if first == "refiner":
             return self.num_flows
+        if first == "mask_refiner":
+            return self.num_parts - 1
         return 1 + int(rest.partition(".")[0]) if first == "detail_flows" and self.num_parts > 1 else 0
 
     def _part_log_probs(
@@ -431,10 +481,20 @@ class ConditionalINN(InvertibleNetwork):
             log_prior = -0.5 * (latent.flatten(1).square().sum(1) + size * math.log(2 * math.pi))
             parts.append(log_prior + log_det + scale * size)
         if self.refiner is not None:
-            count = counts[-1]
+            count = counts[self.num_flows]
             error = self.refiner.error(coarser[self.refined_level][:count], embedding[:count])
             parts.append(-self.num_latents * error)
+        if self.mask_refiner is not None:
+            count = counts[-1]
+            images, masks = self._without_masks(x[:count])
+            parts.append(-self.num_latents * self.mask_refiner.error(images, masks, embedding[:count]))
         return parts
+
+    def _without_masks(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Return the channels of images (B, C, \*spatial) without their masks', scaled, and those of the masks."""
+        (scaled,), _ = self.input_scale([x], jac=False)
+        first = self.in_channels - self.num_masks
+        return scaled[:, :first], x[:, first:]
 
     def _encode_coarse(self, coarse: Tensor, embedding: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
         """Map the coarse image to latents (B, D) before the subspace is whitened again, and to log-determinants."""
@@ -458,7 +518,7 @@ class ConditionalINN(InvertibleNetwork):
         # A traced program holds no gradients, and no random numbers.
         drawn = not torch.jit.is_tracing()
         x = self._from_latents(z, embedding, group, denoised=drawn, refined=drawn and refined)
-        return self._finished(x) if drawn and self.knows_noise else x
+        return self._finished(x, embedding, refined) if drawn and self.knows_noise else x
 
     def unfiltered(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return what :meth:`draw` makes of latents (B, D) before the filter of :func:`calibrate_spectrum`."""
@@ -476,8 +536,12 @@ class ConditionalINN(InvertibleNetwork):
         x = self.within_range(self.local_filter(self.filtered(x)))
         return self.within_range(self.image_format.scaled(x))
 
-    def _finished(self, x: Tensor) -> Tensor:
-        return self.within_range(self.image_format.stored(self._matched(self.unmatched(x))))
+    def _finished(self, x: Tensor, embedding: Tensor, refined: bool) -> Tensor:
+        x = self.image_format.sized(self._matched(self.unmatched(x)))
+        if refined and self.mask_refiner is not None:
+            images, masks = self._without_masks(x)
+            x = torch.cat([x[:, : -self.num_masks], self.mask_refiner(images, masks, embedding)], dim=1)
+        return self.within_range(self.image_format.stored(x))
 
     def within_range(self, x: Tensor) -> Tensor:
         r"""Return images (B, C, \*spatial), every channel clipped to its range."""

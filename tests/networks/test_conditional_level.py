@@ -89,7 +89,9 @@ def test_a_network_of_an_older_version_is_the_same_network():
     again = ConditionalINN(**{**ConditionalINN.later_options, **older})
     again.load_state_dict(state)
     assert again.fingerprint() == network.fingerprint()
-    assert set(network.later_options) == {"dropout", "context_width", "num_unfolded_levels", "refiner_width"}
+    assert set(network.later_options) == {
+        *("dropout", "context_width", "num_unfolded_levels", "refiner_width", "num_masks", "mask_refiner_width")
+    }
 
 
 def test_features_are_left_out_where_weights_learn_and_nowhere_else():

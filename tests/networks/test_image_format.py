@@ -108,6 +108,10 @@ def test_images_of_one_value_say_nothing_of_steps():
 # --- masks ------------------------------------------------------------------------------------------------------------
 
 
+def with_masks(found, drawn):
+    return found.stored(found.sized(drawn))
+
+
 def sizes(joined):
     return split_masks(joined, 2)[1].flatten(1).sum(1)
 
@@ -117,14 +121,14 @@ def test_masks_of_draws_are_as_large_as_the_means_of_their_channels_say():
     found, x = fitted(discs(), num_masks=1), discs(seed=1)
     blurred = x.clone()
     blurred[:, 1:] = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(x[:, 1:], (3,) * 4), 7, stride=1)
-    before, after = sizes(blurred), sizes(found.stored(blurred))
+    before, after = sizes(blurred), sizes(with_masks(found, blurred))
     assert float((before / sizes(x)).median()) < 0.7
     assert float((after / sizes(x) - 1).abs().max()) < 0.1
 
 
 def test_masks_of_images_stay_as_large_as_they_are():
     x = discs(seed=1)
-    assert float((sizes(fitted(discs(), num_masks=1).stored(x)) / sizes(x) - 1).abs().max()) < 0.05
+    assert float((sizes(with_masks(fitted(discs(), num_masks=1), x)) / sizes(x) - 1).abs().max()) < 0.05
 
 
 @pytest.mark.parametrize("pieces", [1, 2])
@@ -132,7 +136,7 @@ def test_masks_of_draws_have_no_more_pieces_than_those_of_images(pieces):
     x = discs(pieces=pieces)
     specked = x.clone()
     specked[:, 1, 1:3, 1:3], specked[:, 1, 21:23, 21:23] = 1.0, 1.0
-    masks = split_masks(fitted(x, num_masks=1).stored(specked), 2)[1]
+    masks = split_masks(with_masks(fitted(x, num_masks=1), specked), 2)[1]
     assert not masks[:, 0, 1:3, 1:3].any() and not masks[:, 0, 21:23, 21:23].any()
     assert float((masks.flatten(1).sum(1) / sizes(x) - 1).abs().max()) < 0.2
 
@@ -140,12 +144,12 @@ def test_masks_of_draws_have_no_more_pieces_than_those_of_images(pieces):
 def test_a_class_that_is_in_no_image_is_in_no_draw():
     x = discs()
     x[:, 1] = 0
-    assert int(sizes(fitted(x, num_masks=1).stored(discs(seed=1))).sum()) == 0
+    assert int(sizes(with_masks(fitted(x, num_masks=1), discs(seed=1))).sum()) == 0
 
 
 def test_an_image_is_no_mask_unless_somebody_says_so():
     drawn = torch.rand(2, 2, 24, 24)
-    assert torch.equal(fitted(discs()).stored(drawn), drawn)
+    assert torch.equal(with_masks(fitted(discs()), drawn), drawn)
 
 
 # --- all three --------------------------------------------------------------------------------------------------------
@@ -153,15 +157,15 @@ def test_an_image_is_no_mask_unless_somebody_says_so():
 
 def test_what_was_not_looked_for_leaves_draws_as_they_are():
     drawn = torch.randn(2, 3, 4, 4)
-    assert torch.equal(ImageFormat(3).stored(drawn), drawn) and torch.equal(ImageFormat(3).scaled(drawn), drawn)
+    assert torch.equal(with_masks(ImageFormat(3), drawn), drawn) and torch.equal(ImageFormat(3).scaled(drawn), drawn)
 
 
 def test_no_draw_has_an_influence_on_another():
     x = discs()
     x[:, :1] = (255 * on_one_scale(x[:, :1])).round() / 255
     found, drawn = fitted(x, num_masks=1), 1.2 * discs(4, seed=1)
-    together = found.stored(found.scaled(drawn))
-    alone = torch.cat([found.stored(found.scaled(one)) for one in drawn.split(1)])
+    together = with_masks(found, found.scaled(drawn))
+    alone = torch.cat([with_masks(found, found.scaled(one)) for one in drawn.split(1)])
     assert torch.equal(together, alone)
 
 
