@@ -6,9 +6,9 @@ python -m benchmarks.hippocampus --data msd_hippocampus/ --checkpoint model.pt -
 
 The data are a folder with ``images/``, ``labels/`` and ``cases.csv``, which has the columns ``name``, ``split`` and
 ``patient_pair``, the same for volumes of one patient; the network is one that ``bundles/cadp_3d/configs/train.yaml``
-has trained on the cases of ``train``. The observer is a Python file with a function ``judge(real, released,
+has trained on the cases of ``train`` and ``val``. The observer is a Python file with a function ``judge(real, released,
 reference)`` of arrays (n, D, H, W), and no part of this package. Everything is measured on the cases of ``test``, which
-the network has not seen; ``--split val`` is for choosing.
+the network has not seen; ``--split val`` is for choosing, with a network of the cases of ``train`` alone.
 """
 
 from __future__ import annotations
@@ -53,18 +53,20 @@ NUM_MASK_CLASSES, SPACING, REACH = 3, 1.0, 3.0
 DECLARED = {"both volumes": ("volume_1", "volume_2"), "the volume": ("volume_all",)}
 DECLARED_EPSILONS = (4.0, 8.0)
 BASIS_EPSILON = 8.0
+# Splits whose volumes the network has learnt from, by the split that it is measured on.
+LEARNT_FROM = {"test": ("train", "val"), "val": ("train",)}
 BATCH_SIZE = 8
 # Of a volume against another before they are compared, in voxels.
 LARGEST_SHIFT = 2
 
 
-def load(folder: Path, split: str, spatial_shape: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return the volumes of a split with their masks as channels (n, 3, D, H, W), and whose they are (n,)."""
+def load(folder: Path, splits: Sequence[str], spatial_shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return the volumes of splits with their masks as channels (n, 3, D, H, W), and whose they are (n,)."""
     with open(folder / "cases.csv", newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == split]
+        rows = [row for row in csv.DictReader(file) if row["split"] in splits]
     names, people = [row["name"] for row in rows], torch.tensor([int(row["patient_pair"]) for row in rows])
     read = ReadLabelledVolume(PublicGrid(spatial_shape, SPACING), NUM_MASK_CLASSES)
-    pairs = [read(folder / "images" / name, folder / "labels" / name) for name in tqdm(names, split)]
+    pairs = [read(folder / "images" / name, folder / "labels" / name) for name in tqdm(names, " and ".join(splits))]
     images, masks = (torch.stack(part) for part in zip(*pairs, strict=True))
     return join_masks(images, masks, NUM_MASK_CLASSES, REACH), people
 
@@ -165,7 +167,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with images/, labels/ and cases.csv")
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--observer", type=Path, help="Python file with judge(real, released, reference)")
-    parser.add_argument("--split", choices=("test", "val"), default="test")
+    parser.add_argument("--split", choices=tuple(LEARNT_FROM), default="test")
     parser.add_argument("--draws", type=int, default=200, help="prior samples whose masks are looked at")
     parser.add_argument("--candidates", type=int, default=2048, help="of declared content; 0 to leave it out")
     parser.add_argument("--reidentification", action="store_true", help="of patients who have two volumes")
@@ -176,8 +178,8 @@ def main() -> None:
     model = load_model(options.checkpoint)
     model.network.eval()
     shape = model.network.spatial_shape
-    train, train_people = load(options.data, "train", shape)
-    real, people = load(options.data, options.split, shape)
+    train, train_people = load(options.data, LEARNT_FROM[options.split], shape)
+    real, people = load(options.data, [options.split], shape)
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
     reference, others = train[order[: len(real)]], train[order[-len(real) :]]
     basis_mechanism = SubsetSelection(BASIS_EPSILON)
