@@ -53,7 +53,7 @@ def test_every_figure_of_the_benchmark_is_made_with_every_option(data, tmp_path,
     monkeypatch.setattr("sys.argv", ["hippocampus", *words])
     hippocampus.main()
     result = json.loads(out.read_text())
-    assert (result["split"], result["volumes"], result["training_volumes"]) == ("test", 6, 6)
+    assert (result["split"], result["volumes"], result["training_volumes"]) == ("test", 6, 12)
     declared = [f"{what} declared, epsilon {epsilon}" for what in ("both volumes", "the volume") for epsilon in (4, 8)]
     methods = ["prior only", "content basis, epsilon 8", *declared]
     assert [row["method"] for row in result["rows"]] == [*methods, "real volumes"]
